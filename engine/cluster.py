@@ -1,0 +1,35 @@
+"""Joining a Ray cluster, or starting a local one; only when there is work that needs it."""
+
+import os
+from pathlib import Path
+
+import ray
+
+from liit.engine.config import Resources
+from liit.engine.progress import log
+
+
+def connect(resources: Resources) -> None:
+    """Connect to Ray once per process.
+
+    A job submitted to a cluster, RAY_ADDRESS or `resources.address` name a running cluster; otherwise a local one is
+    started, whose processes end with this one.
+    """
+    if ray.is_initialized():
+        return
+    address = resources.address or os.environ.get("RAY_ADDRESS")
+    if address:
+        ray.init(address=address, log_to_driver=True)
+        log.info("Ray: joined the cluster at %s with %s", address, _size())
+        return
+    root = str(Path(__file__).resolve().parent.parent)  # workers of an uninstalled checkout find liit here
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    if root not in paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join([*paths, root])
+    ray.init(address="local", num_cpus=resources.num_cpus, include_dashboard=False, log_to_driver=False)
+    log.info("Ray: started on this machine with %s", _size())
+
+
+def _size() -> str:
+    total = ray.cluster_resources()
+    return f"{total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs"

@@ -1,0 +1,94 @@
+"""The embedded stream on disk: LLaVA JSON and PNG files, as a user's own data would come.
+
+`write_stream` makes, below its folder,
+
+    releases/<name>.json      six releases (`releases.py` has the tasks and counts), about `settings.size` samples
+    evaluations/<name>.json   fourteen sets, `settings.answers_per_skill` samples for each of seven skills
+    targets/<name>.json       the same sets from digits of their own, 32 samples for each skill
+    images/<name>/*.png       32×32 RGB
+
+At size 3,000: t0 llava 500, t1 m3it 1500, t2 minigpt4 60, t3 mantis 300, t4 lamm 250, t5 visionflan 390; in all 88
+samples with a wrong or cut answer, 150 near-duplicates within and about 53 across releases. Rare tasks (16 of 5 samples
+in t5, video and images-sum of 10, knowledge-element and reasoning-sum of 15) keep their share at any size. Images are
+shared by samples SCENE_POOL apart of the same task, so a million samples take about a hundred thousand files and write
+in minutes. The same settings give the same bytes.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from PIL import Image
+
+from liit.engine.config import DigitsStream, EvaluationSet, FileStream, Release
+from liit.engine.digits.canvas import Split, render
+from liit.engine.digits.evaluation import SETS, TARGETS_PER_SKILL, SkillSet, shares
+from liit.engine.digits.releases import RELEASES, plan_stream
+from liit.engine.digits.samples import Drawing, Sample, held_out, released
+
+
+def write_stream(folder: Path, settings: DigitsStream) -> FileStream:
+    """Writes the whole stream below `folder` (made if need be, files replaced) and returns where everything is.
+
+    Paths in the result are absolute. Memory stays at about 18 bytes a sample, whatever the size.
+    """
+    folder = folder.resolve()
+    plans = plan_stream(settings.size, settings.seed)
+    releases = []
+    for position, release in enumerate(RELEASES):
+        path = folder / "releases" / f"{release.name}.json"
+        count = len(plans[position].task_n)
+        _write(folder, path, (released(plans, position, index, settings.seed) for index in range(count)))
+        releases.append(Release(name=release.name, path=str(path), images=str(folder), samples=count))
+    return FileStream(
+        releases=tuple(releases),
+        evaluations=tuple(_write_sets(folder, "evaluations", "evaluation", settings.answers_per_skill, settings.seed)),
+        targets=tuple(_write_sets(folder, "targets", "target", TARGETS_PER_SKILL, settings.seed)),
+    )
+
+
+def _write_sets(folder: Path, room: str, split: Split, per_skill: int, seed: int) -> Iterator[EvaluationSet]:
+    counts = shares(per_skill)
+    for one in SETS:
+        count = counts[one.name]
+        if count == 0:
+            continue
+        prefix = "" if split == "evaluation" else "target-"
+        path = folder / room / f"{one.name}.json"
+        _write(folder, path, _set_samples(one, prefix + one.name, split, count, seed))
+        yield EvaluationSet(
+            name=prefix + one.name,
+            path=str(path),
+            images=str(folder),
+            samples=count,
+            skill=one.skill,
+            metric=one.metric,
+            max_new_tokens=one.max_new_tokens,
+        )
+
+
+def _set_samples(one: SkillSet, dataset: str, split: Split, count: int, seed: int) -> Iterator[Sample]:
+    for index in range(count):
+        yield held_out(one.tasks[index % len(one.tasks)], dataset, split, seed, index)
+
+
+def _write(folder: Path, path: Path, samples: Iterable[Sample]) -> None:
+    """One row a line inside a JSON list; an image that several samples share is drawn once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drawn: set[str] = set()
+    with path.open("w", encoding="utf-8") as file:
+        file.write("[")
+        for position, sample in enumerate(samples):
+            file.write(",\n" if position else "\n")
+            file.write(json.dumps(sample.row, ensure_ascii=False))
+            for drawing in sample.drawings:
+                if drawing.path not in drawn:
+                    drawn.add(drawing.path)
+                    _draw(folder, drawing)
+        file.write("\n]\n")
+
+
+def _draw(folder: Path, drawing: Drawing) -> None:
+    path = folder / drawing.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(render(drawing.scene, drawing.brightness)).save(path, format="PNG")

@@ -1,0 +1,130 @@
+"""What was learned and forgotten: greedy answers by Ray Data actors, one value per data set, one per skill."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from liit.engine import models, planned
+from liit.engine.answers import score
+from liit.engine.config import Config, EvaluationSet
+from liit.engine.encoding import collate, encode_prompt, pad_id_of, tokenizer_of
+from liit.engine.readers.images import open_image
+from liit.engine.store import Clock, read_table, remove, write_json, write_table
+from liit.engine.tables import ANSWER, sort_by_key
+
+GIVEN = pa.schema([("id", pa.string()), ("answer", pa.string())])
+
+
+class Answerer:
+    """The evaluation actor: one model, one planned batch of samples in, their greedy answers out."""
+
+    def __init__(
+        self, model: Mapping[str, Any], adapter: str | None, max_length: int, new_tokens: Mapping[str, int]
+    ) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.processor = models.load_processor(model["path"], model["revision"])
+        loaded = models.load_model(**model, adapter=adapter)
+        self.model: Any = loaded.to(self.device)
+        self.max_length, self.new_tokens = max_length, new_tokens
+
+    def __call__(self, samples: list[dict[str, Any]]) -> pa.Table:
+        answers = self.answer(samples)
+        return pa.table({"id": [sample["id"] for sample in samples], "answer": answers}, schema=GIVEN)
+
+    @torch.no_grad()
+    def answer(self, samples: Sequence[Mapping[str, Any]]) -> list[str]:
+        """What the model writes in place of each sample's last assistant turn, greedily, as text without special tokens.
+
+        Every answer is cut at its own data set's `max_new_tokens`, so it does not depend on its batch.
+        """
+        prompts = [
+            encode_prompt(self.processor, one["conversation"], [open_image(i) for i in one["images"]], self.max_length)
+            for one in samples
+        ]
+        inputs = collate(prompts, pad_id_of(self.processor), side="left")
+        del inputs["response"]
+        dtype = next(self.model.parameters()).dtype
+        inputs = {k: v.to(self.device, dtype if v.is_floating_point() else None) for k, v in inputs.items()}
+        limits = [self.new_tokens[sample["dataset"]] for sample in samples]
+        pad = pad_id_of(self.processor)
+        out = self.model.generate(**inputs, do_sample=False, max_new_tokens=max(limits), pad_token_id=pad)
+        new = out[:, inputs["input_ids"].shape[1] :]
+        decode = tokenizer_of(self.processor).decode
+        texts = [decode(row[:limit], skip_special_tokens=True) for row, limit in zip(new, limits, strict=True)]
+        return [text.strip() for text in texts]
+
+
+def evaluate(
+    samples: pa.Table,
+    sets: Sequence[EvaluationSet],
+    adapter: Path | None,
+    config: Config,
+    partial: Path,
+    label: str,
+    clock: Clock,
+) -> None:
+    """Write `evaluation.json` to `partial` and `answers.parquet` beside it.
+
+    samples: SAMPLE rows of all evaluation sets. The reference is the last assistant turn, with `references` beside it.
+    """
+    longest = max(one.max_new_tokens for one in sets)
+    lengths = samples["length"].to_numpy() + longest
+    limits = config.evaluation
+    batch_N = planned.plan(samples["key"].to_numpy(), lengths, limits.samples_per_batch, limits.tokens_per_batch)
+    arguments = {
+        "model": config.model.model_dump(include={"path", "revision", "dtype", "attention"}),
+        "adapter": None if adapter is None else str(adapter),
+        "max_length": config.model.max_length,
+        "new_tokens": {one.name: one.max_new_tokens for one in sets},
+    }
+    job = planned.Job(label, Answerer, arguments, samples, batch_N, limits.batches_per_file)
+    folder = partial.with_name("answers.partial")
+    parts = planned.run(folder, job, config.resources, clock.tick)
+    given = pa.concat_tables([read_table(part) for part in parts])
+    answers = dict(zip(given["id"].to_pylist(), given["answer"].to_pylist(), strict=True))
+    summary, rows = summarise(samples.to_pylist(), answers, sets)
+    write_table(partial.with_name("answers.parquet"), pa.Table.from_pylist(rows, schema=ANSWER))
+    remove(folder)
+    write_json(partial, summary)
+
+
+def first_of_each(samples: pa.Table, limits: Mapping[str, int | None]) -> pa.Table:
+    """The first so many samples of each data set in the order of their keys; all where the limit is None."""
+    parts = [samples.filter(pc.equal(samples["dataset"], name)).slice(0, limit) for name, limit in limits.items()]
+    return sort_by_key(pa.concat_tables(parts))
+
+
+def summarise(
+    samples: Sequence[Mapping[str, Any]], answers: Mapping[str, str], sets: Sequence[EvaluationSet]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Per skill and data set the value in percent and the parse failures; and one ANSWER row per sample.
+
+    A skill's value is the mean over its data sets.
+    """
+    summary: dict[str, Any] = {}
+    rows = []
+    for one in sets:
+        mine = [sample for sample in samples if sample["dataset"] == one.name]
+        if not mine:
+            raise ValueError(f"evaluation set {one.name} has no usable sample; see its quarantine table")
+        given = [answers[sample["id"]] for sample in mine]
+        accepted = [[sample["conversation"][-1]["text"], *(sample["references"] or [])] for sample in mine]
+        result = score(one.metric, given, accepted)
+        skill = summary.setdefault(one.skill, {"value": 0.0, "datasets": {}})
+        skill["datasets"][one.name] = {
+            "metric": one.metric,
+            "value": result.value,
+            "n": len(mine),
+            "parse_failures": result.parse_failures,
+            **result.extra,
+        }
+        for sample, answer, value in zip(mine, given, result.values, strict=True):
+            rows.append({"id": sample["id"], "skill": one.skill, "dataset": one.name, "answer": answer, "value": value})
+    for skill in summary.values():
+        skill["value"] = float(np.mean([data["value"] for data in skill["datasets"].values()]))
+    return summary, rows

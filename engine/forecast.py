@@ -1,0 +1,70 @@
+"""What a run will do and about what it will take, from stated throughputs; printed before anything starts."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from liit.engine.config import Config, DigitsStream
+from liit.selectors import catalog
+
+
+@dataclass(frozen=True)
+class Step:
+    """Forecast of one timestep. Hours are of one actor or worker each; wall time divides by their number."""
+
+    release: str
+    new: int
+    pool: int
+    tokens: float
+    selected: int
+    sketch_bytes: float
+    scoring_hours: float
+    training_hours: float
+    seconds: float
+
+
+DIGITS_SHARES = {"llava": 500, "m3it": 1500, "minigpt4": 60, "mantis": 300, "lamm": 250, "visionflan": 390}
+
+
+def forecast(config: Config) -> list[Step]:
+    """One Step per timestep. Raises ValueError when a release does not state how many samples it has."""
+    strategy, budget, rate = catalog.get(config.strategy.name), config.strategy.budget, config.estimate
+    answers = _answers(config)
+    limit = (config.strategy.pool_budget or 4 * budget) if strategy.prunes else None
+    steps, pool, seen = [], 0, 0
+    for t, (name, new) in enumerate(_releases(config)):
+        pool, seen = pool + new, seen + new
+        scored = pool if t and (strategy.scores or strategy.vectors) else 0
+        chosen = 0 if t == 0 else _chosen(strategy.name, budget, new, pool, seen)
+        scoring = scored / rate.scored_per_second
+        training = chosen * config.training.epochs / rate.trained_per_second
+        resources = config.resources
+        wall = scoring / resources.actors + training / config.training.workers + rate.start_seconds
+        wall += answers / rate.answered_per_second / resources.actors
+        sketch = scored * 2.0 * config.scoring.gradient.dimension if "sketch" in strategy.vectors else 0.0
+        tokens = chosen * config.training.epochs * rate.tokens_per_sample
+        steps.append(Step(name, new, pool, tokens, chosen, sketch, scoring / 3600, training / 3600, wall))
+        pool = min(pool, limit) if limit and t else pool
+    return steps
+
+
+def _chosen(strategy: str, budget: int, new: int, pool: int, seen: int) -> int:
+    whole = {"sequential": new, "multi-task": seen, "random-replay": new + (seen - new) // 10}
+    return whole.get(strategy, min(budget, pool))
+
+
+def _releases(config: Config) -> Iterator[tuple[str, int]]:
+    if isinstance(config.stream, DigitsStream):
+        total = sum(DIGITS_SHARES.values())
+        for name, share in DIGITS_SHARES.items():
+            yield name, share * config.stream.size // total
+        return
+    for release in config.stream.releases:
+        if release.samples is None:
+            raise ValueError(f"release {release.name}: state `samples`, so that its cost can be forecast")
+        yield release.name, release.samples
+
+
+def _answers(config: Config) -> int:
+    if isinstance(config.stream, DigitsStream):
+        return 7 * config.stream.answers_per_skill
+    return sum(one.limit or one.samples or 0 for one in config.stream.evaluations)

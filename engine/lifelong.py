@@ -1,0 +1,49 @@
+"""The spine: a stream of releases, one timestep after the other.
+
+    D_t ─ingest─▶ pool ─score─▶ profile ─cluster─▶ clusters ─select─▶ selection ─train─▶ adapter_t ─evaluate─▶ results
+                    ▲                                                                        │
+                    └───────────────────────────── prune (Lite) ◀────────────────────────────┘
+
+t0 is the base model and the release it was trained on: pool and evaluation only. Every stage is a result in the run
+folder; the same call continues where an earlier one was stopped.
+"""
+
+from typing import Any
+
+from liit.engine.config import Config
+from liit.engine.progress import log
+from liit.engine.report import write_report
+from liit.engine.results import write_results
+from liit.engine.stages import Stages
+from liit.engine.store import Made, Store
+from liit.engine.stream import open_stream
+
+
+def run(config: Config, store: Store) -> dict[str, Any]:
+    """Teach the model the whole stream; returns what `results.json` says."""
+    stream = open_stream(config, store)
+    stages = Stages(config, store)
+    for t, release in enumerate(stream.releases):
+        stages.ingest(release, t)
+    exam = stages.exam(stream.evaluations) if stream.evaluations else None
+
+    adapter: Made | None = None
+    left: tuple[Made, ...] = ()
+    evaluations: list[Made] = []
+    for t, release in enumerate(stream.releases):
+        log.info("t%d: %s", t, release.name)
+        pool = stages.pool(t, left)
+        profile = clusters = None
+        if t > 0:
+            profile = stages.score(t, pool, adapter)
+            clusters = stages.cluster(t, profile)
+            selection = stages.select(t, pool, profile, clusters)
+            adapter = stages.train(t, selection, adapter)
+        if exam is not None:
+            evaluations.append(stages.evaluate(t, exam, stream.evaluations, adapter))
+        removed = stages.prune(t, pool, profile, clusters)
+        left = (pool, removed) if profile is None else (pool, removed, profile)
+        stages.forget_vectors(t)
+    results = write_results(store, config, [release.name for release in stream.releases], evaluations)
+    write_report(store, config, results)
+    return results

@@ -1,0 +1,177 @@
+"""From the command line to a run: the configuration refused or settled, the plan said, the outcome printed."""
+
+import logging
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from liit import __version__
+from liit.engine.config import Config, ConfigError, read
+from liit.engine.forecast import forecast
+from liit.engine.progress import log, start_logging
+from liit.engine.store import Store, StoreError, appearing
+from liit.selectors import catalog
+
+DEFAULT = Path(__file__).resolve().parent.parent / "jobs" / "configs" / "digits.yaml"
+REFUSED, FAILED = 2, 1
+
+
+def main(arguments: list[str], output: str | None, dry_run: bool) -> int:
+    """Run the job; the exit code: 0 done, 1 stopped by bad data, 2 refused before anything was started."""
+    start_logging()
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    try:
+        config = settle(arguments, output)
+        say_plan(config)
+        if dry_run:
+            return 0
+        check_model(config)
+        store = Store(config.output)
+    except (ConfigError, StoreError, ValueError) as error:
+        log.error("error: %s", error)
+        return REFUSED
+    save_config(config, store)
+    return _run(config, store)
+
+
+def settle(arguments: list[str], output: str | None) -> Config:
+    """The configuration with overrides and output applied. Raises ConfigError or ValueError, one line."""
+    files = [argument for argument in arguments if "=" not in argument]
+    if len(files) > 1:
+        raise ConfigError(f"one configuration file at most, got {files}; overrides are dotted.key=value")
+    overrides = [argument for argument in arguments if "=" in argument]
+    if output is not None:
+        overrides.append(f"output={output}")
+    config = read(_config_file(files[0]) if files else DEFAULT, overrides)
+    catalog.get(config.strategy.name)
+    return config.model_copy(update={"output": str(_output(config))})
+
+
+def _config_file(name: str) -> Path:
+    """A path, or the name of a shipped configuration."""
+    shipped = DEFAULT.parent / Path(name).name
+    return Path(name) if Path(name).exists() or not shipped.is_file() else shipped
+
+
+def _output(config: Config) -> Path:
+    """The run folder as an absolute path. A submitted job's working directory is deleted, so there it lies in the home."""
+    path = Path(config.output.format(name=config.name)).expanduser()
+    if not path.is_absolute() and "runtime_resources" in Path.cwd().parts:
+        return Path.home() / "liit" / path
+    return path.resolve()
+
+
+def check_model(config: Config) -> None:
+    """Raises ModelError, one line, when the model or its processor cannot be loaded."""
+    from liit.engine.models import load_processor
+
+    load_processor(config.model.path, config.model.revision)
+
+
+def say_plan(config: Config) -> None:
+    """The plan: what each timestep will hold and about what it takes."""
+    steps = forecast(config)
+    table = Table(title=f"{config.name}: {config.strategy.name}, T={config.strategy.budget}, seed {config.seed}")
+    for column in ("", "release", "new", "pool", "train on", "Mtokens", "sketches", "scoring h", "training h", "about"):
+        table.add_column(column, justify="left" if column in ("", "release") else "right")
+    for t, step in enumerate(steps):
+        table.add_row(
+            f"t{t}",
+            step.release,
+            f"{step.new:,}",
+            f"{step.pool:,}",
+            f"{step.selected:,}",
+            f"{step.tokens / 1e6:.2f}",
+            _bytes(step.sketch_bytes),
+            f"{step.scoring_hours:.2f}",
+            f"{step.training_hours:.2f}",
+            _duration(step.seconds),
+        )
+    console = Console(width=None if os.isatty(1) else 110)
+    console.print(table)
+    unit = "GPU" if config.resources.gpus_per_actor else "actor or worker"
+    total = _duration(sum(step.seconds for step in steps))
+    console.print(
+        f"Hours are {unit} hours at the stated throughput (`estimate`). About {total} in all → {config.output}"
+    )
+
+
+def _run(config: Config, store: Store) -> int:
+    from liit.engine.ingest import TooManyBadSamples
+    from liit.engine.lifelong import run
+
+    try:
+        results = run(config, store)
+    except (TooManyBadSamples, ValueError) as error:
+        log.error("stopped: %s", error)
+        return FAILED
+    finally:
+        store.close()
+        _disconnect()
+    say_results(config, results)
+    return 0
+
+
+def _disconnect() -> None:
+    import sys
+
+    if "ray" in sys.modules:
+        sys.modules["ray"].shutdown()
+
+
+def say_results(config: Config, results: dict[str, Any]) -> None:
+    """The accuracy matrix, the figures over the stream, and where everything is."""
+    console = Console(width=None if os.isatty(1) else 110)
+    if "accuracy" in results:
+        table = Table(title="value of each skill, percent")
+        table.add_column("")
+        skills = list(results["accuracy"][0])
+        for skill in skills:
+            table.add_column(skill, justify="right")
+        table.add_column("mean", justify="right")
+        for t, row in enumerate(results["accuracy"]):
+            mean = sum(row.values()) / len(row)
+            table.add_row(f"t{t} {results['releases'][t]}", *(f"{row[skill]:.1f}" for skill in skills), f"{mean:.1f}")
+        console.print(table)
+        for name in ("average_accuracy", "forgetting_rate", "relative_gain", "backward_transfer", "forward_transfer"):
+            if results[name] is not None:
+                console.print(f"{name.replace('_', ' ')}: {results[name]:.1f}")
+    root, last = Path(config.output), len(results["releases"]) - 1
+    console.print(f"report:  {root / 'report.html'}", soft_wrap=True)
+    if last:
+        console.print(f"adapter: {root / f't{last:02d}' / 'adapter'}", soft_wrap=True)
+
+
+def save_config(config: Config, store: Store) -> None:
+    """The resolved configuration that replays the run, with the version and commit it was made by."""
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    with appearing(store.root / "config.yaml") as temporary:
+        temporary.write_text(f"# LiIT {__version__}, commit {_commit()}\n{text}", encoding="utf-8")
+
+
+def _commit() -> str:
+    here = Path(__file__).resolve().parent
+    command = ["git", "-C", str(here), "rev-parse", "--short", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

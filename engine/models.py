@@ -1,0 +1,163 @@
+"""Any Hugging Face vision-language or language model, its processor, and the LoRA adapter that the stream trains.
+
+Needs torch, transformers, peft only. How a sample becomes tokens is in `encoding.py`.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+SHIPPED = {
+    "digits-base": Path(__file__).parent / "digits" / "base",
+    "digits-proxy": Path(__file__).parent / "digits" / "proxy",
+}
+
+
+class ModelError(ValueError):
+    """The model folder cannot be used; the message names it and says what is missing."""
+
+
+def locate(path: str) -> str:
+    """A shipped model's folder for its name; any other path or hub id as it is."""
+    return str(SHIPPED.get(path, path))
+
+
+def load_processor(path: str, revision: str | None = None) -> Any:
+    """The processor of a vision-language model, or the tokenizer of a language model.
+
+    Raises ModelError, one line, when the folder is missing, is not a model, or has no processor or chat template.
+    """
+    folder = locate(path)
+    if folder.startswith(("/", ".")) and not (Path(folder) / "config.json").is_file():
+        raise ModelError(f"model {path}: no config.json in {folder}")
+    auto = AutoProcessor if _takes_images(folder, revision) else AutoTokenizer
+    try:
+        processor = auto.from_pretrained(folder, revision=revision)
+    except (OSError, ValueError, TypeError, ImportError) as error:
+        raise ModelError(f"model {path}: its processor cannot be loaded ({_first_line(error)})") from error
+    if auto is AutoProcessor and not hasattr(processor, "image_processor"):
+        raise ModelError(f"model {path}: its folder has no image processor (preprocessor_config.json)")
+    if processor.chat_template is None:
+        raise ModelError(f"model {path}: its processor has no chat template; add chat_template.jinja to the folder")
+    return processor
+
+
+def load_model(
+    path: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "float32",
+    attention: str = "sdpa",
+    adapter: str | None = None,
+    trainable: bool = False,
+) -> nn.Module:
+    """The model in eval mode, with the adapter of a timestep on it where one is given.
+
+    trainable: the adapter's parameters require gradients; every other parameter never does.
+    """
+    folder = locate(path)
+    auto = AutoModelForImageTextToText if _takes_images(folder, revision) else AutoModelForCausalLM
+    model = auto.from_pretrained(
+        folder, revision=revision, dtype=getattr(torch, dtype), attn_implementation=attention, use_safetensors=True
+    )
+    model.requires_grad_(False)
+    if adapter is not None:
+        model = PeftModel.from_pretrained(model, adapter, is_trainable=trainable)
+    return model.eval()
+
+
+def add_lora(
+    model: nn.Module, *, r: int, alpha: float, dropout: float, targets: tuple[str, ...], projector: bool, seed: int
+) -> PeftModel:
+    """A fresh LoRA adapter (A random from the seed, B zero); with `projector`, the projector is trained and saved too.
+
+    Raises ValueError that lists the linears when a target names none of them.
+    """
+    decoder = decoder_name(model)
+    linears = sorted({name.rpartition(".")[2] for name in _linears(model, decoder)})
+    unknown = sorted(set(targets) - set(linears))
+    if unknown:
+        raise ValueError(f"training.lora.targets: no linear is named {unknown}; the language model has {linears}")
+    config = LoraConfig(
+        r=r,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=rf"{decoder}\..*\.({'|'.join(targets or linears)})".replace("model.", r"model\."),
+        modules_to_save=[projector_name(model)] if projector else None,
+    )
+    torch.manual_seed(seed)
+    return get_peft_model(model, config)
+
+
+def unwrapped(model: nn.Module) -> Any:
+    """The Hugging Face model inside a PEFT wrapper."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def text_config(path: str, revision: str | None = None) -> Any:
+    """The configuration of the language model inside, without loading weights."""
+    return AutoConfig.from_pretrained(locate(path), revision=revision).get_text_config()
+
+
+def decoder_layers(model: nn.Module) -> nn.ModuleList:
+    """The transformer blocks of the language model, in order."""
+    return unwrapped(model).get_decoder().layers
+
+
+def decoder_name(model: nn.Module) -> str:
+    """Dotted name of the language model's decoder inside the Hugging Face model."""
+    base = unwrapped(model)
+    decoder = base.get_decoder()
+    return next(name for name, module in base.named_modules() if module is decoder)
+
+
+def projector_name(model: nn.Module) -> str:
+    """Name of the module between the vision tower and the language model. Raises ValueError where there is none."""
+    for name, _ in unwrapped(model).named_modules():
+        if name.rpartition(".")[2] in ("multi_modal_projector", "connector", "merger", "language_projection"):
+            return name.rpartition(".")[2]
+    raise ValueError("training.projector_learning_rate is set, but this model has no multimodal projector")
+
+
+def fingerprint(path: str, revision: str | None = None) -> str:
+    """A short hash of what the model is: the files' names and sizes, the configs' content, each weight file's header."""
+    digest = hashlib.sha256(f"{path if path in SHIPPED else ''}:{revision}".encode())
+    folder = Path(locate(path))
+    if not folder.is_dir():
+        digest.update(path.encode())
+        return digest.hexdigest()[:16]
+    for file in sorted(folder.iterdir()):
+        if file.suffix in (".json", ".jinja", ".model", ".safetensors"):
+            with file.open("rb") as stream:
+                digest.update(f"{file.name}:{file.stat().st_size}".encode())
+                digest.update(stream.read(1 << 20))
+    return digest.hexdigest()[:16]
+
+
+def _takes_images(folder: str, revision: str | None) -> bool:
+    try:
+        config = AutoConfig.from_pretrained(folder, revision=revision)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model {folder}: not a model folder or hub id ({_first_line(error)})") from error
+    return type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+
+def _linears(model: nn.Module, decoder: str) -> list[str]:
+    named = unwrapped(model).named_modules()
+    return [name for name, module in named if isinstance(module, nn.Linear) and name.startswith(f"{decoder}.")]
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0]

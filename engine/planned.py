@@ -1,0 +1,180 @@
+"""Planned batches through a Ray Data actor pool, resumable: the machinery under ingest, scoring and evaluation.
+
+Batches are planned once from (length, key) and are the unit of work, padding included, so a row's bits depend on nothing
+else. An actor writes the rows of a task (a few planned batches) as one part file by rename; a part that exists is done.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+
+from liit.engine.cluster import connect
+from liit.engine.config import Resources
+from liit.engine.progress import Bar
+from liit.engine.store import appearing, remove
+
+
+class Worker(Protocol):
+    """What an actor holds: made once per actor, called once per planned batch."""
+
+    def __call__(self, samples: list[dict[str, Any]]) -> pa.Table:
+        """One row per sample; a sample that fails has its reason in a column, it is never left out."""
+        ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """Planned work: which worker, made how, over which samples in which batches."""
+
+    label: str
+    worker: Callable[..., Worker]
+    arguments: dict[str, Any]
+    samples: pa.Table
+    batch_N: np.ndarray
+    batches_per_file: int
+    pooled: bool = True
+    """Whether workers are held by an actor pool, with its GPUs; else by Ray's task processes, which outlive the job."""
+
+
+def plan(keys_N: np.ndarray, lengths_N: np.ndarray, max_samples: int, max_tokens: int) -> np.ndarray:
+    """The batch (N,) int32 of each sample: sorted by (length, key), filled while it holds at most `max_samples` and, padding
+    included, `max_tokens`. A sample longer than that gets a batch of its own. A permuted input gives the permuted plan.
+    """
+    order = np.lexsort((keys_N, lengths_N))
+    batch_N = np.empty(len(order), dtype=np.int32)
+    batch, count = -1, max_samples
+    for row in order:
+        if count >= max_samples or (count + 1) * int(lengths_N[row]) > max_tokens:
+            batch, count = batch + 1, 0
+        batch_N[row] = batch
+        count += 1
+    return batch_N
+
+
+def run(folder: Path, job: Job, resources: Resources, tick: Callable[[], None]) -> list[Path]:
+    """Part files of all tasks in `folder`, made where they are missing; their rows are the samples, each exactly once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    task_N = job.batch_N // job.batches_per_file
+    order = np.lexsort((job.samples["key"].to_numpy(), job.batch_N))
+    tasks = np.unique(task_N)
+    rows_of = dict(zip(*np.unique(task_N, return_counts=True), strict=True))
+    todo = [int(task) for task in tasks if not _part(folder, task).is_file()]
+    done = len(job.samples) - sum(int(rows_of[task]) for task in todo)
+    if todo:
+        connect(resources)
+        with Bar(job.label, len(job.samples), "samples", done) as bar:
+            work = folder / "work"
+            _write_work(work, job, order, task_N, set(todo))
+            for row in _stream(work, folder, job, resources, len(todo)):
+                done += int(row["rows"])
+                bar.move_to(done)
+                tick()
+            remove(work)
+    for abandoned in folder.glob(".*.tmp"):
+        abandoned.unlink()
+    return _checked([_part(folder, task) for task in tasks], len(job.samples))
+
+
+def _write_work(work: Path, job: Job, order: np.ndarray, task_N: np.ndarray, todo: set[int]) -> None:
+    """One Parquet row per task that is left: its batches, each a list of whole samples."""
+    remove(work)
+    work.mkdir()
+    sample = pa.struct(list(job.samples.schema))
+    schema = pa.schema([("task", pa.int64()), ("batches", pa.list_(pa.list_(sample)))])
+    starts = np.flatnonzero(np.r_[True, np.diff(task_N[order]) != 0])
+    with pq.ParquetWriter(work / "work.parquet", schema) as writer:
+        for rows in np.split(order, starts[1:]):
+            task = int(task_N[rows[0]])
+            if task in todo:
+                batches = np.split(rows, np.flatnonzero(np.diff(job.batch_N[rows])) + 1)
+                content = [job.samples.take(batch).to_pylist() for batch in batches]
+                writer.write_table(pa.Table.from_pylist([{"task": task, "batches": content}], schema=schema))
+
+
+def _stream(work: Path, folder: Path, job: Job, resources: Resources, tasks: int) -> Iterable[dict[str, Any]]:
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    dataset = ray.data.read_parquet(str(work), num_cpus=0.25).repartition(target_num_rows_per_block=1)
+    make = {
+        "folder": str(folder),
+        "worker": job.worker,
+        "arguments": job.arguments,
+        "threads": resources.threads_per_actor,
+    }
+    if job.pooled:
+        done = dataset.map_batches(
+            TaskRunner,
+            fn_constructor_kwargs=make,
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(size=min(resources.actors, tasks)),
+            num_cpus=_cpus(resources),
+            num_gpus=resources.gpus_per_actor,
+        )
+    else:
+        done = dataset.map_batches(_run_in_task, fn_kwargs=make, batch_size=1, batch_format="pyarrow", num_cpus=0.5)
+    yield from done.iter_rows()
+
+
+def _cpus(resources: Resources) -> float:
+    """CPUs of one actor, less than asked for where the actors would leave none to the tasks that feed them."""
+    spare = max(ray.cluster_resources().get("CPU", 1) - 1, 0)
+    return min(resources.cpus_per_actor, math.floor(100 * spare / resources.actors) / 100)
+
+
+class TaskRunner:
+    """The actor: runs the worker over a task's planned batches and writes their rows as one part file."""
+
+    def __init__(self, folder: str, worker: Callable[..., Worker], arguments: dict[str, Any], threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self.folder = Path(folder)
+        self.worker = worker(**arguments)
+
+    def __call__(self, tasks: pa.Table) -> pa.Table:
+        began = time.monotonic()
+        written = [self._run(task["task"], task["batches"]) for task in tasks.to_pylist()]
+        seconds = [time.monotonic() - began] * len(written)
+        return pa.table({"task": tasks["task"], "rows": written, "seconds": seconds})
+
+    def _run(self, task: int, batches: Sequence[list[dict[str, Any]]]) -> int:
+        table = pa.concat_tables([self.worker(batch) for batch in batches])
+        expected = sum(len(batch) for batch in batches)
+        if len(table) != expected:
+            raise RuntimeError(f"task {task}: {len(table)} rows for {expected} samples")
+        with appearing(_part(self.folder, task)) as temporary:
+            pq.write_table(table, temporary, compression="none", use_dictionary=False)
+        return len(table)
+
+
+_held: dict[str, TaskRunner] = {}
+
+
+def _run_in_task(tasks: pa.Table, **make: Any) -> pa.Table:
+    """A task holds its worker in the process it runs in, until one with other arguments comes."""
+    name = repr(make)
+    if name not in _held:
+        _held.clear()
+        _held[name] = TaskRunner(**make)
+    return _held[name](tasks)
+
+
+def _part(folder: Path, task: int) -> Path:
+    return folder / f"part-{task:07d}.parquet"
+
+
+def _checked(parts: list[Path], expected: int) -> list[Path]:
+    rows = sum(pq.read_metadata(part).num_rows for part in parts)
+    if rows != expected:
+        raise RuntimeError(f"{parts[0].parent}: {rows} rows for {expected} samples; remove this folder and run again")
+    return parts

@@ -1,0 +1,33 @@
+"""Lite: the pool cut to a budget at the end of a timestep, the most redundant first (Adapt-∞, section 4.4)."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from liit.engine.progress import log
+from liit.engine.selection import pool_arrays
+from liit.engine.store import write_table
+from liit.engine.tables import REMOVED
+from liit.selectors.redundancy import prune
+
+
+def prune_pool(timestep: Path, pool_budget: int | None, partial: Path) -> None:
+    """Write REMOVED rows: what leaves the pool for good, each with the kept sample that is most like it.
+
+    pool_budget: samples that stay; None removes nothing. Within a cluster the samples far from the centroid are kept
+    first.
+    """
+    if pool_budget is None:
+        write_table(partial, REMOVED.empty_table())
+        return
+    ids, labels_N, pool = pool_arrays(timestep, (), ("embedding",), clusters=True)
+    assert labels_N is not None
+    assert pool.distance_N is not None
+    kept_N, like_N = prune(pool.vectors["embedding"], labels_N, pool.keys_N, pool_budget, order_N=-pool.distance_N)
+    gone = np.flatnonzero(~kept_N)
+    like = pa.array(like_N[gone], mask=like_N[gone] < 0)
+    reason = pa.array(["pruned"] * len(gone), pa.string())
+    columns = [ids.take(pa.array(gone)), reason, ids.take(like)]
+    write_table(partial, pa.table(columns, schema=REMOVED))
+    log.info("pruning: %d samples leave the pool, %d stay", len(gone), len(pool) - len(gone))

@@ -1,0 +1,98 @@
+"""Image files of a user: found without leaving their folder, decoded without trusting them."""
+
+import os
+import re
+from collections.abc import Mapping
+from io import BytesIO
+from typing import IO, Any
+
+from PIL import Image
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+"""Decoders that run inside this process; Pillow hands EPS, for one, to an external interpreter."""
+
+MAX_PIXELS = 2**26
+"""192 MiB once decoded, and below the size at which Pillow itself begins to warn."""
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|data:", re.IGNORECASE)
+
+
+def resolve(folder: str | os.PathLike[str], relative: str) -> str:
+    """The absolute path, symbolic links followed, of a non-empty regular file at `relative` in `folder`.
+
+    Raises ValueError, `kind: detail`, for a URL, an absolute path, a path that leaves the folder by `..` or by a
+    symbolic link, and a file that is missing, empty or not regular.
+    """
+    if not relative:
+        raise ValueError("empty image path: give a path relative to the image folder")
+    if _URL.match(relative):
+        raise ValueError(f"image is a URL: {relative[:200]!r}; nothing is fetched, give a file in the image folder")
+    if os.path.isabs(relative):
+        raise ValueError(f"absolute image path: {relative!r}; give it relative to the image folder")
+    try:
+        root = os.path.realpath(folder)
+        path = os.path.realpath(os.path.join(root, relative))
+    except (ValueError, OSError) as error:
+        raise ValueError(f"image path not usable: {relative[:200]!r}: {error}") from error
+    if os.path.commonpath([root, path]) != root:
+        raise ValueError(f"image path leaves its folder: {relative!r} is {path!r}, not inside {root!r}")
+    if not os.path.isfile(path):
+        found = "is not a regular file" if os.path.exists(path) else "does not exist"
+        raise ValueError(f"missing image file: {path[:400]!r} {found}")
+    if os.path.getsize(path) == 0:
+        raise ValueError(f"empty image file: {path!r}")
+    return path
+
+
+def open_image(image: Mapping[str, Any]) -> Image.Image:
+    """The fully decoded RGB image of `{path, bytes}`, one of which is given. Of an animation, the first frame.
+
+    Raises ValueError, `kind: detail`, for what is empty, truncated, no image, an image of more than 8 bits per
+    channel (RGB would clip it to white), or one of more than MAX_PIXELS pixels.
+    """
+    path, data = image.get("path"), image.get("bytes")
+    if (path is None) == (data is None):
+        raise ValueError("image without source: exactly one of path and bytes must be given")
+    if data is not None:
+        return _decode(BytesIO(data), f"{len(data)} bytes")
+    try:
+        with open(str(path), "rb") as stream:
+            return _decode(stream, repr(path))
+    except OSError as error:
+        raise ValueError(f"missing image file: {path!r}: {error.strerror}") from error
+
+
+def _decode(stream: IO[bytes], name: str) -> Image.Image:
+    if not stream.read(1):
+        raise ValueError(f"empty image file: {name}")
+    stream.seek(0)
+    try:
+        with Image.open(stream, formats=FORMATS) as image:
+            _check(image, name)
+            return _rgb(image)
+    except _Refused:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(f"image too large: {name}: {error}") from error
+    except Image.UnidentifiedImageError as error:
+        raise ValueError(f"not an image: {name} is none of {', '.join(FORMATS)}") from error
+    except Exception as error:  # on damaged bytes a decoder raises whatever it likes: SyntaxError, struct.error, ...
+        raise ValueError(f"damaged image: {name}: {type(error).__name__}: {error}") from error
+
+
+class _Refused(ValueError):
+    """A whole image that is not wanted."""
+
+
+def _check(image: Image.Image, name: str) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise _Refused(f"image too large: {name} has {width} x {height} pixels, at most {MAX_PIXELS} are decoded")
+    if image.mode[0] in "IF":
+        raise _Refused(f"image too deep: {name} has mode {image.mode}; convert it to 8 bits per channel")
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # Pillow warns when such a palette goes to RGB in one step
+    return image.convert("RGB")

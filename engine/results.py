@@ -1,0 +1,50 @@
+"""results.json: the accuracy matrix and what is read from it, and what it cost."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from liit import __version__
+from liit.engine.config import Config
+from liit.engine.metrics import accuracy_table, drop_table, summary
+from liit.engine.store import Made, Store, read_json, write_json
+
+
+def write_results(store: Store, config: Config, releases: Sequence[str], evaluations: Sequence[Made]) -> dict[str, Any]:
+    """Gather the evaluations of all timesteps; write and return the results of the run."""
+    answers = [read_json(made.path) for made in evaluations]
+    results: dict[str, Any] = {
+        "name": config.name,
+        "strategy": config.strategy.name,
+        "seed": config.seed,
+        "version": __version__,
+        "releases": list(releases),
+        "samples": _samples(store, len(releases)),
+        "seconds": store.seconds(),
+    }
+    if answers:
+        accuracy = accuracy_table([{skill: entry["value"] for skill, entry in step.items()} for step in answers])
+        failures = [
+            {name: data["parse_failures"] for entry in step.values() for name, data in entry["datasets"].items()}
+            for step in answers
+        ]
+        results |= {
+            "accuracy": accuracy.to_dict(orient="records"),
+            **summary(accuracy, config.upper_bounds or None),
+            "per_skill": drop_table(accuracy).to_dict(orient="index"),
+            "parse_failures": failures,
+        }
+    write_json(store.root / "results.json", results)
+    return results
+
+
+def _samples(store: Store, timesteps: int) -> list[dict[str, int]]:
+    """Rows of each timestep's tables: what came in, was quarantined, selected, removed."""
+    counts = []
+    for t in range(timesteps):
+        step = store.root / f"t{t:02d}"
+        tables = ("pool", "quarantine", "selection", "removed")
+        present = [(name, step / f"{name}.parquet") for name in tables]
+        counts.append({name: pq.read_metadata(path).num_rows for name, path in present if path.is_file()})
+    return counts

@@ -1,0 +1,131 @@
+"""Every sample of the pool profiled with the current model: Ray Data around `profiler.py`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from liit.engine import models, planned
+from liit.engine.config import Config
+from liit.engine.ingest import quarantine
+from liit.engine.profiler import Profiler, ProfilerSpec, Row
+from liit.engine.readers import Bad
+from liit.engine.store import Clock, fingerprint, read_json, read_table, write_json, write_table
+
+
+class ProfileWorker:
+    """The scoring actor: one model, one planned batch in, its profile rows out."""
+
+    def __init__(self, spec: dict[str, Any], model: str) -> None:
+        self.profiler = Profiler(ProfilerSpec(**spec))
+        self.model = model
+
+    def __call__(self, samples: list[dict[str, Any]]) -> pa.Table:
+        return profile_table(samples, self.profiler.profile(samples), self.profiler.spec, self.model)
+
+
+def profile_table(samples: list[dict[str, Any]], rows: list[Row], spec: ProfilerSpec, model: str) -> pa.Table:
+    """Profile rows as a table; a failed sample has NaN scores and zero vectors, and its reason as status."""
+    columns: dict[str, Any] = {
+        "id": pa.array([row.id for row in rows], pa.string()),
+        "key": pa.array([sample["key"] for sample in samples], pa.uint64()),
+        "n_tokens": pa.array([row.n_tokens for row in rows], pa.int32()),
+        "n_response_tokens": pa.array([row.n_response_tokens for row in rows], pa.int32()),
+        "model": pa.array([model] * len(rows), pa.string()),
+        "status": pa.array([row.status for row in rows], pa.string()),
+    }
+    for name in spec.scores:
+        columns[name] = pa.array([row.scores[name] if row.scores else np.nan for row in rows], pa.float32())
+    for name in spec.vectors:
+        width = next((len(row.vectors[name]) for row in rows if row.vectors), 0) or _width(name, spec)
+        flat = np.concatenate([row.vectors[name] if row.vectors else np.zeros(width, np.float16) for row in rows])
+        columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float16()), width)
+    return pa.table(columns)
+
+
+def _width(name: str, spec: ProfilerSpec) -> int:
+    if name == "sketch":
+        return spec.dimension
+    text = models.text_config(spec.model, spec.revision)
+    return min(spec.embedding, int(text.hidden_size))
+
+
+def profiler_spec(
+    config: Config, adapter: Path | None, scores: tuple[str, ...], vectors: tuple[str, ...]
+) -> ProfilerSpec:
+    """What a strategy needs of the pool, and nothing else, with the model of the timestep."""
+    scoring, lora = config.scoring, config.training.lora
+    return ProfilerSpec(
+        model=config.model.path,
+        adapter=None if adapter is None else str(adapter),
+        revision=config.model.revision,
+        dtype=config.model.dtype,
+        attention=config.model.attention,
+        max_length=config.model.max_length,
+        scores=scores,
+        vectors=vectors,
+        layers=scoring.gradient.layer,
+        parameters=scoring.gradient.parameters,
+        dimension=scoring.gradient.dimension,
+        embedding=scoring.embedding,
+        embedding_layers=scoring.embedding_layer,
+        no_image=scoring.no_image,
+        padding_side=scoring.padding_side,
+        lora=lora.model_dump() | {"projector": False, "seed": config.seed},
+        seed=0,
+    )
+
+
+def score(
+    samples: pa.Table, spec: ProfilerSpec, config: Config, partial: Path, quarantined: Path, label: str, clock: Clock
+) -> None:
+    """Write the profile of `samples` (SAMPLE rows) as part files and `columns.json` below `partial`.
+
+    The plan of batches is stored beside it as `batches.parquet`. A sample that cannot be profiled is quarantined with
+    stage "score"; the others of its batch are not touched by that.
+    """
+    scoring = config.scoring
+    keys, lengths = samples["key"].to_numpy(), samples["length"].to_numpy()
+    batch_N = planned.plan(keys, lengths, scoring.samples_per_batch, scoring.tokens_per_batch)
+    plan = samples.select(["id", "key", "length"]).append_column("batch", pa.array(batch_N))
+    write_table(partial.with_name("batches.parquet"), plan)
+    model = fingerprint(models.fingerprint(spec.model, spec.revision), spec.adapter and _adapter_mark(spec.adapter))
+    arguments = {"spec": asdict(spec), "model": model}
+    job = planned.Job(label, ProfileWorker, arguments, samples, batch_N, scoring.batches_per_file)
+    parts = planned.run(partial, job, config.resources, clock.tick)
+    status = pa.concat_tables([read_table(part, ["id", "status"]) for part in parts])
+    failed = status.filter(pc.not_equal(status["status"], "ok")).to_pylist()
+    dataset_of = dict(zip(samples["id"].to_pylist(), samples["dataset"].to_pylist(), strict=True))
+    quarantine(
+        quarantined, {"score"}, [Bad(row["id"], dataset_of[row["id"]], row["status"], "score") for row in failed]
+    )
+    write_json(partial / "columns.json", _columns(spec, read_table(parts[0])))
+
+
+def _adapter_mark(adapter: str) -> str:
+    return str(read_json(Path(f"{adapter}.made.json"))["fingerprint"])
+
+
+def _columns(spec: ProfilerSpec, table: pa.Table) -> dict[str, Any]:
+    """What each vector is, for whoever reads the profile without the run."""
+    kinds = {
+        "sketch": {"kind": "gradient", "parameters": spec.parameters, "layers": spec.layers, "projection": "factored"},
+        "embedding": {"kind": "hidden state", "tokens": "response", "layers": spec.embedding_layers},
+    }
+    common = {"dtype": "float16", "normalisation": "l2", "seed": spec.seed}
+    return {name: {**kinds[name], "dimension": table[name].type.list_size, **common} for name in spec.vectors}
+
+
+def read_profile(folder: Path, columns: list[str]) -> pa.Table:
+    """The usable rows of a profile, sorted by key: `id`, `key` and the named columns."""
+    table = read_table(folder, ["id", "key", "status", *columns])
+    return table.filter(pc.equal(table["status"], "ok")).drop_columns(["status"]).sort_by("key")
+
+
+def vector(table: pa.Table, name: str) -> np.ndarray:
+    """(N, D) float16: a vector column as a matrix."""
+    column = table[name].combine_chunks()
+    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(table), column.type.list_size)

@@ -1,0 +1,61 @@
+"""The subset that a timestep trains on, with the reason for every sample of it."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from liit.engine.config import Config
+from liit.engine.progress import log
+from liit.engine.scoring import read_profile, vector
+from liit.engine.store import read_table, write_table
+from liit.engine.tables import SELECTION, sort_by_key
+from liit.selectors import catalog
+from liit.selectors.protocol import Pool
+
+
+def select(timestep: Path, t: int, config: Config, partial: Path) -> None:
+    """Write the SELECTION rows of a timestep from its pool, and from profile and clusters where the strategy needs them."""
+    strategy = catalog.get(config.strategy.name)
+    ids, labels_N, pool = pool_arrays(timestep, strategy.scores, strategy.vectors, strategy.clusters)
+    choice = strategy.choose(pool, config.strategy.budget, config.seed, t, config.strategy.options)
+    clusters = labels_N[choice.index_n] if labels_N is not None else np.full(len(choice.index_n), -1)
+    table = pa.table(
+        {
+            "id": ids.take(pa.array(choice.index_n)),
+            "key": pa.array(pool.keys_N[choice.index_n], pa.uint64()),
+            "cluster": pa.array(clusters, pa.int32(), mask=clusters < 0),
+            "scorer": pa.array(choice.scorer_n.tolist(), pa.string()),
+            "score": pa.array(choice.score_n, pa.float32(), mask=np.isnan(choice.score_n)),
+            "stratum": pa.array(choice.stratum_n, pa.int32(), mask=choice.stratum_n < 0),
+        }
+    )
+    write_table(partial, sort_by_key(table.select(SELECTION.names).cast(SELECTION)))
+    log.info("selection: %d of %d samples by %s", len(table), len(pool), strategy.name)
+
+
+def pool_arrays(
+    timestep: Path, scores: tuple[str, ...], vectors: tuple[str, ...], clusters: bool
+) -> tuple[pa.ChunkedArray, np.ndarray | None, Pool]:
+    """Ids, cluster labels and the arrays that a selector sees, all in the order of the keys."""
+    pool = read_table(timestep / "pool.parquet")
+    if not (scores or vectors or clusters):
+        return pool["id"], None, Pool(pool["key"].to_numpy(), pool["arrival"].to_numpy())
+    profile = read_profile(timestep / "profile", [*scores, *vectors])
+    arrival = dict(zip(pool["key"].to_pylist(), pool["arrival"].to_pylist(), strict=True))
+    keys_N = profile["key"].to_numpy()
+    labels_N = distance_N = None
+    if clusters:
+        grouped = sort_by_key(read_table(timestep / "clusters.parquet"))
+        if not np.array_equal(grouped["key"].to_numpy(), keys_N):
+            raise RuntimeError(f"{timestep}: clusters and profile hold different samples")
+        labels_N, distance_N = grouped["cluster"].to_numpy(), grouped["distance"].to_numpy()
+    arrays = Pool(
+        keys_N=keys_N,
+        arrival_N=np.array([arrival[key] for key in keys_N.tolist()], dtype=np.int32),
+        scores={name: profile[name].to_numpy() for name in scores},
+        vectors={name: vector(profile, name) for name in vectors},
+        labels_N=labels_N,
+        distance_N=distance_N,
+    )
+    return profile["id"], labels_N, arrays

@@ -1,0 +1,174 @@
+"""One method per arrow of a timestep: what it is made from, and which part of the engine makes it.
+
+A stage is skipped when its result was made from the same settings and parents (`store.py`). Stages know each other by
+their results only; the order is in `lifelong.py`.
+"""
+
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from liit.engine import models, stream
+from liit.engine.clustering import cluster_pool
+from liit.engine.config import Config, EvaluationSet, Release
+from liit.engine.evaluation import evaluate, first_of_each
+from liit.engine.ingest import ingest
+from liit.engine.pool import grow, samples
+from liit.engine.pruning import prune_pool
+from liit.engine.scoring import profiler_spec, score
+from liit.engine.selection import select
+from liit.engine.store import Clock, Made, Store, read_table, remove, write_table
+from liit.engine.teaching import teach
+from liit.selectors import catalog
+from liit.selectors.protocol import Strategy
+
+
+@dataclass
+class Stages:
+    """The stages of one run over one stream."""
+
+    config: Config
+    store: Store
+    releases: list[Made] = field(default_factory=list)
+
+    @cached_property
+    def model_mark(self) -> str:
+        return models.fingerprint(self.config.model.path, self.config.model.revision)
+
+    @cached_property
+    def strategy(self) -> Strategy:
+        return catalog.get(self.config.strategy.name)
+
+    def step(self, t: int) -> Path:
+        return self.store.root / f"t{t:02d}"
+
+    def ingest(self, release: Release, t: int) -> Made:
+        """D_t → releases/: every usable sample once; the others to quarantine."""
+        made = self.store.make(
+            f"releases/{t:02d}-{release.name}.parquet",
+            lambda partial, clock: ingest(
+                (release,), t, self.config, partial, self.step(t) / "quarantine.parquet", release.name, clock
+            ),
+            settings=[stream.mark(release), self._reads(), self.config.max_bad_share],
+        )
+        self.releases.append(made)
+        return made
+
+    def exam(self, sets: tuple[EvaluationSet, ...]) -> Made:
+        """The evaluation sets → exam.parquet, through the same reader and checks."""
+
+        def work(partial: Path, clock: Clock) -> None:
+            quarantined = self.store.root / "exam.quarantine.parquet"
+            ingest(sets, 0, self.config, partial, quarantined, "evaluation sets", clock)
+            write_table(partial, first_of_each(read_table(partial), {one.name: one.limit for one in sets}))
+
+        settings = [[stream.mark(one), one.limit] for one in sets]
+        return self.store.make("exam.parquet", work, settings=[settings, self._reads(), self.config.max_bad_share])
+
+    def pool(self, t: int, previous: tuple[Made, ...]) -> Made:
+        """The pool at t: what stayed of the pool before, and the release."""
+        before = self.step(t - 1) if previous else None
+        return self.store.make(
+            f"t{t:02d}/pool.parquet",
+            lambda partial, clock: grow(before, self.releases[t].path, partial),
+            parents=(*previous, self.releases[t]),
+        )
+
+    def score(self, t: int, pool: Made, adapter: Made | None) -> Made | None:
+        """pool → profile, by the current model; None where the strategy needs no profile."""
+        scores, vectors = self.strategy.scores, self.strategy.vectors
+        if not (scores or vectors):
+            return None
+        spec = profiler_spec(self.config, adapter and adapter.path, scores, vectors)
+        scoring = self.config.scoring
+        return self.store.make(
+            f"t{t:02d}/profile",
+            lambda partial, clock: score(
+                samples([made.path for made in self.releases[: t + 1]], read_table(pool.path, ["id"])["id"]),
+                spec,
+                self.config,
+                partial,
+                self.step(t) / "quarantine.parquet",
+                f"t{t} score",
+                clock,
+            ),
+            settings=[
+                asdict(spec) | {"model": self.model_mark, "adapter": None},
+                [scoring.samples_per_batch, scoring.tokens_per_batch, scoring.batches_per_file],
+            ],
+            parents=(pool, *_there(adapter)),
+        )
+
+    def cluster(self, t: int, profile: Made | None) -> Made | None:
+        """profile → clusters, where the strategy wants pseudo-tasks."""
+        if profile is None or not self.strategy.clusters:
+            return None
+        name, grid, seed = self.strategy.vectors[0], self.config.clustering.k_grid, self.config.seed
+        return self.store.make(
+            f"t{t:02d}/clusters.parquet",
+            lambda partial, clock: cluster_pool(profile.path, name, grid, seed, partial),
+            settings=[name, grid, seed],
+            parents=(profile,),
+        )
+
+    def select(self, t: int, pool: Made, profile: Made | None, clusters: Made | None) -> Made:
+        """pool, profile, clusters → selection."""
+        settings = [self.config.strategy.model_dump(exclude={"pool_budget"}), self.config.seed, t]
+        return self.store.make(
+            f"t{t:02d}/selection.parquet",
+            lambda partial, clock: select(self.step(t), t, self.config, partial),
+            settings=settings,
+            parents=(pool, *_there(profile), *_there(clusters)),
+        )
+
+    def train(self, t: int, selection: Made, adapter: Made | None) -> Made:
+        """selection → the adapter of t, continued from the adapter before it."""
+        parent = None if self.strategy.from_base else adapter
+        config = self.config
+
+        def work(partial: Path, clock: Clock) -> None:
+            chosen = samples([made.path for made in self.releases[: t + 1]], read_table(selection.path, ["id"])["id"])
+            teach(chosen, t, parent and parent.path, config, partial, clock)
+
+        return self.store.make(
+            f"t{t:02d}/adapter",
+            work,
+            settings=[self.model_mark, config.model, config.training, config.seed],
+            parents=(selection, *_there(parent)),
+        )
+
+    def evaluate(self, t: int, exam: Made, sets: tuple[EvaluationSet, ...], adapter: Made | None) -> Made:
+        """The evaluation sets answered by the model of t → evaluation.json, answers.parquet."""
+        limits = self.config.evaluation
+        return self.store.make(
+            f"t{t:02d}/evaluation.json",
+            lambda partial, clock: evaluate(
+                read_table(exam.path), sets, adapter and adapter.path, self.config, partial, f"t{t} evaluate", clock
+            ),
+            settings=[self.model_mark, limits, [(one.name, one.skill, one.metric, one.max_new_tokens) for one in sets]],
+            parents=(exam, *_there(adapter)),
+        )
+
+    def prune(self, t: int, pool: Made, profile: Made | None, clusters: Made | None) -> Made:
+        """pool → removed: what leaves for good. Nothing at t0, and nothing by strategies that do not prune."""
+        budget = self.config.strategy.pool_budget or 4 * self.config.strategy.budget
+        limit = budget if self.strategy.prunes and clusters is not None else None
+        return self.store.make(
+            f"t{t:02d}/removed.parquet",
+            lambda partial, clock: prune_pool(self.step(t), limit, partial),
+            settings=limit,
+            parents=(pool, *_there(profile), *_there(clusters)),
+        )
+
+    def forget_vectors(self, t: int) -> None:
+        """Drop the profile of a timestep that is older than `keep_profiles` allows, when all made from it is there."""
+        keep = self.config.keep_profiles
+        if keep is not None and t - keep >= 0:
+            remove(self.step(t - keep) / "profile")
+
+    def _reads(self) -> list[object]:
+        return [self.model_mark, self.config.model.max_length]
+
+
+def _there(made: Made | None) -> tuple[Made, ...]:
+    return () if made is None else (made,)

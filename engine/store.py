@@ -1,0 +1,182 @@
+"""The run folder: a stage's result appears under its name by one rename, and says what made it.
+
+Beside every result `x` stands `x.made.json` with the fingerprint of what made it (settings, parents, model) and the seconds
+it took, added up over resumes. Until it is whole, work lives in `x.partial`; the same command continues there.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+class StoreError(ValueError):
+    """The run folder cannot be used; one line for the person who named it."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A finished result: where it is, and the fingerprint that whatever is made from it carries on."""
+
+    path: Path
+    fingerprint: str
+    fresh: bool = False
+    """Whether this process made it."""
+
+
+@dataclass
+class Clock:
+    """Seconds of work on one stage, written down as they pass, so that a kill loses none but the last moments."""
+
+    path: Path
+    record: dict[str, Any]
+    before: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+    written: float = 0.0
+
+    def tick(self, every_s: float = 2.0) -> None:
+        """Note the time so far; called as often as one likes."""
+        now = time.monotonic()
+        if now - self.written >= every_s:
+            self.written = now
+            write_json(self.path, self.record | {"seconds": round(self.before + now - self.started, 3)})
+
+
+class Store:
+    """One run folder. Raises StoreError when it cannot be created or written, or another process is using it."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).resolve()
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.root / ".lock").open("a")
+        except OSError as error:
+            raise StoreError(f"output {root} cannot be written: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StoreError(f"output {root} is in use by another run; choose another --output") from error
+
+    def close(self) -> None:
+        """Let another process use the folder."""
+        self._lock.close()
+
+    def make(
+        self,
+        name: str,
+        work: Callable[[Path, Clock], object],
+        *,
+        settings: Any = None,
+        parents: tuple[Made, ...] = (),
+    ) -> Made:
+        """The result `name`, made by `work(partial, clock)` unless it is there and was made from the same.
+
+        `work` leaves a file or folder at `partial`; what it found there from an earlier, interrupted call had the same
+        fingerprint. Anything made from other settings or parents is removed first.
+        """
+        final, note = self.root / name, self.root / f"{name}.made.json"
+        partial = final.with_name(final.name + ".partial")
+        mark = fingerprint(name, settings, [parent.fingerprint for parent in parents])
+        known = read_json(note) if note.is_file() else {}
+        if known.get("fingerprint") == mark and final.exists():
+            return Made(final, mark)
+        if known.get("fingerprint") != mark:
+            known = {}
+            note.unlink(missing_ok=True)
+            remove(partial)
+        remove(final)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        record = {"fingerprint": mark, "parents": [str(p.path.relative_to(self.root)) for p in parents]}
+        clock = Clock(note, record, before=float(known.get("seconds", 0.0)))
+        clock.tick(0)
+        work(partial, clock)
+        clock.tick(0)
+        partial.rename(final)
+        return Made(final, mark, fresh=True)
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds of every stage, by its name, over all resumes."""
+        notes = sorted(self.root.rglob("*.made.json"))
+        return {
+            str(note.relative_to(self.root)).removesuffix(".made.json"): float(read_json(note).get("seconds", 0.0))
+            for note in notes
+        }
+
+
+def fingerprint(*parts: Any) -> str:
+    """16 hex digits of what the parts say, as canonical JSON."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no place in a fingerprint")
+
+
+def file_fingerprint(path: str | Path) -> str:
+    """A short hash of a file's content, or of every file in a folder by name."""
+    root = Path(path)
+    files = sorted(file for file in root.rglob("*") if file.is_file()) if root.is_dir() else [root]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.name}:".encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+def remove(path: Path) -> None:
+    """Remove a file or folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`; renamed to it when the block ends well."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    yield temporary
+    temporary.rename(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that readers see the old file or the new one, never half of it."""
+    with appearing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write Parquet so that readers see a whole table or none."""
+    with appearing(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """A Parquet file, or all part files of a folder."""
+    if path.is_file():
+        return pq.read_table(path, columns=columns)
+    parts = sorted(path.glob("*.parquet"))
+    if not parts:
+        raise FileNotFoundError(f"{path} holds no Parquet file")
+    return pa.concat_tables([pq.read_table(part, columns=columns) for part in parts])

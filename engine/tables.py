@@ -1,0 +1,63 @@
+"""Schemas of everything that flows between the stages. Tables are sets of rows keyed by id, never aligned by position."""
+
+import hashlib
+
+import pyarrow as pa
+
+TURN = pa.struct([("role", pa.string()), ("text", pa.string())])
+IMAGE = pa.struct([("path", pa.string()), ("bytes", pa.binary())])
+
+# A sample as every reader yields it. `conversation`: roles user / assistant / system; the text holds exactly one
+# `<image>` per image, in order. `references`: further accepted answers, used by evaluation sets only.
+# `length`: tokens of the whole sample under the run's model, image tokens included; known after the checks of ingest.
+SAMPLE = pa.schema(
+    [
+        ("id", pa.string()),
+        ("key", pa.uint64()),
+        ("dataset", pa.string()),
+        ("arrival", pa.int32()),
+        ("task", pa.string()),
+        ("conversation", pa.list_(TURN)),
+        ("images", pa.list_(IMAGE)),
+        ("references", pa.list_(pa.string())),
+        ("length", pa.int32()),
+    ]
+)
+POOL = pa.schema([("id", pa.string()), ("key", pa.uint64()), ("dataset", pa.string()), ("arrival", pa.int32())])
+QUARANTINE = pa.schema([("id", pa.string()), ("dataset", pa.string()), ("stage", pa.string()), ("reason", pa.string())])
+REMOVED = pa.schema([("id", pa.string()), ("reason", pa.string()), ("kept_id", pa.string())])
+CLUSTERS = pa.schema([("id", pa.string()), ("key", pa.uint64()), ("cluster", pa.int32()), ("distance", pa.float32())])
+SELECTION = pa.schema(
+    [
+        ("id", pa.string()),
+        ("key", pa.uint64()),
+        ("cluster", pa.int32()),
+        ("scorer", pa.string()),
+        ("score", pa.float32()),
+        ("stratum", pa.int32()),
+    ]
+)
+ANSWER = pa.schema(
+    [
+        ("id", pa.string()),
+        ("skill", pa.string()),
+        ("dataset", pa.string()),
+        ("answer", pa.string()),
+        ("value", pa.float32()),
+    ]
+)
+
+
+def key_of(sample_id: str) -> int:
+    """The uint64 that stands for a sample id wherever an array is wanted (64 bits of BLAKE2b)."""
+    return int.from_bytes(hashlib.blake2b(sample_id.encode(), digest_size=8).digest(), "little")
+
+
+def sort_by_key(table: pa.Table) -> pa.Table:
+    """Rows in the order of their keys: the canonical order of a set of rows, whatever files they came from."""
+    return table.sort_by("key")
+
+
+def empty(schema: pa.Schema) -> pa.Table:
+    """A table without rows; 'nothing was removed' is written down too."""
+    return schema.empty_table()

@@ -1,0 +1,49 @@
+"""A timestep's training as a stage: the selected samples laid out for Ray Train, the adapter taken over from it."""
+
+from math import ceil
+from pathlib import Path
+
+import pyarrow as pa
+
+from liit.engine.cluster import connect
+from liit.engine.config import Config
+from liit.engine.progress import Bar
+from liit.engine.store import Clock, remove, write_table
+from liit.engine.training import TrainJob, train
+
+
+def teach(chosen: pa.Table, t: int, parent: Path | None, config: Config, partial: Path, clock: Clock) -> None:
+    """Train on exactly these SAMPLE rows; the adapter appears at `partial`.
+
+    parent: the adapter to continue, None for a fresh LoRA. The working folder beside `partial` holds the rows and Ray
+    Train's checkpoints, from which a killed run continues; it goes when the adapter is there.
+    """
+    if not len(chosen):
+        raise ValueError(f"t{t}: nothing was selected, so there is nothing to train on; is the pool empty?")
+    work = partial.with_name("adapter.work")
+    work.mkdir(parents=True, exist_ok=True)
+    rows = work / "samples.parquet"
+    write_table(rows, chosen)
+    training, resources = config.training, config.resources
+    job = TrainJob(
+        model=config.model,
+        training=training,
+        seed=config.seed + t,
+        samples=str(rows),
+        parent=None if parent is None else str(parent),
+        output=str(partial),
+        name=f"{config.name}-t{t:02d}-{clock.record['fingerprint']}",
+        storage=str(work),
+        cpus=resources.cpus_per_worker,
+        gpus=resources.gpus_per_worker,
+    )
+    connect(resources)
+    steps = training.epochs * ceil(len(chosen) / training.batch_size)
+    with Bar(f"t{t} train on {len(chosen)} samples", steps, "steps") as bar:
+
+        def follow(step: int, total: int, loss: float) -> None:
+            bar.move_to(step, f"loss {loss:.3f}")
+            clock.tick()
+
+        train(job, follow)
+    remove(work)

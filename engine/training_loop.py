@@ -1,0 +1,141 @@
+"""What every training worker runs: one pass over the plan, an exact global-batch loss per optimizer step, checkpoints.
+
+The loss of a step is the sum of the response tokens' negative log-likelihoods over all ranks and micro-batches, divided by
+the number of these tokens. DeepSpeed averages gradients over the ranks, so each rank multiplies its part by their number.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import ray.train
+import torch
+import transformers
+from torch.nn import functional as F
+
+from liit.engine import models, training_engine, training_state
+from liit.engine.training import TrainJob
+from liit.engine.training_plan import Plan, dropout_seed, rate
+from liit.engine.training_samples import TrainingSamples
+
+Batch = dict[str, torch.Tensor]
+
+
+def run(job: TrainJob) -> None:
+    """Train from the last checkpoint, or from the start, to the end of the plan; leave the adapter at `job.partial`."""
+    _quiet()
+    samples = TrainingSamples(
+        job.samples, models.load_processor(job.model.path, job.model.revision), job.model.max_length
+    )
+    training = job.training
+    plan = Plan(
+        samples.lengths_N, samples.images_N, job.seed, training.epochs, training.batch_size, training.micro_batch_size
+    )
+    engine, peaks = training_engine.build(job)
+    history = training_state.restore_checkpoint(engine)
+    penalties = training_engine.named(training.penalties)
+    for batches in _batches(samples, plan, history.steps):
+        start, step = time.monotonic(), history.steps
+        torch.manual_seed(
+            dropout_seed(job.seed, step, torch.distributed.get_rank())
+        )  # dropout knows no other generator
+        share = rate(step, plan.steps, training.schedule, training.warmup)
+        loss, tokens = _step(engine, batches, penalties, [peak * share for peak in peaks])
+        history.losses.append(loss)
+        history.tokens.append(tokens)
+        history.rates.append(peaks[0] * share)
+        history.seconds += time.monotonic() - start
+        _tell(job, history, plan.steps)
+        if history.steps % training.checkpoint_every == 0 or history.steps == plan.steps:
+            training_state.save_checkpoint(engine, history)
+    about = {
+        "steps": plan.steps,
+        "epochs": training.epochs,
+        "samples": len(samples.lengths_N),
+        "response_tokens": sum(history.tokens[: plan.steps_per_epoch]),
+        "workers": training.workers,
+    }
+    training_state.export(job, engine, history, about)
+
+
+def _batches(samples: TrainingSamples, plan: Plan, first: int) -> Iterator[list[Batch]]:
+    """This rank's micro-batches of every step from `first` on; the next step's are made while one is trained on."""
+    rank, workers = torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+    def make(step: int) -> list[Batch]:
+        return [samples.batch(part) for part in plan.share(step, rank, workers)]
+
+    with ThreadPoolExecutor(max_workers=1) as ahead:
+        coming = ahead.submit(make, first) if first < plan.steps else None
+        for step in range(first, plan.steps):
+            assert coming is not None
+            batches = coming.result()
+            if step + 1 < plan.steps:
+                coming = ahead.submit(make, step + 1)
+            yield batches
+
+
+def _step(engine: Any, batches: list[Batch], penalties: list[Any], rates: list[float]) -> tuple[float, int]:
+    """One optimizer step. Returns the loss of the global batch in nats per response token, and the tokens."""
+    workers = torch.distributed.get_world_size()
+    count = sum(int(_wanted(batch).sum()) for batch in batches)
+    tokens = _total(torch.tensor(float(count), dtype=torch.float64), engine.device)
+    total = torch.zeros((), dtype=torch.float64)
+    for number, batch in enumerate(batches, start=1):
+        last = number == len(batches)
+        engine.set_gradient_accumulation_boundary(last)
+        nll = response_nll(engine, _placed(batch, engine))
+        total += nll.detach().double().cpu()
+        loss = nll * (workers / tokens)
+        if last:
+            loss = sum((penalty(engine.module) for penalty in penalties), loss)
+        engine.backward(loss, scale_wrt_gas=False)
+    for group, now in zip(engine.optimizer.param_groups, rates, strict=True):
+        group["lr"] = now
+    engine.step()
+    return _total(total, engine.device) / tokens, int(tokens)
+
+
+def response_nll(model: Any, batch: Batch) -> torch.Tensor:
+    """Sum of the response tokens' negative log-likelihoods in nats, each given all tokens before it; a scalar."""
+    inputs = {name: value for name, value in batch.items() if name != "response"}
+    logits = model(**inputs, use_cache=False).logits[:, :-1]  # (B, S - 1, V)
+    wanted = _wanted(batch)
+    return F.cross_entropy(logits[wanted].float(), batch["input_ids"][:, 1:][wanted], reduction="sum")
+
+
+def _wanted(batch: Batch) -> torch.Tensor:
+    """(B, S - 1) bool: which next tokens are response tokens. The first token of a text is nobody's next."""
+    return batch["response"][:, 1:]
+
+
+def _placed(batch: Batch, engine: Any) -> Batch:
+    dtype = next(engine.module.parameters()).dtype
+    return {
+        name: value.to(engine.device, dtype if value.is_floating_point() else None, non_blocking=True)
+        for name, value in batch.items()
+    }
+
+
+def _total(value: torch.Tensor, device: torch.device) -> float:
+    """Sum of a scalar over the ranks."""
+    value = value.to(device)
+    torch.distributed.all_reduce(value)
+    return value.item()
+
+
+def _tell(job: TrainJob, history: training_state.History, steps: int) -> None:
+    if torch.distributed.get_rank() == 0:
+        with job.progress.open("a", encoding="utf-8") as stream:
+            line = {"step": history.steps, "steps": steps, "loss": history.losses[-1]}
+            stream.write(json.dumps(line) + "\n")
+
+
+def _quiet() -> None:
+    """Errors only: what DeepSpeed and transformers say in between is about options that are chosen on purpose here."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)

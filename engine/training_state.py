@@ -1,0 +1,105 @@
+"""What a killed training continues from, and what a finished one leaves: checkpoints, adapter, second moments, history.
+
+Every function here is collective: all ranks call it.
+"""
+
+import json
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import torch
+from peft.utils import get_peft_model_state_dict
+from safetensors.torch import save_file
+
+from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+from liit.engine.training import TrainJob
+from liit.engine.training_engine import MODULES_FILE
+
+TAG = "state"
+
+
+@dataclass
+class History:
+    """One entry per optimizer step. losses: mean nats per response token of the global batch; tokens: how many there were;
+    rates: learning rate of the first parameter group. seconds: time in steps, over all resumes."""
+
+    losses: list[float] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def steps(self) -> int:
+        return len(self.losses)
+
+
+def save_checkpoint(engine: Any, history: History) -> None:
+    """Report to Ray Train a checkpoint that holds every rank's optimizer shard; frozen weights stay out."""
+    with tempfile.TemporaryDirectory() as folder:
+        engine.save_checkpoint(
+            folder, tag=TAG, client_state={"history": asdict(history)}, exclude_frozen_parameters=True
+        )
+        torch.distributed.barrier()
+        ray.train.report({"step": history.steps}, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+def restore_checkpoint(engine: Any) -> History:
+    """Bring the engine to the last checkpoint of this run, and return its history; a new run starts with an empty one."""
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return History()
+    with checkpoint.as_directory() as folder:
+        loaded, state = engine.load_checkpoint(folder, tag=TAG, load_module_strict=False)
+    if loaded is None:
+        raise ValueError(f"{checkpoint.path} holds no training state")
+    return History(**state["history"])
+
+
+def export(job: TrainJob, engine: Any, history: History, about: dict[str, Any]) -> None:
+    """Write the adapter as plain PEFT files, Adam's second moments by the adapter's tensor names, and the history."""
+    trainable = [(name, parameter) for name, parameter in engine.module.named_parameters() if parameter.requires_grad]
+    weights = {name: _weight(parameter) for name, parameter in trainable}
+    moments = {name: _second_moment(engine, parameter) for name, parameter in trainable}
+    if torch.distributed.get_rank() == 0:
+        shutil.rmtree(job.partial, ignore_errors=True)
+        job.partial.mkdir(parents=True)
+        _write_adapter(engine.module, weights, moments, job.partial)
+        (job.partial / "training.json").write_text(
+            json.dumps(about | asdict(history), indent=1) + "\n", encoding="utf-8"
+        )
+    torch.distributed.barrier()
+
+
+def _write_adapter(
+    model: Any, weights: dict[str, torch.Tensor], moments: dict[str, torch.Tensor], folder: Path
+) -> None:
+    model.save_pretrained(folder, state_dict=weights, safe_serialization=True, save_embedding_layers=False)
+    save_file(
+        get_peft_model_state_dict(model, state_dict=moments, save_embedding_layers=False),
+        folder / "moments.safetensors",
+    )
+    extra = {name: value for name, value in weights.items() if "lora_" not in name and ".modules_to_save." not in name}
+    if extra:
+        save_file(extra, folder / MODULES_FILE)
+
+
+def _weight(parameter: torch.nn.Parameter) -> torch.Tensor:
+    """The float32 master weight, gathered from the ranks; without ZeRO the parameter itself."""
+    full = safe_get_full_fp32_param(parameter)
+    return (parameter.data if full is None else full).detach().float().cpu().clone().reshape(_shape(parameter))
+
+
+def _second_moment(engine: Any, parameter: torch.nn.Parameter) -> torch.Tensor:
+    full = safe_get_full_optimizer_state(parameter, "exp_avg_sq")
+    if full is None:
+        state = engine.optimizer.state[parameter]  # without ZeRO, torch's own AdamW; no entry: it never had a gradient
+        full = state.get("exp_avg_sq", torch.zeros_like(parameter))
+    return full.detach().float().cpu().clone().reshape(_shape(parameter))
+
+
+def _shape(parameter: Any) -> torch.Size:
+    return getattr(parameter, "ds_shape", parameter.shape)

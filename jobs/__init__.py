@@ -1,0 +1,1 @@
+"""Entry points: thin, one file a job."""

@@ -1,0 +1,49 @@
+"""Makes the base model and its half-size proxy that are shipped with the embedded stream (`make base`)."""
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+
+from liit.engine.digits.accuracy import measure
+from liit.engine.digits.base import SHAPES, make_model, make_processor
+from liit.engine.digits.pretraining import Schedule, pretrain
+
+PER_SET = 200
+SEED = 0
+console = Console()
+
+
+def make(
+    output: Annotated[Path, typer.Option(help="Folder that gets base/ and proxy/.")] = Path("engine/digits"),
+    only: Annotated[str, typer.Option(help="Make one model alone: base or proxy.")] = "",
+    threads: Annotated[int, typer.Option(help="Threads; their number changes the last bits of the weights.")] = 2,
+    steps: Annotated[int, typer.Option(help="Steps of the language model.")] = Schedule.steps,
+) -> None:
+    """Trains, measures and saves the models. About 45 minutes on two cores."""
+    if only and only not in SHAPES:
+        raise typer.BadParameter(f"--only {only}: must be one of {', '.join(SHAPES)}")
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    schedule = Schedule(steps=steps)
+    for name in [only] if only else SHAPES:
+        started = time.monotonic()
+        processor = make_processor()
+        model = make_model(SHAPES[name], processor, SEED)
+        console.print(f"{name}: {model.num_parameters():,} parameters, {len(processor.tokenizer)} tokens")
+        pretrain(model, processor, schedule, SEED, console.print)
+        folder = output / name
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+        accuracies = measure(model, processor, PER_SET, seed=1)
+        (folder / "accuracies.json").write_text(json.dumps(accuracies, indent=2) + "\n")
+        console.print(accuracies)
+        console.print(f"{name}: {time.monotonic() - started:.0f} s, saved to {folder}")
+
+
+if __name__ == "__main__":
+    typer.run(make)

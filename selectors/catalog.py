@@ -1,0 +1,74 @@
+"""Every strategy by name."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from liit.selectors.adapt import SCORES, adapt_inf, random_clusters
+from liit.selectors.coverage import ccs
+from liit.selectors.protocol import Choice, Options, Pool, Strategy, choice, settled
+from liit.selectors.ranking import DIRECTIONS, ranked
+from liit.selectors.uniform import random_replay, random_sample
+
+
+def _random(pool: Pool, budget: int, seed: int, timestep: int, options: Options) -> Choice:
+    settled(options)
+    return choice(pool, random_sample(pool.keys_N, budget, seed=seed, timestep=timestep))
+
+
+def _replay(pool: Pool, budget: int, seed: int, timestep: int, options: Options) -> Choice:
+    fraction = settled(options, fraction=0.1)["fraction"]
+    replayed = random_replay(pool.keys_N, pool.arrival_N, seed=seed, timestep=timestep, fraction=fraction)
+    return choice(pool, replayed)
+
+
+def _newest(pool: Pool, budget: int, seed: int, timestep: int, options: Options) -> Choice:
+    settled(options)
+    return choice(pool, np.flatnonzero(pool.arrival_N == timestep))
+
+
+def _everything(pool: Pool, budget: int, seed: int, timestep: int, options: Options) -> Choice:
+    settled(options)
+    return choice(pool, np.arange(len(pool)))
+
+
+def _by(score: str, direction: str) -> Callable[[Pool, int, int, int, Options], Choice]:
+    def choose(pool: Pool, budget: int, seed: int, timestep: int, options: Options) -> Choice:
+        parts = settled(options, direction=direction, bins=50, trim=0.05)
+        values_N, stratum = pool.score(score), np.asarray(-1, np.int32)
+        way, chance = parts.pop("direction"), {"seed": seed, "timestep": timestep}
+        if way == "ccs":
+            index, stratum = ccs(values_N, pool.keys_N, budget, **parts, **chance)
+        elif way in DIRECTIONS:
+            index = ranked(values_N, pool.keys_N, budget, direction=way, **chance)
+        else:
+            raise ValueError(f"direction is {way!r}; choose one of: {', '.join((*DIRECTIONS, 'ccs'))}")
+        return choice(pool, index, score, stratum)
+
+    return choose
+
+
+STRATEGIES: dict[str, Strategy] = {
+    strategy.name: strategy
+    for strategy in (
+        Strategy("adapt-inf", adapt_inf, SCORES, ("sketch",), clusters=True),
+        Strategy("lite-adapt-inf", adapt_inf, SCORES, ("sketch", "embedding"), clusters=True, prunes=True),
+        Strategy("random-clusters-ccs", random_clusters, SCORES),
+        Strategy("random", _random),
+        Strategy("random-replay", _replay, whole=True),
+        Strategy("sequential", _newest, whole=True),
+        Strategy("multi-task", _everything, whole=True, from_base=True),
+        Strategy("perplexity", _by("nll", "highest"), ("nll",)),
+        Strategy("image-grounding", _by("image_grounding", "highest"), ("image_grounding",)),
+        Strategy("el2n", _by("el2n", "highest"), ("el2n",)),
+        Strategy("entropy", _by("entropy", "highest"), ("entropy",)),
+        Strategy("grad-norm", _by("grad_norm", "highest"), ("grad_norm",)),
+    )
+}
+
+
+def get(name: str) -> Strategy:
+    """Raises ValueError for an unknown name, with all known ones."""
+    if name not in STRATEGIES:
+        raise ValueError(f"unknown strategy {name!r}; choose one of: {', '.join(STRATEGIES)}")
+    return STRATEGIES[name]

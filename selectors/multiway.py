@@ -1,0 +1,76 @@
+"""Multi-way selection: each cluster is scored by the function that tells its samples apart best (Adapt-∞, equation 4).
+
+The entropy of a score's histogram says how much it discriminates. It is taken over trimmed values scaled to [0, 1], so
+the unit of a score does not matter, and with Miller and Madow's (1955) correction, since small clusters would else seem
+less diverse than they are.
+
+Shapes: N samples, S scores, K clusters.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from liit.selectors.strata import strata, trimmed_range
+
+NO_ENTROPY = -np.inf
+
+
+def score_entropy(values_N: NDArray[np.floating], *, bins: int = 50, trim: float = 0.05) -> float:
+    """Entropy in nats of a score's histogram; -inf for a constant one or one without finite values."""
+    values_N = values_N[np.isfinite(values_N)]
+    if not len(values_N) or values_N.min() == values_N.max():
+        return NO_ENTROPY
+    low, high = trimmed_range(values_N, trim)
+    values_N = values_N[(values_N >= low) & (values_N <= high)]
+    bins = max(2, min(bins, len(values_N) // 10))
+    counts = np.bincount(strata(values_N, low, high, bins))
+    share = counts[counts > 0] / len(values_N)
+    return float(-(share * np.log(share)).sum() + (len(share) - 1) / (2 * len(values_N)))
+
+
+def choose_score(
+    scores_NS: NDArray[np.floating], names: Sequence[str], *, bins: int = 50, trim: float = 0.05
+) -> int | None:
+    """The column of highest entropy (the first of equals), or None where every score is constant or missing.
+
+    Raises:
+        ValueError: there is not one name for each column.
+    """
+    if scores_NS.ndim != 2 or scores_NS.shape[1] != len(names):
+        raise ValueError(f"scores of shape {scores_NS.shape} for the names {list(names)}; pass a column for each name")
+    best = _best(_entropies(scores_NS, bins, trim))
+    return None if best < 0 else best
+
+
+def choose_scores(
+    scores_NS: NDArray[np.floating],
+    labels_N: NDArray[np.integer],
+    n_clusters: int,
+    *,
+    min_size: int = 100,
+    bins: int = 50,
+    trim: float = 0.05,
+) -> NDArray[np.int64]:
+    """The column of highest entropy in each cluster; -1 where every score is constant or missing.
+
+    A cluster smaller than `min_size` is too small to judge: it takes the score that is best over all samples, of those
+    that vary within it.
+    """
+    overall_S = _entropies(scores_NS, bins, trim)
+    by_cluster = np.split(np.argsort(labels_N, kind="stable"), np.cumsum(np.bincount(labels_N, minlength=n_clusters)))
+    chosen_K = np.full(n_clusters, -1)
+    for k, members in enumerate(by_cluster[:n_clusters]):
+        own_S = _entropies(scores_NS[members], bins, trim)
+        judged_S = own_S if len(members) >= min_size else np.where(own_S > NO_ENTROPY, overall_S, NO_ENTROPY)
+        chosen_K[k] = _best(judged_S)
+    return chosen_K
+
+
+def _entropies(scores_NS: NDArray[np.floating], bins: int, trim: float) -> NDArray[np.float64]:
+    return np.array([score_entropy(column_N, bins=bins, trim=trim) for column_N in scores_NS.T])
+
+
+def _best(entropy_S: NDArray[np.float64]) -> int:
+    return int(np.argmax(entropy_S)) if (entropy_S > NO_ENTROPY).any() else -1

@@ -1,0 +1,121 @@
+"""What a selection strategy is given, what it declares, and what it returns.
+
+Shapes: N samples of the pool, n chosen samples.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from liit.selectors.priority import Indices, Keys
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All samples seen so far with what is known of each; rows are a set, in no particular order.
+
+    Raises:
+        ValueError: a column has another length than the keys, or a key occurs twice.
+    """
+
+    keys_N: Keys
+    arrival_N: NDArray[np.int32]  # timestep at which each sample came
+    scores: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    vectors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    labels_N: NDArray[np.int32] | None = None
+    distance_N: NDArray[np.float32] | None = None  # to the centroid of its cluster
+
+    def __post_init__(self) -> None:
+        columns = {"arrival": self.arrival_N, "labels": self.labels_N, "distance": self.distance_N}
+        for name, column in [*columns.items(), *self.scores.items(), *self.vectors.items()]:
+            if column is not None and len(column) != len(self):
+                raise ValueError(f"column {name!r} has {len(column)} rows for {len(self)} keys; pass one for each key")
+        known, count = np.unique(self.keys_N, return_counts=True)
+        if len(known) < len(self):
+            raise ValueError(f"key {known[np.argmax(count)]} occurs {count.max()} times in the pool; pass it once")
+
+    def __len__(self) -> int:
+        return len(self.keys_N)
+
+    def score(self, name: str) -> NDArray[np.float32]:
+        """Raises ValueError where the profile lacks the score."""
+        if name not in self.scores:
+            raise ValueError(f"the pool has no score {name!r}, only {sorted(self.scores)}; add it to the profile")
+        return self.scores[name]
+
+    def vector(self, name: str) -> NDArray[Any]:
+        """Raises ValueError where the profile lacks the vector."""
+        if name not in self.vectors:
+            raise ValueError(f"the pool has no vector {name!r}, only {sorted(self.vectors)}; add it to the profile")
+        return self.vectors[name]
+
+    def labels(self) -> NDArray[np.int32]:
+        """Raises ValueError where the pool was not clustered."""
+        if self.labels_N is None:
+            raise ValueError("the pool has no cluster labels; cluster it before this strategy chooses")
+        return self.labels_N
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen samples, sorted by key, and why each: the score that chose it and its stratum within the score."""
+
+    index_n: Indices  # positions in the pool
+    scorer_n: NDArray[np.object_]  # name of the score, None where chance alone decided
+    score_n: NDArray[np.float32]  # NaN where there is no scorer
+    stratum_n: NDArray[np.int32]  # -1 where there is none
+
+
+def choice(
+    pool: Pool,
+    index_n: Indices,
+    scorer_n: NDArray[np.object_] | str | None = None,
+    stratum_n: NDArray[np.int32] | int = -1,
+) -> Choice:
+    """Sort by key and look up the scores; a sample whose score is missing was not chosen by it, so it has no scorer."""
+    order = np.argsort(pool.keys_N[index_n])
+    scorers = np.empty(len(index_n), object)
+    scorers[:] = scorer_n
+    strata = np.broadcast_to(np.asarray(stratum_n, np.int32), len(index_n))[order]
+    index_n, scorers = index_n[order], scorers[order]
+    score_n = np.full(len(index_n), np.nan, np.float32)
+    for name in {name for name in scorers if name is not None}:
+        mine = scorers == name
+        score_n[mine] = pool.score(name)[index_n[mine]]
+    scorers[~np.isfinite(score_n)] = None
+    return Choice(index_n, scorers, np.where(np.isfinite(score_n), score_n, np.float32(np.nan)), strata)
+
+
+Options = Mapping[str, Any]
+
+
+def settled(options: Options, **defaults: Any) -> dict[str, Any]:
+    """Defaults overridden by options.
+
+    Raises:
+        ValueError: an option that the strategy does not know, with those it does.
+    """
+    unknown = sorted(set(options) - set(defaults))
+    if unknown:
+        raise ValueError(f"unknown strategy options {unknown}; this strategy takes {sorted(defaults) or 'none'}")
+    return {**defaults, **options}
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A named way to choose, and what must be in the pool for it.
+
+    `choose(pool, budget, seed, timestep, options)` depends on the set of rows of the pool, never on their order.
+    """
+
+    name: str
+    choose: Callable[[Pool, int, int, int, Options], Choice]
+    scores: tuple[str, ...] = ()
+    vectors: tuple[str, ...] = ()
+    clusters: bool = False  # needs `labels_N`, clusters of the first of `vectors`
+    prunes: bool = False  # the pool is pruned for good at the end of the timestep
+    whole: bool = False  # the budget does not apply: the choice is what the method's definition says
+    from_base: bool = False  # trained from the base model instead of the last timestep's adapter

@@ -1,0 +1,163 @@
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from liit.selectors.budgets import uniform
+from liit.selectors.catalog import STRATEGIES, get
+from liit.selectors.multiway import choose_score
+from liit.selectors.protocol import Choice, Pool
+
+Make = Callable[[int], Pool]
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in STRATEGIES),
+    *((name, {"direction": d}) for name in ("perplexity", "el2n") for d in ("lowest", "middle", "ccs")),
+    ("adapt-inf", {"budgets": "density"}),
+    ("adapt-inf", {"scores": ["nll"], "bins": 10, "trim": 0.0, "min_size": 20}),
+    ("random-clusters-ccs", {"k": 5}),
+    ("random-replay", {"fraction": 0.5}),
+]
+
+
+def permuted(pool: Pool, order: np.ndarray) -> Pool:
+    assert pool.labels_N is not None
+    assert pool.distance_N is not None
+    return Pool(
+        pool.keys_N[order],
+        pool.arrival_N[order],
+        {name: score[order] for name, score in pool.scores.items()},
+        {name: vector[order] for name, vector in pool.vectors.items()},
+        pool.labels_N[order],
+        pool.distance_N[order],
+    )
+
+
+def told(pool: Pool, made: Choice) -> list[tuple[int, Any, str, int]]:
+    return list(
+        zip(pool.keys_N[made.index_n].tolist(), made.scorer_n, map(str, made.score_n), made.stratum_n, strict=True)
+    )
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_a_permuted_pool_gives_the_permuted_choice(name: str, options: dict[str, Any], pool_of: Make) -> None:
+    pool = pool_of(2000)
+    moved = permuted(pool, np.random.default_rng(1).permutation(2000))
+    assert told(moved, get(name).choose(moved, 300, 7, 2, options)) == told(
+        pool, get(name).choose(pool, 300, 7, 2, options)
+    )
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+@pytest.mark.parametrize("size", [0, 1, 40, 2000])
+def test_a_choice_is_exact_sorted_by_key_and_true(name: str, options: dict[str, Any], size: int, pool_of: Make) -> None:
+    pool, strategy = pool_of(size), get(name)
+    for budget in (0, 1, 33, 1500, 9999):
+        made = strategy.choose(pool, budget, 7, 2, options)
+        assert strategy.whole or len(made.index_n) == min(budget, size)
+        assert (np.diff(pool.keys_N[made.index_n].astype(np.int64)) > 0).all()
+        for i, scorer, score in zip(made.index_n, made.scorer_n, made.score_n, strict=True):
+            assert np.isnan(score) if scorer is None else score == pool.scores[scorer][i]
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_strategy_reads_nothing_but_what_it_declares(name: str, pool_of: Make) -> None:
+    pool, strategy = pool_of(500), get(name)
+    bare = dataclasses.replace(
+        pool,
+        scores={s: pool.scores[s] for s in strategy.scores},
+        vectors={v: pool.vectors[v] for v in strategy.vectors},
+        labels_N=pool.labels_N if strategy.clusters else None,
+        distance_N=None,
+    )
+    assert told(bare, strategy.choose(bare, 90, 0, 2, {})) == told(pool, strategy.choose(pool, 90, 0, 2, {}))
+
+
+@pytest.mark.parametrize("name", ["adapt-inf", "random", "random-clusters-ccs", "random-replay"])
+def test_seed_and_timestep_are_all_the_chance_there_is(name: str, pool_of: Make) -> None:
+    pool = pool_of(2000)
+    pool.arrival_N[:] = 0  # all of it past, so that replay samples at either timestep
+    first, again, other, later = (
+        get(name).choose(pool, 200, seed, t, {}).index_n.tolist() for seed, t in ((1, 1), (1, 1), (2, 1), (1, 2))
+    )
+    assert first == again
+    assert first != other
+    assert first != later
+
+
+def test_adapt_inf_shares_the_budget_evenly_and_each_cluster_has_its_own_score(pool_of: Make) -> None:
+    pool, names = pool_of(4000), get("adapt-inf").scores
+    assert pool.labels_N is not None
+    made = get("adapt-inf").choose(pool, 700, 0, 2, {})
+    chosen_labels = pool.labels_N[made.index_n]
+    assert (np.bincount(chosen_labels) == uniform(np.bincount(pool.labels_N), 700)).all()
+    for k in np.unique(pool.labels_N):
+        column = choose_score(np.stack([pool.scores[s][pool.labels_N == k] for s in names], axis=1), names)
+        assert column is not None
+        assert set(made.scorer_n[chosen_labels == k]) == {names[column]}
+    assert "image_grounding" not in made.scorer_n  # constant in this pool
+
+
+def test_density_budgets_favour_the_spread_out_cluster() -> None:
+    chance = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 500).astype(np.int32)
+    sketch = np.eye(2, 16)[labels] + chance.normal(size=(1000, 16)) * np.where(labels, 0.3, 0.02)[:, None]
+    scores = {name: chance.random(1000, dtype=np.float32) for name in get("adapt-inf").scores}
+    pool = Pool(np.arange(1000, dtype=np.uint64), np.zeros(1000, np.int32), scores, {"sketch": sketch}, labels)
+    chosen = labels[get("adapt-inf").choose(pool, 300, 0, 0, {"budgets": "density"}).index_n]
+    assert (chosen == 1).sum() > 200
+
+
+def test_where_every_score_is_constant_chance_decides_and_says_so(pool_of: Make) -> None:
+    pool = pool_of(1000)
+    for name in pool.scores:
+        pool.scores[name][pool.labels_N == 3] = 1.5
+    made = get("adapt-inf").choose(pool, 200, 0, 2, {})
+    assert pool.labels_N is not None
+    for i, scorer, stratum in zip(made.index_n, made.scorer_n, made.stratum_n, strict=True):
+        assert (scorer is None) == (stratum == -1) == (pool.labels_N[i] == 3)
+
+
+def test_the_methods_that_ignore_the_budget_say_what_they_take(pool_of: Make) -> None:
+    pool = pool_of(1000)
+    newest = (pool.arrival_N == 2).sum()
+    past = 1000 - newest
+    for name, count in {"sequential": newest, "multi-task": 1000, "random-replay": newest + round(past / 10)}.items():
+        assert get(name).whole
+        assert len(get(name).choose(pool, 5, 0, 2, {}).index_n) == count
+    assert [name for name in STRATEGIES if get(name).from_base] == ["multi-task"]
+    assert [name for name in STRATEGIES if get(name).prunes] == ["lite-adapt-inf"]
+
+
+def test_an_unknown_strategy_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="'adapt'") as raised:
+        get("adapt")
+    assert all(name in str(raised.value) for name in STRATEGIES)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("random", {"bins": 3}, r"unknown strategy options \['bins'\]"),
+        ("adapt-inf", {"bin": 3}, "takes .*'bins'"),
+        ("adapt-inf", {"budgets": "fair"}, "uniform or density"),
+        ("el2n", {"direction": "up"}, "highest, lowest, middle, ccs"),
+        ("adapt-inf", {"scores": ["loss"]}, "no score 'loss'"),
+    ],
+)
+def test_unknown_options_are_refused(name: str, options: dict[str, Any], message: str, pool_of: Make) -> None:
+    with pytest.raises(ValueError, match=message):
+        get(name).choose(pool_of(100), 10, 0, 0, options)
+
+
+def test_a_pool_that_lacks_a_column_is_refused_by_the_columns_name(pool_of: Make) -> None:
+    pool = pool_of(100)
+    with pytest.raises(ValueError, match="no cluster labels"):
+        get("adapt-inf").choose(dataclasses.replace(pool, labels_N=None), 10, 0, 0, {})
+    with pytest.raises(ValueError, match="no score 'grad_norm'"):
+        get("grad-norm").choose(dataclasses.replace(pool, scores={}), 10, 0, 0, {})
+    with pytest.raises(ValueError, match="'arrival' has 99 rows for 100 keys"):
+        dataclasses.replace(pool, arrival_N=pool.arrival_N[1:])
+    with pytest.raises(ValueError, match=f"key {pool.keys_N[0]} occurs 100 times"):
+        dataclasses.replace(pool, keys_N=np.repeat(pool.keys_N[:1], 100))
