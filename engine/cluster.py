@@ -1,5 +1,6 @@
 """Joining a Ray cluster, or starting a local one; only when there is work that needs it."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -26,6 +27,8 @@ def connect(resources: Resources) -> None:
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     if root not in paths:
         os.environ["PYTHONPATH"] = os.pathsep.join([*paths, root])
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # every actor pool would print an error that is none
+    logging.getLogger("ray").setLevel(logging.WARNING)
     ray.init(address="local", num_cpus=resources.num_cpus, include_dashboard=False, log_to_driver=False)
     log.info("Ray: started on this machine with %s", _size())
 

@@ -1,4 +1,4 @@
-"""What a run is told: frozen pydantic models, YAML plus dotted overrides, refused early with the key and what is allowed."""
+"""What a run is told: frozen pydantic models, YAML and dotted overrides, refused early with key and cause."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -64,13 +64,21 @@ class DigitsStream(Settings):
 
 
 class FileStream(Settings):
-    """A stream of the user's own files. Release 0 is what the base model was trained on; learning starts at release 1."""
+    """A stream of the user's own files. The base model was trained on release 0; learning starts at 1."""
 
     kind: Literal["files"] = "files"
     releases: tuple[Release, ...] = Field(min_length=1)
     evaluations: tuple[EvaluationSet, ...] = ()
     targets: tuple[EvaluationSet, ...] = ()
     """A small split per skill that target-based methods (LESS, ICONS) may look at; never evaluation data."""
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> "FileStream":
+        names = [one.name for one in (*self.releases, *self.evaluations, *self.targets)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"names {twice} are used twice; ids begin with the name, so each must be unique")
+        return self
 
 
 class Gradient(Settings):

@@ -1,11 +1,12 @@
 """Conversation to tokens: the chat template rendered once, response tokens marked, images expanded, batches padded.
 
-Training, scoring, ingest and evaluation all come through here, so a sample is the same tokens everywhere. Needs torch and
-transformers only. Legend: B samples, S positions.
+Training, scoring, ingest and evaluation all come through here, so a sample is the same tokens everywhere. Needs torch
+and transformers only. Legend: B samples, S positions.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -65,7 +66,7 @@ def without_images(conversation: Conversation) -> list[dict[str, str]]:
 
 
 def collate(encoded: Sequence[Encoded], pad_id: int, side: str = "right", length: int | None = None) -> dict[str, Any]:
-    """A padded batch: input_ids (B, S), attention_mask (B, S), response (B, S) bool, and the extras, joined over images."""
+    """A padded batch: input_ids (B, S), attention_mask (B, S), response (B, S) bool, the extras joined over images."""
     longest = max(len(one.input_ids) for one in encoded)
     width = longest if length is None else max(length, longest)
     input_ids = torch.full((len(encoded), width), pad_id, dtype=torch.long)
@@ -164,7 +165,7 @@ def _spread(ids: list[int], response: list[bool], full: list[int], image_id: int
     """
     cuts = [-1, *(at for at, token in enumerate(ids) if token == image_id), len(ids)]
     mask, cursor = [False] * len(full), 0
-    for piece, (left, right) in enumerate(zip(cuts, cuts[1:], strict=False)):
+    for piece, (left, right) in enumerate(pairwise(cuts)):
         segment = ids[left + 1 : right]
         last = piece == len(cuts) - 2
         start = len(full) - len(segment) if last else (0 if piece == 0 else _find(segment, full, cursor + 1))

@@ -70,7 +70,7 @@ def evaluate(
 ) -> None:
     """Write `evaluation.json` to `partial` and `answers.parquet` beside it.
 
-    samples: SAMPLE rows of all evaluation sets. The reference is the last assistant turn, with `references` beside it.
+    samples: SAMPLE rows of all evaluation sets. The accepted answers are `references`, else the last turn.
     """
     longest = max(one.max_new_tokens for one in sets)
     lengths = samples["length"].to_numpy() + longest
@@ -113,7 +113,7 @@ def summarise(
         if not mine:
             raise ValueError(f"evaluation set {one.name} has no usable sample; see its quarantine table")
         given = [answers[sample["id"]] for sample in mine]
-        accepted = [[sample["conversation"][-1]["text"], *(sample["references"] or [])] for sample in mine]
+        accepted = [sample["references"] or [sample["conversation"][-1]["text"]] for sample in mine]
         result = score(one.metric, given, accepted)
         skill = summary.setdefault(one.skill, {"value": 0.0, "datasets": {}})
         skill["datasets"][one.name] = {

@@ -4,6 +4,7 @@ Batches are planned once from (length, key) and are the unit of work, padding in
 else. An actor writes the rows of a task (a few planned batches) as one part file by rename; a part that exists is done.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -103,6 +104,7 @@ def _stream(work: Path, folder: Path, job: Job, resources: Resources, tasks: int
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # its progress is said here, in samples
     dataset = ray.data.read_parquet(str(work), num_cpus=0.25).repartition(target_num_rows_per_block=1)
     make = {
         "folder": str(folder),

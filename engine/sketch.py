@@ -71,9 +71,8 @@ class Recorder(AbstractContextManager["Recorder"]):
 def linears(layer: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """The linears of a decoder layer, a LoRA-wrapped one once, by names that do not depend on the wrapping."""
     for name, module in layer.named_modules():
-        if isinstance(module, LoraLinear):
-            yield name, module
-        elif isinstance(module, nn.Linear) and ".base_layer" not in name and "lora_" not in name:
+        plain = isinstance(module, nn.Linear) and ".base_layer" not in name and "lora_" not in name
+        if plain or isinstance(module, LoraLinear):
             yield name, module
 
 

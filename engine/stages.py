@@ -79,7 +79,7 @@ class Stages:
         scores, vectors = self.strategy.scores, self.strategy.vectors
         if not (scores or vectors):
             return None
-        spec = profiler_spec(self.config, adapter and adapter.path, scores, vectors)
+        spec = profiler_spec(self.config, _path(adapter), scores, vectors)
         scoring = self.config.scoring
         return self.store.make(
             f"t{t:02d}/profile",
@@ -128,7 +128,7 @@ class Stages:
 
         def work(partial: Path, clock: Clock) -> None:
             chosen = samples([made.path for made in self.releases[: t + 1]], read_table(selection.path, ["id"])["id"])
-            teach(chosen, t, parent and parent.path, config, partial, clock)
+            teach(chosen, t, _path(parent), config, partial, clock)
 
         return self.store.make(
             f"t{t:02d}/adapter",
@@ -143,7 +143,7 @@ class Stages:
         return self.store.make(
             f"t{t:02d}/evaluation.json",
             lambda partial, clock: evaluate(
-                read_table(exam.path), sets, adapter and adapter.path, self.config, partial, f"t{t} evaluate", clock
+                read_table(exam.path), sets, _path(adapter), self.config, partial, f"t{t} evaluate", clock
             ),
             settings=[self.model_mark, limits, [(one.name, one.skill, one.metric, one.max_new_tokens) for one in sets]],
             parents=(exam, *_there(adapter)),
@@ -168,6 +168,10 @@ class Stages:
 
     def _reads(self) -> list[object]:
         return [self.model_mark, self.config.model.max_length]
+
+
+def _path(made: Made | None) -> Path | None:
+    return None if made is None else made.path
 
 
 def _there(made: Made | None) -> tuple[Made, ...]:

@@ -1,4 +1,4 @@
-"""Schemas of everything that flows between the stages. Tables are sets of rows keyed by id, never aligned by position."""
+"""Schemas of everything that flows between the stages. Tables are sets of rows, keyed by id."""
 
 import hashlib
 

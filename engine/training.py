@@ -12,7 +12,7 @@ from typing import Any
 
 from liit.engine.config import Model, Training
 
-MAX_FAILURES = 0
+MAX_FAILURES = 2
 """Worker groups that may die before the run fails; each is started again from the last checkpoint."""
 POLL_SECONDS = 0.25
 

@@ -27,6 +27,9 @@ def build(job: TrainJob) -> tuple[Any, list[float]]:
     Raises ValueError for a configuration that cannot be trained.
     """
     _check(job)
+    if not job.gpus:
+        # On CPUs DeepSpeed would compile a shared-memory all-reduce; gloo does without a compiler and its minute.
+        deepspeed.ops.__compatible_ops__ = {}
     model = _model(job)
     groups, rates = _groups(job, model)
     optimizer = torch.optim.AdamW(groups, weight_decay=job.training.weight_decay)

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import ray.train
 import torch
 import transformers
 from torch.nn import functional as F

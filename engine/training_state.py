@@ -12,10 +12,10 @@ from typing import Any
 
 import ray.train
 import torch
+from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 
-from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 from liit.engine.training import TrainJob
 from liit.engine.training_engine import MODULES_FILE
 
@@ -61,6 +61,7 @@ def restore_checkpoint(engine: Any) -> History:
 
 def export(job: TrainJob, engine: Any, history: History, about: dict[str, Any]) -> None:
     """Write the adapter as plain PEFT files, Adam's second moments by the adapter's tensor names, and the history."""
+    _link_moments(engine.optimizer)
     trainable = [(name, parameter) for name, parameter in engine.module.named_parameters() if parameter.requires_grad]
     weights = {name: _weight(parameter) for name, parameter in trainable}
     moments = {name: _second_moment(engine, parameter) for name, parameter in trainable}
@@ -91,6 +92,14 @@ def _weight(parameter: torch.nn.Parameter) -> torch.Tensor:
     """The float32 master weight, gathered from the ranks; without ZeRO the parameter itself."""
     full = safe_get_full_fp32_param(parameter)
     return (parameter.data if full is None else full).detach().float().cpu().clone().reshape(_shape(parameter))
+
+
+def _link_moments(optimizer: Any) -> None:
+    """ZeRO-1 and 2 tie each parameter to its optimizer state in a step only, and once: not after a restore that leaves no
+    step to do, and before the state of the later parameter groups exists."""
+    if hasattr(optimizer, "_hp_optimizer_states_linked"):
+        optimizer._hp_optimizer_states_linked = False
+        optimizer._lazy_init_hp_params_optimizer_state()
 
 
 def _second_moment(engine: Any, parameter: torch.nn.Parameter) -> torch.Tensor:

@@ -35,6 +35,8 @@ def random_clusters(pool: Pool, budget: int, seed: int, timestep: int, options: 
     Options: those of `adapt_inf` but `budgets`, and `k`, the number of clusters.
     """
     parts = settled(options, **PARTS, k=20)
+    if parts["k"] < 1:
+        raise ValueError(f"k is {parts['k']}; pass at least one cluster")
     hashed_N = priority(pool.keys_N, "random clusters", seed, timestep)
     labels_N = (hashed_N % np.uint64(parts.pop("k"))).astype(np.int32)
     return _multiway(pool, labels_N, uniform(np.bincount(labels_N), budget), seed, timestep, **parts)

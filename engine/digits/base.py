@@ -1,4 +1,4 @@
-"""The base model's shape: a CLIP tower, an MLP projector and a Llama, small enough to be committed, and its processor."""
+"""The shape of the base models: a CLIP tower, an MLP projector and a Llama small enough to be committed; the processor."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

@@ -8,7 +8,7 @@ language model learn t0's tasks on the training digits, beside `language.PRETRAI
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -48,7 +48,7 @@ def pretrain(
     _train_language(model, processor, schedule, seed, report)
 
 
-def _train_tower(tower: nn.Module, schedule: Schedule, seed: int, report: Report) -> None:
+def _train_tower(tower: Any, schedule: Schedule, seed: int, report: Report) -> None:
     """Every patch names its digit (or none) and its colour (or none) through a linear head that is thrown away."""
     torch.manual_seed(seed)
     width = tower.config.hidden_size
@@ -101,7 +101,9 @@ def _train_language(
 ) -> None:
     rng = np.random.default_rng([seed, 22])
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    shown = [task for task, count in RELEASES[0].tasks for _ in range(count // 5) if not task.name.startswith("language")]
+    shown = [
+        task for task, count in RELEASES[0].tasks for _ in range(count // 5) if not task.name.startswith("language")
+    ]
     model.train()
     for step, optimizer in _steps(parameters, schedule.steps, schedule.rate):
         tasks = [
@@ -180,9 +182,7 @@ def tokens(processor: LlavaProcessor, turns: Turns, images: int) -> tuple[list[i
     return ids, response
 
 
-def _steps(
-    parameters: list[nn.Parameter], steps: int, rate: float
-) -> Iterator[tuple[int, torch.optim.Optimizer]]:
+def _steps(parameters: list[nn.Parameter], steps: int, rate: float) -> Iterator[tuple[int, torch.optim.Optimizer]]:
     """Adam with a short warm-up and a cosine to zero."""
     optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
     for step in range(steps):

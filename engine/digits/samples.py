@@ -49,8 +49,8 @@ def released(plans: list[Plan], release: int, index: int, seed: int) -> Sample:
     """Sample `index` of a release, as its plan says: plain, with a bad answer, or a near-duplicate."""
     plan, name = plans[release], RELEASES[release].name
     task, kind = plan.tasks[plan.task_n[index]], Kind(plan.kind_n[index])
-    source = (release, index) if kind < Kind.REPEAT else tuple(int(at) for at in plan.source_n2[index])
-    scenes, turns = _draw(task, *source, seed)
+    at, position = (release, index) if kind < Kind.REPEAT else map(int, plan.source_n2[index])
+    scenes, turns = _draw(task, at, position, seed)
     rng = generator(seed, "flaws", release, index)
     if kind in (Kind.WRONG, Kind.CUT):
         turns = _spoil(rng, task, kind, turns)

@@ -32,7 +32,7 @@ def write_stream(folder: Path, settings: DigitsStream) -> FileStream:
 
     Paths in the result are absolute. Memory stays at about 18 bytes a sample, whatever the size.
     """
-    folder = folder.resolve()
+    folder = folder.absolute()
     plans = plan_stream(settings.size, settings.seed)
     releases = []
     for position, release in enumerate(RELEASES):

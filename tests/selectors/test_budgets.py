@@ -22,6 +22,11 @@ def test_uniform_is_the_max_min_fair_share_and_no_other() -> None:
             assert sorted(uniform(sizes, total).tolist()) == max(sorted(b) for b in feasible)
 
 
+def test_the_remainder_goes_to_the_largest_clusters() -> None:
+    assert uniform(np.array([5, 9, 9, 7]), 10).tolist() == [2, 3, 3, 2]
+    assert uniform(np.array([1, 5, 9, 7]), 12).tolist() == [1, 3, 4, 4]
+
+
 def naive_highest_averages(weights: np.ndarray, sizes: np.ndarray, total: int) -> list[int]:
     budget = [0] * len(sizes)
     for _ in range(min(total, int(sizes.sum()))):

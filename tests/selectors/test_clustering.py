@@ -119,7 +119,8 @@ def test_a_flat_curve_keeps_the_last_number_of_clusters() -> None:
     rows: np.ndarray = np.random.default_rng(0).normal(size=(3000, 64))
     grid = range(2, 8)
     assert cluster(rows, keys(3000), k_grid=grid, seed=0).margin < 0.05
-    assert cluster(rows, keys(3000), k_grid=grid, seed=0, previous_k=5).k == 5
+    for previous in (3, 6):
+        assert cluster(rows, keys(3000), k_grid=grid, seed=0, previous_k=previous).k == previous
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
@@ -175,7 +176,17 @@ def test_fewer_distinct_points_than_clusters_are_a_cluster_each() -> None:
     assert found.distance_N.max() < 1e-3
 
 
-def test_vectors_of_zero_form_one_cluster() -> None:
+def test_vectors_of_zero_shape_no_centroid_and_join_the_nearest() -> None:
+    rows, _ = blobs(400, 5, noise=0.3)
+    names = keys(700)
+    alone = cluster(rows, names[:400], k_grid=[5], seed=0)
+    among = cluster(np.concatenate([rows, np.zeros((300, 16), np.float32)]), names, k_grid=[5], seed=0)
+    assert (among.centroids_KP == alone.centroids_KP).all()
+    assert (among.labels_N[:400] == alone.labels_N).all()
+    assert set(among.labels_N[400:]) == {np.argmin(np.linalg.norm(alone.centroids_KP, axis=1))}
+
+
+def test_vectors_of_zero_alone_form_one_cluster() -> None:
     found = cluster(np.zeros((10, 4), np.float16), keys(10), k_grid=[2, 3], seed=0)
     assert found.labels_N.tolist() == [0] * 10
     assert found.distance_N.tolist() == [0.0] * 10

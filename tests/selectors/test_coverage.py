@@ -73,7 +73,7 @@ def test_it_is_the_published_algorithm() -> None:
 def test_the_extremes_are_left_out_of_large_sets_only() -> None:
     scores = np.arange(1000.0)
     assert ccs(scores, keys(1000), 900, seed=0)[0].tolist() == list(range(50, 950))
-    assert set(ccs(scores[:199], keys(199), 198, seed=0)[0]) & {0, 198}
+    assert any(0 in ccs(scores[:199], keys(199), 100, seed=seed)[0] for seed in range(20))
     assert len(ccs(scores, keys(1000), 901, seed=0)[0]) == 901
 
 

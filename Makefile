@@ -1,0 +1,37 @@
+# make run: the embedded default, from nothing to a report. make check, test, test-faults: what a change must pass.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+TYPES = build/types
+
+.PHONY: run base check test test-faults
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+run: $(VENV)/installed
+	$(BIN)/python jobs/lifelong.py $(ARGS)
+
+base: $(VENV)/installed
+	$(BIN)/python jobs/base.py
+
+check: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf $(TYPES) && mkdir -p $(TYPES)/liit $(TYPES)/tests
+	cp liit/__init__.py liit/py.typed $(TYPES)/liit
+	ln -s $(CURDIR)/engine $(CURDIR)/selectors $(CURDIR)/jobs $(TYPES)/liit
+	MYPYPATH=$(TYPES) $(BIN)/mypy -p liit
+	MYPYPATH=$(TYPES) $(BIN)/mypy tests
+
+test: $(VENV)/installed-test
+	$(BIN)/python -m pytest
+
+test-faults: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m faults

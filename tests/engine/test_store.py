@@ -1,0 +1,100 @@
+"""A result is there whole or not at all, is made again when what made it changed, and time adds up."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from liit.engine.store import Clock, Store, StoreError, fingerprint, read_json, write_json
+
+
+def test_a_result_is_made_once_and_again_when_settings_or_parents_change(tmp_path: Path) -> None:
+    store, calls = Store(tmp_path), []
+
+    def work(partial: Path, clock: Clock) -> None:
+        calls.append(partial)
+        partial.write_text("done")
+
+    first = store.make("t00/x.txt", work, settings={"a": 1})
+    assert first.fresh
+    assert not store.make("t00/x.txt", work, settings={"a": 1}).fresh
+    second = store.make("t00/x.txt", work, settings={"a": 2})
+    assert second.fingerprint != first.fingerprint
+    child = store.make("y", work, parents=(second,))
+    assert store.make("y", work, parents=(first,)).fingerprint != child.fingerprint
+    assert len(calls) == 4
+
+
+def test_a_failed_result_has_no_name_and_its_part_is_kept_for_the_next_call(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def fails(partial: Path, clock: Clock) -> None:
+        partial.mkdir()
+        (partial / "half").touch()
+        raise RuntimeError
+
+    def finishes(partial: Path, clock: Clock) -> None:
+        assert (partial / "half").is_file()
+
+    with pytest.raises(RuntimeError):
+        store.make("x", fails, settings=1)
+    assert not (tmp_path / "x").exists()
+    store.make("x", finishes, settings=1)
+    assert (tmp_path / "x" / "half").is_file()
+
+
+def test_a_part_made_from_other_settings_is_thrown_away(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def fails(partial: Path, clock: Clock) -> None:
+        partial.write_text("old")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        store.make("x", fails, settings=1)
+
+    def fresh(partial: Path, clock: Clock) -> None:
+        assert not partial.exists()
+        partial.write_text("new")
+
+    assert store.make("x", fresh, settings=2).path.read_text() == "new"
+
+
+def test_seconds_add_up_over_interrupted_calls(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def fails(partial: Path, clock: Clock) -> None:
+        clock.started -= 5  # five seconds ago
+        clock.tick(0)
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        store.make("x", fails)
+    store.make("x", lambda partial, clock: partial.touch())
+    assert 5 <= store.seconds()["x"] < 6
+
+
+def test_two_runs_cannot_share_a_folder_and_an_unwritable_one_is_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path / "run")
+    with pytest.raises(StoreError, match="in use by another run"):
+        Store(tmp_path / "run")
+    store.close()
+    Store(tmp_path / "run").close()
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="cannot be written"):
+        Store(tmp_path / "file" / "run")
+
+
+def test_fingerprints_tell_values_apart_and_ignore_the_order_of_keys() -> None:
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    assert fingerprint({"a": 1}) != fingerprint({"a": 1.5})
+    with pytest.raises(TypeError):
+        fingerprint(object())
+
+
+def test_json_is_replaced_whole(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", {"a": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "x.json", {"a": float("nan")})
+    assert read_json(tmp_path / "x.json") == {"a": 1}
+    assert json.loads((tmp_path / "x.json").read_text()) == {"a": 1}

@@ -1,0 +1,236 @@
+"""Training through Ray Train and DeepSpeed is the same as a naive loop in plain torch, and is not disturbed by kills."""
+
+import json
+import math
+import shutil
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray.train
+import torch
+from peft import PeftModel
+from PIL import Image
+from safetensors.torch import load_file
+from torch import nn
+
+from liit.engine import encoding, models, training
+from liit.engine.config import Lora, Model, Training
+from liit.engine.readers.images import open_image
+from liit.engine.tables import SAMPLE, key_of
+from liit.engine.training import TrainJob, train
+from tests.engine.training_extras import add_bias, shrink
+
+pytestmark = [
+    pytest.mark.usefixtures("ray_cluster"),
+    # 2026-11, peft 0.21 with transformers 5.23
+    pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),
+]
+EXTRAS = "tests.engine.training_extras"
+RATES = (1e-2, 2e-3)
+
+
+def write_samples(path: Path, n: int, *, images: bool) -> str:
+    """n samples with answers of different lengths, some with an image; not in the order of their keys."""
+    generator = np.random.default_rng(n)
+    rows: list[dict[str, Any]] = []
+    for number in range(n):
+        drawn = []
+        if images and number % 5 < 2:
+            stream = BytesIO()
+            Image.fromarray(generator.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(stream, "PNG")
+            drawn = [{"path": None, "bytes": stream.getvalue()}]
+        question = "<image>" * len(drawn) + "q" * int(generator.integers(1, 9))
+        turns = [("user", question), ("assistant", "ab" * int(generator.integers(1, 7)))]
+        rows.append(
+            {
+                "id": f"d/{number}",
+                "key": key_of(f"d/{number}"),
+                "dataset": "d",
+                "arrival": 1,
+                "conversation": [{"role": role, "text": text} for role, text in turns],
+                "images": drawn,
+                "length": len(question) + 30,
+            }
+        )
+    pq.write_table(pa.Table.from_pylist(rows, schema=SAMPLE), path)
+    return str(path)
+
+
+def job_of(tmp_path: Path, model: str, **changes: Any) -> TrainJob:
+    """21 samples in batches of 8: two epochs of three steps, the third of 5 samples."""
+    parent = changes.pop("parent", None)
+    name = changes.pop("name", "run")
+    images = changes.get("projector_learning_rate") is not None
+    settings: dict[str, Any] = {
+        "lora": Lora(r=4, alpha=8, dropout=changes.pop("dropout", 0.0)),
+        "epochs": 2,
+        "batch_size": 8,
+        "learning_rate": RATES[0],
+        "weight_decay": 0.01,
+        "warmup": 0.2,
+        "checkpoint_every": 2,
+    }
+    return TrainJob(
+        model=Model(path=model),
+        training=Training(**(settings | changes)),
+        seed=5,
+        samples=write_samples(tmp_path / "samples.parquet", 21, images=images),
+        parent=parent,
+        output=str(tmp_path / f"adapter-{name}"),
+        name=name,
+        storage=str(tmp_path / "ray"),
+    )
+
+
+def naive(job: TrainJob) -> tuple[list[float], nn.Module]:
+    """The same training in plain torch: one sample per forward, the sum over the batch, one AdamW step."""
+    settings, lora = job.training, job.training.lora
+    processor = models.load_processor(job.model.path)
+    rows = sorted(pq.read_table(job.samples).to_pylist(), key=lambda row: row["key"])
+    projector = settings.projector_learning_rate
+    model = models.load_model(job.model.path, adapter=job.parent, trainable=True)
+    if job.parent is None:
+        model = models.add_lora(
+            model, r=lora.r, alpha=lora.alpha, dropout=0, targets=(), projector=projector is not None, seed=job.seed
+        )
+    if settings.modules:
+        add_bias(model)
+    if settings.modules and job.parent:
+        model.load_state_dict(load_file(Path(job.parent) / "modules.safetensors"), strict=False)
+    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    groups = [
+        {"params": [weight for name, weight in trained.items() if "modules_to_save" not in name], "peak": RATES[0]},
+        {"params": [weight for name, weight in trained.items() if "modules_to_save" in name], "peak": projector},
+    ]
+    optimizer = torch.optim.AdamW(groups[: 1 if projector is None else 2], weight_decay=settings.weight_decay)
+    losses: list[float] = []
+    for epoch in range(settings.epochs):
+        order = np.random.default_rng([job.seed, epoch]).permutation(len(rows))
+        for start in range(0, len(rows), settings.batch_size):
+            total, tokens = torch.zeros(()), 0
+            for row in (rows[index] for index in order[start : start + settings.batch_size]):
+                images = [open_image(image) for image in row["images"]]
+                one = encoding.encode(processor, row["conversation"], images, 512)
+                logits = model(input_ids=one.input_ids[None], **one.extras).logits[0]
+                for position in one.response.nonzero().flatten().tolist():
+                    total = total - logits[position - 1].log_softmax(-1)[one.input_ids[position]]
+                    tokens += 1
+            loss = total / tokens
+            losses.append(loss.item())
+            (loss + shrink(model) if f"{EXTRAS}:shrink" in settings.penalties else loss).backward()
+            torch.nn.utils.clip_grad_norm_(trained.values(), settings.gradient_clip)
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * (0.5, 1, 1, 0.8535533906, 0.5, 0.1464466094)[len(losses) - 1]
+            optimizer.step()
+            optimizer.zero_grad()
+    return losses, model
+
+
+def history(job: TrainJob) -> dict[str, Any]:
+    return json.loads((Path(job.output) / "training.json").read_text())
+
+
+def assert_same_training(job: TrainJob, tolerance: float = 1e-4) -> None:
+    """Loss curve, adapter (as PeftModel loads it) and second moments equal those of the naive loop."""
+    losses, expected = naive(job)
+    np.testing.assert_allclose(history(job)["losses"], losses, rtol=1e-5)
+    loaded = PeftModel.from_pretrained(models.load_model(job.model.path), job.output)
+    found = dict(loaded.named_parameters())
+    trained = {name: weight for name, weight in expected.named_parameters() if weight.requires_grad}
+    moments = load_file(Path(job.output) / "moments.safetensors")
+    extra = [name for name in trained if name.endswith("norm.extra")]
+    assert len(moments) == len(trained) - len(extra)
+    assert moments.keys() == load_file(Path(job.output) / "adapter_model.safetensors").keys()
+    for name, weight in trained.items():
+        if name not in extra:
+            torch.testing.assert_close(found[name].detach(), weight.detach(), rtol=tolerance, atol=tolerance)
+    if extra:
+        saved = load_file(Path(job.output) / "modules.safetensors")
+        assert list(saved) == extra
+        torch.testing.assert_close(saved[extra[0]], trained[extra[0]].detach(), rtol=tolerance, atol=tolerance)
+
+
+def private_copy(model: str, tmp_path: Path, *files: str) -> str:
+    folder = shutil.copytree(model, tmp_path / "model")
+    for file in files:
+        (folder / file).touch()
+    return str(folder)
+
+
+def test_zero_2_on_two_workers_dies_resumes_and_equals_the_naive_loop(
+    tiny_llava: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "MAX_FAILURES", 0)
+    model = private_copy(tiny_llava, tmp_path)
+    penalties = (f"{EXTRAS}:die_in_fifth_step",)
+    job = job_of(tmp_path, model, workers=2, micro_batch_size=2, projector_learning_rate=RATES[1], penalties=penalties)
+    seen: list[int] = []
+    with pytest.raises(ray.train.TrainingFailedError):
+        train(job, lambda step, steps, loss: seen.append(step))
+    assert seen == [1, 2, 3, 4]
+    assert not Path(job.output).exists()
+    shards = sorted(file.stat().st_size for file in job.folder.rglob("*optim_states.pt"))
+    assert len(shards) == 2, "both ranks must write their half of the optimizer state"
+    assert shards[0] > 0.9 * shards[1]
+
+    (Path(model) / "survive").touch()
+    train(job, lambda step, steps, loss: seen.append(step))
+    assert seen == [1, 2, 3, 4, 5, 6]
+    assert not job.folder.exists()
+    assert_same_training(job)
+    train(job, lambda step, steps, loss: pytest.fail("a finished training must not run again"))
+
+
+def test_zero_3_on_two_workers_equals_the_naive_loop(tiny_llava: str, tmp_path: Path) -> None:
+    job = job_of(
+        tmp_path,
+        tiny_llava,
+        workers=2,
+        micro_batch_size=3,
+        projector_learning_rate=RATES[1],
+        zero_stage=3,
+        gradient_checkpointing=True,
+    )
+    train(job, lambda step, steps, loss: None)
+    assert_same_training(job)
+
+
+def test_penalties_and_modules_are_trained_and_continued_by_the_next_timestep(tiny_llama: str, tmp_path: Path) -> None:
+    extras = {"penalties": (f"{EXTRAS}:shrink",), "modules": (f"{EXTRAS}:add_bias",), "zero_stage": 0}
+    first = job_of(tmp_path, tiny_llama, micro_batch_size=8, name="first", **extras)
+    train(first, lambda step, steps, loss: None)
+    assert_same_training(first)
+    second = job_of(tmp_path, tiny_llama, micro_batch_size=3, name="second", parent=first.output, **extras)
+    train(second, lambda step, steps, loss: None)
+    assert_same_training(second)
+    assert history(second)["losses"][0] < history(first)["losses"][0]
+
+
+def test_a_killed_worker_leaves_no_trace_in_the_adapter_even_with_dropout(tiny_llava: str, tmp_path: Path) -> None:
+    adapters = []
+    for name, files in {"undisturbed": ("survive",), "killed": ("once",)}.items():
+        (tmp_path / name).mkdir()
+        model = private_copy(tiny_llava, tmp_path / name, *files)
+        penalties = (f"{EXTRAS}:die_in_fifth_step",)
+        job = job_of(
+            tmp_path / name, model, dropout=0.3, penalties=penalties, projector_learning_rate=RATES[1], name=name
+        )
+        train(job, lambda step, steps, loss: None)
+        assert history(job)["steps"] == 6
+        assert all(math.isfinite(loss) for loss in history(job)["losses"])
+        adapters.append((history(job)["losses"], load_file(Path(job.output) / "adapter_model.safetensors")))
+    assert (tmp_path / "killed" / "model" / "survive").exists(), "the worker was never killed"
+    assert adapters[0][0] == adapters[1][0]
+    for name, weight in adapters[0][1].items():
+        assert torch.equal(weight, adapters[1][1][name]), name
+
+
+def test_a_relative_path_is_refused(tiny_llama: str, tmp_path: Path) -> None:
+    job = TrainJob(Model(path=tiny_llama), Training(), 0, "samples.parquet", None, "/o", "n", str(tmp_path))
+    with pytest.raises(ValueError, match=r"TrainJob\.samples='samples\.parquet' must be absolute"):
+        train(job, lambda step, steps, loss: None)
