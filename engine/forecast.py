@@ -1,9 +1,14 @@
 """What a run will do and about what it will take, from stated throughputs; printed before anything starts."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
-from liit.engine.config import Config, DigitsStream
+import pyarrow.parquet as pq
+
+from liit.engine.config import Config, DigitsStream, Release
+from liit.engine.readers import FORMATS, files_of
 from liit.selectors import catalog
 
 
@@ -26,7 +31,7 @@ DIGITS_SHARES = {"llava": 500, "m3it": 1500, "minigpt4": 60, "mantis": 300, "lam
 
 
 def forecast(config: Config) -> list[Step]:
-    """One Step per timestep. Raises ValueError when a release does not state how many samples it has."""
+    """One Step per timestep. Raises ValueError for a release that is not here and does not state its `samples`."""
     strategy, budget, rate = catalog.get(config.strategy.name), config.strategy.budget, config.estimate
     answers = _answers(config)
     limit = (config.strategy.pool_budget or 4 * budget) if strategy.prunes else None
@@ -59,12 +64,22 @@ def _releases(config: Config) -> Iterator[tuple[str, int]]:
             yield name, share * config.stream.size // total
         return
     for release in config.stream.releases:
-        if release.samples is None:
-            raise ValueError(f"release {release.name}: state `samples`, so that its cost can be forecast")
-        yield release.name, release.samples
+        yield release.name, release.samples or about(release)
+
+
+def about(release: Release, first: int = 1000) -> int:
+    """How many samples a release's files hold: counted where they are few, else from the size of the first rows."""
+    files = files_of(release)
+    rows = list(islice((row for file in files for row in FORMATS[release.format].rows(file)), first + 1))
+    if len(rows) <= first:
+        return len(rows)
+    if release.format == "parquet":
+        return sum(pq.read_metadata(file).num_rows for file in files)
+    size = sum(len(json.dumps(row, ensure_ascii=False).encode()) for row in rows) / len(rows)
+    return round(sum(file.stat().st_size for file in files) / size)
 
 
 def _answers(config: Config) -> int:
     if isinstance(config.stream, DigitsStream):
         return 7 * config.stream.answers_per_skill
-    return sum(one.limit or one.samples or 0 for one in config.stream.evaluations)
+    return sum(one.limit or one.samples or about(one) for one in config.stream.evaluations)

@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from liit import __version__
-from liit.engine.config import Config, ConfigError, read
+from liit.engine.config import Config, ConfigError, FileStream, read
 from liit.engine.forecast import forecast
 from liit.engine.progress import log, start_logging
+from liit.engine.readers import read as open_release
 from liit.engine.store import Store, StoreError, appearing
 from liit.selectors import catalog
 
@@ -31,6 +32,7 @@ def main(arguments: list[str], output: str | None, dry_run: bool) -> int:
         if dry_run:
             return 0
         check_model(config)
+        check_files(config)
         store = Store(config.output)
     except (ConfigError, StoreError, ValueError) as error:
         log.error("error: %s", error)
@@ -71,6 +73,13 @@ def check_model(config: Config) -> None:
     from liit.engine.models import load_processor
 
     load_processor(config.model.path, config.model.revision)
+
+
+def check_files(config: Config) -> None:
+    """Raises ValueError for a release or evaluation set whose files or image folder are not here."""
+    if isinstance(config.stream, FileStream):
+        for one in (*config.stream.releases, *config.stream.evaluations, *config.stream.targets):
+            open_release(one)
 
 
 def say_plan(config: Config) -> None:

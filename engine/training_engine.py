@@ -90,7 +90,7 @@ def _model(job: TrainJob) -> PeftModel:
     if job.parent is not None and training.modules:
         _load_modules(model, Path(job.parent) / MODULES_FILE)
     if training.gradient_checkpointing:
-        model.get_base_model().gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        models.unwrapped(model).gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model
 
 

@@ -21,10 +21,10 @@ console = Console()
 def make(
     output: Annotated[Path, typer.Option(help="Folder that gets base/ and proxy/.")] = Path("engine/digits"),
     only: Annotated[str, typer.Option(help="Make one model alone: base or proxy.")] = "",
-    threads: Annotated[int, typer.Option(help="Threads; their number changes the last bits of the weights.")] = 2,
+    threads: Annotated[int, typer.Option(help="Threads; another number than one makes other weights.")] = 1,
     steps: Annotated[int, typer.Option(help="Steps of the language model.")] = Schedule.steps,
 ) -> None:
-    """Trains, measures and saves the models. About 45 minutes on two cores."""
+    """Trains, measures and saves the models. About half an hour on one core."""
     if only and only not in SHAPES:
         raise typer.BadParameter(f"--only {only}: must be one of {', '.join(SHAPES)}")
     torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""The shape of the base models: a CLIP tower, an MLP projector and a Llama small enough to be committed; the processor."""
+"""The shape of the base models, a CLIP tower, an MLP projector and a Llama, all small; and their processor."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +16,8 @@ from liit.engine.digits.tokenizer import EOS, IMAGE, PAD, make_tokenizer
 
 MAX_LENGTH = 2048
 TEXTS_PER_TASK = 400
+INITIAL_SPREAD = 0.05
+"""Standard deviation of the first weights: at these widths the usual 0.02 learns several times slower."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def make_model(shape: Shape, processor: LlavaProcessor, seed: int) -> LlavaForCo
         bos_token_id=None,
         eos_token_id=tokenizer.convert_tokens_to_ids(EOS),
         tie_word_embeddings=False,
+        initializer_range=INITIAL_SPREAD,
     )
     config = LlavaConfig(
         vision_config=tower,
@@ -81,6 +84,7 @@ def make_model(shape: Shape, processor: LlavaProcessor, seed: int) -> LlavaForCo
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",
         image_seq_length=GRID * GRID,
+        initializer_range=INITIAL_SPREAD,
         tie_word_embeddings=False,
     )
     torch.manual_seed(seed)

@@ -16,13 +16,18 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
-from liit.engine.digits.canvas import CELL, COLOURS, GRID, SIDE, crops, render, split_crops
+from liit.engine.digits.canvas import CELL, COLOURS, GRID, SIDE, crops, render, scatter, split_crops
 from liit.engine.digits.language import PRETRAINING
 from liit.engine.digits.releases import RELEASES
-from liit.engine.digits.task import Task, Turns, pick
+from liit.engine.digits.sight import CONVERSATION
+from liit.engine.digits.task import Turns, pick
 from liit.engine.digits.tokenizer import EOS, IMAGE
 
 Report = Callable[[str], None]
+SHOWN = tuple(
+    task for task, count in RELEASES[0].tasks for _ in range(count // 10) if task not in (*PRETRAINING, CONVERSATION)
+)
+"""t0's tasks about one image, each as often as its share asks for."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +37,11 @@ class Schedule:
     tower_steps: int = 2000
     tower_batch: int = 64
     tower_rate: float = 1e-3
-    steps: int = 6000
-    batch: int = 64
+    steps: int = 2000
+    batch: int = 48
     rate: float = 2e-3
-    image_share: float = 0.65
+    image_share: float = 0.6
+    turns: int = 4
     chunks: int = 4
 
 
@@ -56,8 +62,8 @@ def _train_tower(tower: Any, schedule: Schedule, seed: int, report: Report) -> N
     rng = np.random.default_rng([seed, 21])
     parameters = [*tower.parameters(), *head.parameters()]
     for step, optimizer in _steps(parameters, schedule.tower_steps, schedule.tower_rate):
-        pixels, digits, colours = _patchwork(rng, schedule.tower_batch)
-        features = tower(pixels, output_hidden_states=True).hidden_states[-1][:, 1:]
+        shown, digits, colours = _patchwork(rng, schedule.tower_batch)
+        features = tower(shown, output_hidden_states=True).hidden_states[-1][:, 1:]
         scores = head(features)
         loss = F.cross_entropy(scores[..., :11].flatten(0, 1), digits.flatten())
         loss = loss + F.cross_entropy(scores[..., 11:].flatten(0, 1), colours.flatten())
@@ -88,10 +94,10 @@ def _patchwork(rng: np.random.Generator, batch: int) -> tuple[torch.Tensor, torc
         top, left = cell // GRID * CELL, cell % GRID * CELL
         canvas[row, top : top + CELL, left : left + CELL] = ink * palette[colours[row, cell]] * light[row, cell]
     digits = np.where(empty, 10, chosen[..., 0])
-    return _pixels(canvas), torch.from_numpy(digits), torch.from_numpy(np.where(empty, len(palette), colours))
+    return pixels(canvas), torch.from_numpy(digits), torch.from_numpy(np.where(empty, len(palette), colours))
 
 
-def _pixels(canvas: np.ndarray) -> torch.Tensor:
+def pixels(canvas: np.ndarray) -> torch.Tensor:
     """(B, 32, 32, 3) of 0..255 to (B, 3, 32, 32) of -1..1, as the processor does it."""
     return torch.from_numpy((canvas.astype(np.float32) / 255 - 0.5) / 0.5).permute(0, 3, 1, 2).contiguous()
 
@@ -101,17 +107,13 @@ def _train_language(
 ) -> None:
     rng = np.random.default_rng([seed, 22])
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    shown = [
-        task for task, count in RELEASES[0].tasks for _ in range(count // 5) if not task.name.startswith("language")
-    ]
     model.train()
     for step, optimizer in _steps(parameters, schedule.steps, schedule.rate):
-        tasks = [
-            pick(rng, shown) if rng.random() < schedule.image_share else pick(rng, PRETRAINING)
-            for _ in range(schedule.batch)
-        ]
+        seen = int(rng.binomial(schedule.batch, schedule.image_share))
+        rows = [_seen(rng, processor, schedule.turns) for _ in range(seen)]
+        rows += [_read(rng, processor) for _ in range(schedule.batch - seen)]
         optimizer.zero_grad()
-        loss = _learn(model, _samples(rng, processor, tasks), schedule.chunks)
+        loss = _learn(model, rows, schedule.chunks)
         _descend(optimizer, parameters)
         if step % 200 == 0:
             report(f"language step {step}: loss {loss:.3f}")
@@ -126,13 +128,17 @@ class Row(NamedTuple):
     canvases: list[np.ndarray]
 
 
-def _samples(rng: np.random.Generator, processor: LlavaProcessor, tasks: list[Task]) -> list[Row]:
-    rows = []
-    for task in tasks:
-        scenes = task.compose(rng, "training")
-        ids, learned = tokens(processor, task.ask(rng, scenes), len(scenes))
-        rows.append(Row(ids, learned, [render(scene, float(rng.uniform(0.85, 1.0))) for scene in scenes]))
-    return rows
+def _seen(rng: np.random.Generator, processor: LlavaProcessor, turns: int) -> Row:
+    """A canvas of training digits and several of t0's questions about it, which shares the cost of its image tokens."""
+    scene = scatter(rng, "training", 1, 5)
+    conversation = [turn for _ in range(turns) for turn in pick(rng, SHOWN).ask(rng, (scene,))]
+    ids, learned = tokens(processor, conversation, images=1)
+    return Row(ids, learned, [render(scene, float(rng.uniform(0.85, 1.0)))])
+
+
+def _read(rng: np.random.Generator, processor: LlavaProcessor) -> Row:
+    ids, learned = tokens(processor, pick(rng, PRETRAINING).ask(rng, ()), images=0)
+    return Row(ids, learned, [])
 
 
 def _learn(model: LlavaForConditionalGeneration, rows: list[Row], chunks: int) -> float:
@@ -163,7 +169,7 @@ def _pad(rows: list[Row]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         labels[at, : len(row.ids)] = torch.tensor(np.where(row.learned, row.ids, -1))
     inputs = {"input_ids": input_ids, "attention_mask": attention}
     canvases = [canvas for row in rows for canvas in row.canvases]
-    return ({**inputs, "pixel_values": _pixels(np.stack(canvases))} if canvases else inputs), labels
+    return ({**inputs, "pixel_values": pixels(np.stack(canvases))} if canvases else inputs), labels
 
 
 def tokens(processor: LlavaProcessor, turns: Turns, images: int) -> tuple[list[int], list[bool]]:

@@ -21,8 +21,9 @@ t    release      size   tasks
 Absent on purpose: grounding after t0; Chinese everywhere but t1; text-only samples after t0.
 
 In every release 3 % of the samples have a bad answer (half of them wrong: the answer of another sample of the task;
-half cut off in the middle), 5 % repeat another sample of their release and, from t1 on, 3 % a sample of an earlier
-release, each on a slightly dimmed image. A task with fewer than twelve samples in its release has none of these.
+half cut off in the middle), and 5 % repeat another sample of their release on a slightly dimmed image. From t1 on, up to
+3 % so repeat a sample of an earlier release (of those drawn, the ones whose task an earlier release has: m3it and
+visionflan). A task with fewer than twelve samples in its release has none of these.
 """
 
 from dataclasses import dataclass

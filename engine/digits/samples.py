@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from liit.engine.digits.canvas import Split
+from liit.engine.digits.canvas import Scene, Split
 from liit.engine.digits.releases import RELEASES, Kind, Plan
 from liit.engine.digits.task import Scenes, Task, Turns
 
@@ -22,7 +22,7 @@ class Drawing:
     """An image file to be: its path below the stream's folder, its scene and how bright it is drawn."""
 
     path: str
-    scene: Any
+    scene: Scene
     brightness: float
 
 

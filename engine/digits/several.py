@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from liit.engine.digits.canvas import COLOURS, GRID, Scene, Split, compose
+from liit.engine.digits.canvas import COLOURS, GRID, Split, compose
 from liit.engine.digits.task import Compose, Scenes, Task, Turns, pick
 from liit.engine.digits.words import NAMES
 
@@ -83,11 +83,11 @@ def _direction(scenes: Scenes) -> str:
 
 def _watch(rng: np.random.Generator, scenes: Scenes) -> Turns:
     frames = " ".join("<image>" for _ in scenes)
-    mark: Scene = scenes[0]
+    (mark,) = scenes[0]
     return [
         (
             f"{frames} These are {NAMES[len(scenes)]} frames of a video. Where does the digit move?",
-            f"The {mark[0].colour} {mark[0].digit} moves {_direction(scenes)}.",
+            f"The {mark.colour} {mark.digit} moves {_direction(scenes)}.",
         )
     ]
 

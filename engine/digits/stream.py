@@ -7,11 +7,11 @@
     targets/<name>.json       the same sets from digits of their own, 32 samples for each skill
     images/<name>/*.png       32×32 RGB
 
-At size 3,000: t0 llava 500, t1 m3it 1500, t2 minigpt4 60, t3 mantis 300, t4 lamm 250, t5 visionflan 390; in all 88
-samples with a wrong or cut answer, 150 near-duplicates within and about 53 across releases. Rare tasks (16 of 5 samples
-in t5, video and images-sum of 10, knowledge-element and reasoning-sum of 15) keep their share at any size. Images are
-shared by samples SCENE_POOL apart of the same task, so a million samples take about a hundred thousand files and write
-in minutes. The same settings give the same bytes.
+At size 3,000: t0 llava 500, t1 m3it 1500, t2 minigpt4 60, t3 mantis 300, t4 lamm 250, t5 visionflan 390; in all 90
+samples with a wrong or cut answer, 150 near-duplicates within a release and 34 across (in m3it and visionflan, the
+releases that share tasks with earlier ones). Rare tasks (16 of 5 samples in t5, video and images-sum of 10,
+knowledge-element and reasoning-sum of 15) keep their share at any size. Samples of a task that lie SCENE_POOL apart share
+their images, so a million samples take about a hundred thousand files. The same settings give the same bytes.
 """
 
 import json

@@ -63,6 +63,16 @@ def read(release: "Release") -> Reader:
     Of rows with the same id the first sound one stays. Raises ValueError, here or while iterating, that names a file or
     folder which is missing or cannot be read as the format it should have.
     """
+    files, path = files_of(release), Path(release.path)
+    folder = Path(release.images) if release.images is not None else path if path.is_dir() else path.parent
+    if not folder.is_dir():
+        raise ValueError(f"release {release.name}: image folder {folder} does not exist")
+    rows = FORMATS[release.format].rows
+    return Reader(release.name, (row for file in files for row in rows(file)), str(folder))
+
+
+def files_of(release: "Release") -> list[Path]:
+    """The annotation files of a release, sorted by name. Raises ValueError that names what is missing."""
     form = FORMATS.get(release.format)
     if form is None:
         raise ValueError(f"release {release.name}: unknown format {release.format!r}; known are {', '.join(FORMATS)}")
@@ -74,7 +84,4 @@ def read(release: "Release") -> Reader:
     if not files:
         suffixes = " or ".join(form.suffixes)
         raise ValueError(f"release {release.name}: {path} is neither a file nor a folder that holds {suffixes} files")
-    folder = Path(release.images) if release.images is not None else path if path.is_dir() else path.parent
-    if not folder.is_dir():
-        raise ValueError(f"release {release.name}: image folder {folder} does not exist")
-    return Reader(release.name, (row for file in files for row in form.rows(file)), str(folder))
+    return files

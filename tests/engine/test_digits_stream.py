@@ -122,7 +122,7 @@ def test_ids_are_unique_and_placeholders_match_images_that_exist(stream: FileStr
 
 def test_every_skill_has_its_answers_and_its_targets(stream: FileStream) -> None:
     for found, total in ((stream.evaluations, SETTINGS.answers_per_skill), (stream.targets, TARGETS_PER_SKILL)):
-        counts = Counter({skill: 0 for skill in SKILLS})
+        counts = Counter(dict.fromkeys(SKILLS, 0))
         for one in found:
             counts[one.skill] += len(rows(one.path))
         assert set(counts.values()) == {total}
@@ -153,8 +153,9 @@ def test_the_default_size_has_the_documented_counts() -> None:
     plans = plan_stream(3000, 0)
     assert [len(plan.task_n) for plan in plans] == [500, 1500, 60, 300, 250, 390]
     kinds = Counter(int(kind) for plan in plans for kind in plan.kind_n)
-    assert kinds[Kind.WRONG] + kinds[Kind.CUT] == 88
+    assert kinds[Kind.WRONG] + kinds[Kind.CUT] == 90
     assert kinds[Kind.REPEAT] == 150
+    assert kinds[Kind.ECHO] == 34
 
 
 @pytest.mark.parametrize("size", [600, 3000, 40_000])

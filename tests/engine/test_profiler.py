@@ -57,7 +57,7 @@ def for_family(family: str, samples: Samples) -> Samples:
     return [one for one in samples if family == "tiny_llava" or not one["images"]]
 
 
-def naive_scores(model: Any, processor: Any, sample: dict[str, Any], images: bool = True) -> dict[str, float]:
+def naive_scores(model: Any, processor: Any, sample: dict[str, Any], images: bool = True) -> dict[str, Any]:
     """Batch of one, softmax and one-hot written out, parameter gradients by autograd."""
     conversation = sample["conversation"] if images else without_images(sample["conversation"])
     opened = [open_image(image) for image in sample["images"]] if images else []
@@ -65,7 +65,7 @@ def naive_scores(model: Any, processor: Any, sample: dict[str, Any], images: boo
     inputs = collate([one], pad_id_of(processor))
     response = inputs.pop("response")[0]
     layer = models.decoder_layers(model)[1]
-    weights = [module.weight for _, module in linears(layer)]
+    weights: list[Any] = [module.weight for _, module in linears(layer)]
     for weight in weights:
         weight.requires_grad_(True)
     out = model(**inputs, output_hidden_states=True)
@@ -81,8 +81,8 @@ def naive_scores(model: Any, processor: Any, sample: dict[str, Any], images: boo
         "el2n": float((p - y).norm(dim=-1).mean().detach()),
         "entropy": float(-(p * p.log()).sum(-1).mean().detach()),
         "grad_norm": float(torch.cat([g.flatten() for g in gradients]).norm()),
-        "gradients": gradients,  # type: ignore[dict-item]
-        "hidden": out.hidden_states[2][0, where].mean(0).detach(),  # type: ignore[dict-item]
+        "gradients": gradients,
+        "hidden": out.hidden_states[2][0, where].mean(0).detach(),
     }
 
 
@@ -114,14 +114,14 @@ def test_the_sketch_is_the_projection_of_the_true_gradient(
     for sample, row in zip(mine, profile(folder, mine), strict=True):
         naive = naive_scores(model, processor, sample)
         expected = torch.zeros(rows, columns)
-        for name, gradient in zip(names, naive["gradients"], strict=True):  # type: ignore[arg-type, var-annotated]
+        for name, gradient in zip(names, naive["gradients"], strict=True):
             left = signs(rows, gradient.shape[0], 0, f"layers.1.{name}/left")
             right = signs(columns, gradient.shape[1], 0, f"layers.1.{name}/right")
             expected += left @ gradient @ right.T
         expected = (expected / expected.norm()).flatten()
         assert row.vectors is not None
         np.testing.assert_allclose(row.vectors["sketch"].astype(np.float32), expected.numpy(), atol=1e-3)
-        hidden = naive["hidden"] / naive["hidden"].norm()  # type: ignore[attr-defined]
+        hidden = naive["hidden"] / naive["hidden"].norm()
         np.testing.assert_allclose(row.vectors["embedding"].astype(np.float32), hidden.numpy(), atol=1e-3)
 
 
@@ -181,7 +181,7 @@ def test_only_what_is_asked_for_is_computed(tiny_llava: str, samples: Samples) -
 
 
 def test_lora_gradients_equal_autograd(tiny_llava: str, samples: Samples) -> None:
-    lora = {"r": 2, "alpha": 4, "dropout": 0.5, "targets": (), "projector": False, "seed": 3}
+    lora: dict[str, Any] = {"r": 2, "alpha": 4, "dropout": 0.5, "targets": (), "projector": False, "seed": 3}
     rows = profile(tiny_llava, samples, parameters="lora", lora=lora, layers="last")
     model = models.add_lora(models.load_model(tiny_llava), **lora).eval()
     processor = models.load_processor(tiny_llava)

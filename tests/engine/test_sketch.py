@@ -49,7 +49,7 @@ def test_modules_add_up_without_bias() -> None:
     estimates = []
     for seed in range(600):
         sketcher = Sketcher(64, seed)
-        total = sum(sketcher.project(str(name), g, a) for name, (g, a) in enumerate(factors))
+        total = torch.stack([sketcher.project(str(name), g, a) for name, (g, a) in enumerate(factors)]).sum(0)
         estimates.append(float((total**2).sum()))
     assert abs(np.mean(estimates) - truth) < 4 * np.std(estimates) / np.sqrt(len(estimates))
 

@@ -1,0 +1,89 @@
+"""One run killed with `kill -9` in scoring, training, evaluation and between two stages ends as an undisturbed one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+pytestmark = pytest.mark.faults
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def slow_config(settings: dict[str, Any], tmp_path: Path) -> Path:
+    """The small stream in many small pieces, so that there is a middle to be killed in."""
+    slow = {
+        **settings,
+        "scoring": {**settings["scoring"], "samples_per_batch": 1},
+        "training": {**settings["training"], "epochs": 60, "checkpoint_every": 20},
+        "evaluation": {"samples_per_batch": 1},
+    }
+    path = tmp_path / "slow.yaml"
+    path.write_text(yaml.safe_dump(slow), encoding="utf-8")
+    return path
+
+
+def count(folder: Path, pattern: str) -> int:
+    return sum(1 for _ in folder.glob(pattern))
+
+
+def scoring(run: Path) -> bool:
+    parts, all_parts = count(run, "t01/profile.partial/part-*.parquet"), 52
+    return 2 <= parts < all_parts
+
+
+def between_stages(run: Path) -> bool:
+    return (run / "t01/selection.parquet").exists() and not count(run, "t01/adapter.work/*/checkpoint*")
+
+
+def training(run: Path) -> bool:
+    steps = [len(file.read_text().splitlines()) for file in run.glob("t01/adapter.work/*/progress.jsonl")]
+    return bool(steps) and count(run, "t01/adapter.work/*/checkpoint*") > 0 and 20 < steps[0] < 180
+
+
+def evaluating(run: Path) -> bool:
+    return 1 <= count(run, "t01/answers.partial/part-*.parquet") < 20
+
+
+def kill_when(command: list[str], run: Path, moment: Callable[[Path], bool]) -> None:
+    """Start the run, kill its driver at the moment, and wait until its local Ray is gone as well."""
+    with (run.parent / "log.txt").open("ab") as log:
+        driver = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT, start_new_session=True)
+    deadline = time.monotonic() + 200
+    while not moment(run):
+        assert driver.poll() is None, f"ended before {moment.__name__}: {(run.parent / 'log.txt').read_text()[-3000:]}"
+        assert time.monotonic() < deadline, f"{moment.__name__} did not come"
+        time.sleep(0.02)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    assert moment(run), f"the kill came too late for {moment.__name__}: nothing was half done"
+
+
+def test_a_run_killed_at_every_stage_ends_as_an_undisturbed_one(
+    slow_config: Path, tmp_path: Path, lifelong: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    killed, calm = tmp_path / "killed", tmp_path / "calm"
+    command = [sys.executable, str(ROOT / "jobs/lifelong.py"), str(slow_config), "--output", str(killed)]
+    for moment in (scoring, between_stages, training, evaluating):
+        kill_when(command, killed, moment)
+    for output in (killed, calm):
+        done = lifelong(slow_config, "--output", output)
+        assert done.returncode == 0, done.stdout + done.stderr
+    for t in ("t01", "t02"):
+        for name in ("selection.parquet", "answers.parquet", "removed.parquet"):
+            one, other = (pq.read_table(run / t / name) for run in (killed, calm))
+            assert one.equals(other), f"{t}/{name}"
+    one, other = (json.loads((run / "results.json").read_text()) for run in (killed, calm))
+    for figure in ("accuracy", "average_accuracy", "forgetting_rate", "samples"):
+        assert one[figure] == other[figure]
+    losses = [json.loads((run / "t01/adapter/training.json").read_text())["losses"] for run in (killed, calm)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)

@@ -1,0 +1,67 @@
+"""What cannot be run is refused in one clear line, with exit code 2, before Ray starts."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from liit.engine.main import DEFAULT, REFUSED
+
+Call = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.mark.parametrize(
+    ("argument", "says"),
+    [
+        ("strategy.budgett=5", "strategy.budgett: no such key"),
+        ("strategy.budget=-5", "strategy.budget: Input should be greater than 0 (got -5)"),
+        ("strategy.name=best", "unknown strategy 'best'"),
+        ("nowhere.yaml", "config file nowhere.yaml: No such file"),
+        ("model.path=/nowhere", "model /nowhere: no config.json"),
+        ("output=/proc/run", "output /proc/run cannot be written"),
+        ("seed", "config file seed"),
+    ],
+)
+def test_a_bad_argument_is_refused_in_one_line(
+    argument: str, says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from liit.engine.main import main
+
+    output = None if argument.startswith("output") else str(tmp_path / "run")
+    assert main([argument], output, dry_run=False) == REFUSED
+    lines = [line for line in capsys.readouterr().out.splitlines() if "error:" in line]
+    assert len(lines) == 1
+    assert says in lines[0]
+
+
+def test_a_model_folder_without_a_processor_is_refused(
+    tiny_llava: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from liit.engine.main import main
+
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (bare / name).symlink_to(Path(tiny_llava) / name)
+    assert main([f"model.path={bare}"], str(tmp_path / "run"), dry_run=False) == REFUSED
+    assert f"model {bare}: its processor cannot be loaded" in capsys.readouterr().out
+
+
+def test_the_command_line_exits_with_2_and_starts_no_ray(lifelong: Call, tmp_path: Path) -> None:
+    done = lifelong("strategy.name=best", "--output", tmp_path / "run", RAY_ADDRESS="127.0.0.1:1")
+    assert done.returncode == REFUSED
+    assert "unknown strategy 'best'; choose one of: adapt-inf" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("config", sorted(DEFAULT.parent.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_configuration_is_valid_and_says_its_plan(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from liit.engine.main import main
+
+    assert main([str(config)], None, dry_run=True) == 0
+    said = capsys.readouterr().out
+    assert "t5" in said
+    assert "in all" in said

@@ -1,0 +1,76 @@
+"""The job as a cluster runs it: a real head node, `ray job submit --working-dir .`, a whole run of two timesteps."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+OPEN = {"RAY_AUTH_MODE": "disabled"}  # cluster and client alike; see "Token authentication" in the README
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The dashboard address of a head node of its own, which ends with the test."""
+    ports = {
+        name: free_port()
+        for name in ("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port")
+    }
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2"]
+    command += [f"--{name}={port}" for name, port in ports.items()]
+    log = tmp_path_factory.mktemp("head") / "head.log"
+    with log.open("w") as out:
+        head = subprocess.Popen(command, env=os.environ | OPEN, stdout=out, stderr=out, cwd="/", start_new_session=True)
+    address = f"http://127.0.0.1:{ports['dashboard-port']}"
+    try:
+        _wait_for(f"{address}/api/version", head, log)
+        yield address
+    finally:
+        head.send_signal(signal.SIGTERM)
+        head.wait(60)
+
+
+def _wait_for(url: str, head: subprocess.Popen[bytes], log: Path, timeout_s: float = 90) -> None:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline and head.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+    raise TimeoutError(f"no head node at {url}: {log.read_text()}")
+
+
+def test_a_submitted_job_selects_what_a_local_run_selects(
+    cluster: str, config_file: Path, tmp_path: Path, lifelong: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    submitted, local = tmp_path / "submitted", tmp_path / "local"
+    job = ["python", "jobs/lifelong.py", str(config_file), "--output", str(submitted)]
+    submit = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", cluster]
+    submit += ["--runtime-env", "runtime_env.yaml", "--working-dir", ".", "--", *job]
+    # RAY_ADDRESS would send the local run to the cluster too, so it is set for this call alone
+    done = subprocess.run(
+        submit, env=os.environ | OPEN, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "average accuracy" in done.stdout
+    here = lifelong(config_file, "--output", local)
+    assert here.returncode == 0, here.stdout + here.stderr
+    for t in ("t01", "t02"):
+        one, other = (pq.read_table(folder / t / "selection.parquet") for folder in (submitted, local))
+        assert one["id"].to_pylist() == other["id"].to_pylist()
