@@ -25,7 +25,8 @@ class Bar:
 
     def __init__(self, label: str, total: int, unit: str, done: int = 0, every_s: float = 10.0) -> None:
         self.label, self.total, self.unit, self.done, self.every_s = label, total, unit, done, every_s
-        self.began, self.said, self.first = time.monotonic(), time.monotonic(), done
+        self.began, self.said, self.before = time.monotonic(), time.monotonic(), done
+        self._pace: tuple[float, int] | None = None  # when and where the first units were done: starting up is no pace
         self._bar: Progress | None = None
         self._task = TaskID(0)
 
@@ -51,7 +52,7 @@ class Bar:
             self._bar.stop()
         if kind is None:
             seconds = time.monotonic() - self.began
-            log.info("%s: %d %s in %.1f s", self.label, self.done - self.first, self.unit, seconds)
+            log.info("%s: %d %s in %.1f s", self.label, self.done - self.before, self.unit, seconds)
 
     def move_to(self, done: int, note: str = "") -> None:
         """So many units are done now."""
@@ -59,7 +60,9 @@ class Bar:
         now = time.monotonic()
         if self._bar is not None:
             self._bar.update(self._task, completed=done, note=note)
-        elif now - self.said >= self.every_s and done > self.first:
+        elif self._pace is None:
+            self._pace = now, done
+        elif now - self.said >= self.every_s and done > self._pace[1]:
             self.said = now
-            left = (now - self.began) / (done - self.first) * (self.total - done)
+            left = (now - self._pace[0]) / (done - self._pace[1]) * (self.total - done)
             log.info("%s: %d/%d %s, %.0f s left %s", self.label, done, self.total, self.unit, left, note)

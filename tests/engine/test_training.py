@@ -103,7 +103,7 @@ def naive(job: TrainJob) -> tuple[list[float], nn.Module]:
     if settings.modules and job.parent:
         model.load_state_dict(load_file(Path(job.parent) / "modules.safetensors"), strict=False)
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [weight for name, weight in trained.items() if "modules_to_save" not in name], "peak": RATES[0]},
         {"params": [weight for name, weight in trained.items() if "modules_to_save" in name], "peak": projector},
     ]
