@@ -1,0 +1,64 @@
+"""Greedy answers do not depend on their batch; values are means over data sets; unparsable answers are counted."""
+
+from typing import Any
+
+import pytest
+
+from liit.engine.config import EvaluationSet
+from liit.engine.evaluation import Answerer, first_of_each, summarise
+
+
+def sample(
+    dataset: str, number: int, question: str, answer: str, references: list[str] | None = None
+) -> dict[str, Any]:
+    turns = [{"role": "user", "text": question}, {"role": "assistant", "text": answer}]
+    return {
+        "id": f"{dataset}/{number}",
+        "key": number,
+        "dataset": dataset,
+        "conversation": turns,
+        "images": [],
+        "references": references,
+    }
+
+
+def test_answers_are_those_of_a_batch_of_one_cut_at_their_own_limit(tiny_llama: str) -> None:
+    model = {"path": tiny_llama, "revision": None, "dtype": "float32", "attention": "sdpa"}
+    answerer = Answerer(model, None, 300, {"short": 3, "long": 12})
+    mine = [
+        sample("long", 0, "Hi", "x"),
+        sample("short", 1, "A much longer question than that", "x"),
+        sample("long", 2, "Why so?", "x"),
+    ]
+    together = answerer.answer(mine)
+    assert together == [answerer.answer([one])[0] for one in mine]
+    tokens = answerer.processor
+    assert len(tokens(together[1])["input_ids"]) <= 3
+    assert answerer.processor.eos_token not in "".join(together)
+
+
+def test_a_skill_is_the_mean_of_its_sets_and_parse_failures_are_wrong_and_counted() -> None:
+    sets = [
+        EvaluationSet(name="boxes", path="x", skill="grounding", metric="iou"),
+        EvaluationSet(name="words", path="x", skill="grounding", metric="exact"),
+    ]
+    samples = [
+        sample("boxes", 0, "where", "[0.0, 0.0, 0.5, 0.5]"),
+        sample("boxes", 1, "where", "[0.0, 0.0, 0.5, 0.5]"),
+        sample("words", 0, "what", "one", ["two", "three"]),
+    ]
+    answers = {"boxes/0": "[0.0, 0.0, 0.5, 0.25]", "boxes/1": "somewhere", "words/0": "Three."}
+    summary, rows = summarise(samples, answers, sets)
+    boxes = summary["grounding"]["datasets"]["boxes"]
+    assert (boxes["value"], boxes["n"], boxes["parse_failures"]) == (25.0, 2, 1)
+    assert summary["grounding"]["value"] == pytest.approx((25.0 + 100.0) / 2)
+    assert [row["value"] for row in rows] == [50.0, 0.0, 100.0]
+    with pytest.raises(ValueError, match="evaluation set none has no usable sample"):
+        summarise(samples, answers, [EvaluationSet(name="none", path="x", skill="s")])
+
+
+def test_limits_take_the_first_of_each_set_by_key() -> None:
+    import pyarrow as pa
+
+    table = pa.table({"key": pa.array([5, 1, 3, 2], pa.uint64()), "dataset": ["a", "a", "b", "a"]}).sort_by("key")
+    assert first_of_each(table, {"a": 2, "b": None})["key"].to_pylist() == [1, 2, 3]
