@@ -29,7 +29,15 @@ def connect(resources: Resources) -> None:
         os.environ["PYTHONPATH"] = os.pathsep.join([*paths, root])
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # every actor pool would print an error that is none
     logging.getLogger("ray").setLevel(logging.WARNING)
-    ray.init(address="local", num_cpus=resources.num_cpus, include_dashboard=False, log_to_driver=False)
+    for last_try in (False, True):
+        try:
+            ray.init(address="local", num_cpus=resources.num_cpus, include_dashboard=False, log_to_driver=False)
+            break
+        except Exception as error:  # Ray has no narrower type for a node that was not up within its 30 s
+            if last_try or "timed out during startup" not in str(error):
+                raise
+            log.info("Ray did not start in time on this busy machine; trying once more")
+            ray.shutdown()
     log.info("Ray: started on this machine with %s", _size())
 
 

@@ -1,4 +1,4 @@
-"""Training of one timestep: Ray Train runs the DeepSpeed loop on the selected samples and hands over a plain PEFT adapter."""
+"""Training of one timestep: Ray Train runs the DeepSpeed loop on the selected samples and leaves a plain PEFT adapter."""
 
 import json
 import os
@@ -23,9 +23,9 @@ OnProgress = Callable[[int, int, float], None]
 class TrainJob:
     """One training, complete: nothing else decides its result. Paths are absolute and seen by every node.
 
-    samples: Parquet of `tables.SAMPLE` rows, exactly those to train on. parent: the previous timestep's adapter folder, or
-    None for a fresh LoRA. output: where the finished adapter appears. name: unique for what is trained (a fingerprint): a
-    run of the same name and storage continues. cpus, gpus: of one worker.
+    samples: Parquet of `tables.SAMPLE` rows, exactly those to train on. parent: the previous timestep's adapter folder,
+    or None for a fresh LoRA. output: where the finished adapter appears. name: unique for what is trained (a
+    fingerprint): a run of the same name and storage continues. cpus, gpus: of one worker.
     """
 
     model: Model
@@ -59,8 +59,8 @@ class TrainJob:
 def train(job: TrainJob, on_progress: OnProgress) -> None:
     """Train the job and put its adapter at `job.output` by one rename; nothing to do where it is there already.
 
-    on_progress gets (steps done, steps, loss of the step) from another thread. The same call after a kill continues from the
-    last checkpoint. Raises ValueError for a path that is not absolute, and Ray Train's TrainingFailedError with the
+    on_progress gets (steps done, steps, loss of the step) from another thread. The same call after a kill continues from
+    the last checkpoint. Raises ValueError for a path that is not absolute, and Ray Train's TrainingFailedError with the
     worker's traceback when the loop keeps failing.
     """
     for name in ("samples", "parent", "output", "storage"):

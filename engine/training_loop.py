@@ -1,12 +1,14 @@
 """What every training worker runs: one pass over the plan, an exact global-batch loss per optimizer step, checkpoints.
 
-The loss of a step is the sum of the response tokens' negative log-likelihoods over all ranks and micro-batches, divided by
-the number of these tokens. DeepSpeed averages gradients over the ranks, so each rank multiplies its part by their number.
+The loss of a step is the sum of the response tokens' negative log-likelihoods over all ranks and micro-batches, divided
+by the number of these tokens. DeepSpeed averages gradients over the ranks, so each rank multiplies its part by their
+number.
 """
 
 import json
 import logging
 import time
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -138,3 +140,4 @@ def _quiet() -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")

@@ -24,8 +24,8 @@ class MicroBatch:
 class Plan:
     """Every row once per epoch, in a seeded order that does not depend on the number of workers.
 
-    lengths: (N,) tokens per row. images: (N,) bool, whether a row has an image. An optimizer step is the next `batch_size`
-    rows of the epoch's permutation; the last step of an epoch takes what is left.
+    lengths: (N,) tokens per row. images: (N,) bool, whether a row has an image. An optimizer step is the next
+    `batch_size` rows of the epoch's permutation; the last step of an epoch takes what is left.
     """
 
     lengths_N: NDArray[np.int64]

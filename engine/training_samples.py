@@ -1,4 +1,4 @@
-"""The rows that a timestep trains on, as padded micro-batches; encoded when they are needed, kept where they are small."""
+"""The rows that a timestep trains on, as padded micro-batches; encoded when needed, kept where they are small."""
 
 from pathlib import Path
 from typing import Any

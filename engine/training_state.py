@@ -12,7 +12,10 @@ from typing import Any
 
 import ray.train
 import torch
+from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+from deepspeed.runtime.zero.config import ZeroStageEnum
 from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+from deepspeed.utils.tensor_fragment import fragment_address
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 
@@ -20,11 +23,13 @@ from liit.engine.training import TrainJob
 from liit.engine.training_engine import MODULES_FILE
 
 TAG = "state"
+STATE_CLASSES = [LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address]
+"""All that a DeepSpeed checkpoint holds beside tensors and plain values."""
 
 
 @dataclass
 class History:
-    """One entry per optimizer step. losses: mean nats per response token of the global batch; tokens: how many there were;
+    """One entry per optimizer step. losses: mean nats per response token of the global batch; tokens: how many these are;
     rates: learning rate of the first parameter group. seconds: time in steps, over all resumes."""
 
     losses: list[float] = field(default_factory=list)
@@ -48,15 +53,21 @@ def save_checkpoint(engine: Any, history: History) -> None:
 
 
 def restore_checkpoint(engine: Any) -> History:
-    """Bring the engine to the last checkpoint of this run, and return its history; a new run starts with an empty one."""
+    """Bring the engine to the last checkpoint of this run and return its history; a new run starts with an empty one."""
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
         return History()
-    with checkpoint.as_directory() as folder:
+    engine.checkpoint_engine.load = _load_safely
+    with checkpoint.as_directory() as folder, torch.serialization.safe_globals(STATE_CLASSES):
         loaded, state = engine.load_checkpoint(folder, tag=TAG, load_module_strict=False)
     if loaded is None:
         raise ValueError(f"{checkpoint.path} holds no training state")
     return History(**state["history"])
+
+
+def _load_safely(path: str, map_location: Any = None) -> Any:
+    """In place of DeepSpeed's own `torch.load`, which would run whatever code a checkpoint holds."""
+    return torch.load(path, map_location=map_location, weights_only=True)
 
 
 def export(job: TrainJob, engine: Any, history: History, about: dict[str, Any]) -> None:
@@ -79,6 +90,7 @@ def _write_adapter(
     model: Any, weights: dict[str, torch.Tensor], moments: dict[str, torch.Tensor], folder: Path
 ) -> None:
     model.save_pretrained(folder, state_dict=weights, safe_serialization=True, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's model card, a form that nobody has filled in
     save_file(
         get_peft_model_state_dict(model, state_dict=moments, save_embedding_layers=False),
         folder / "moments.safetensors",
@@ -95,8 +107,8 @@ def _weight(parameter: torch.nn.Parameter) -> torch.Tensor:
 
 
 def _link_moments(optimizer: Any) -> None:
-    """ZeRO-1 and 2 tie each parameter to its optimizer state in a step only, and once: not after a restore that leaves no
-    step to do, and before the state of the later parameter groups exists."""
+    """ZeRO-1 and 2 tie each parameter to its optimizer state in a step only, and once: not after a restore that leaves
+    no step to do, and before the state of the later parameter groups exists."""
     if hasattr(optimizer, "_hp_optimizer_states_linked"):
         optimizer._hp_optimizer_states_linked = False
         optimizer._lazy_init_hp_params_optimizer_state()

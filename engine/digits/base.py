@@ -16,6 +16,8 @@ from liit.engine.digits.tokenizer import EOS, IMAGE, PAD, make_tokenizer
 
 MAX_LENGTH = 2048
 TEXTS_PER_TASK = 400
+ROPE_THETA = 1e6
+"""Heads are 32 wide; with the usual 1e4 half of that turns too fast to match a question with a patch of the image."""
 INITIAL_SPREAD = 0.05
 """Standard deviation of the first weights: at these widths the usual 0.02 learns several times slower."""
 
@@ -71,6 +73,7 @@ def make_model(shape: Shape, processor: LlavaProcessor, seed: int) -> LlavaForCo
         num_attention_heads=4,
         num_key_value_heads=4,
         max_position_embeddings=MAX_LENGTH,
+        rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
         pad_token_id=tokenizer.convert_tokens_to_ids(PAD),
         bos_token_id=None,
         eos_token_id=tokenizer.convert_tokens_to_ids(EOS),

@@ -6,8 +6,8 @@ Shares are samples at size 3,000; any other size scales them, and every task kee
 t    release      size   tasks
 ===  ===========  =====  ==============================================================================================
 0    llava          500  vqa-digit 60, vqa-colour 60, vqa-count 30, grounding-colour 70, grounding-digit 60, caption 60,
-                         conversation 60, language-order 40, language-facts 30, language-arithmetic 15,
-                         language-comparison 15
+                         conversation 40, grounded-list 40, language-order 30, language-facts 20,
+                         language-arithmetic 15, language-comparison 15
 1    m3it          1500  vqa-digit 160, vqa-colour 160, vqa-count 200, caption 160, classification 180, position 120,
                          generation 50, knowledge-kind 90, knowledge-month 80, knowledge-element 15,
                          reasoning-largest 50, reasoning-sum 15, chinese-vqa 120, chinese-caption 90, video 10
@@ -59,9 +59,10 @@ RELEASES = (
             (sight.BOX, 70),
             (sight.BOX_OF_DIGIT, 60),
             (sight.CAPTION, 60),
-            (sight.CONVERSATION, 60),
-            (language.ORDER, 40),
-            (language.FACT, 30),
+            (sight.CONVERSATION, 40),
+            (sight.LIST, 40),
+            (language.ORDER, 30),
+            (language.FACT, 20),
             (language.ARITHMETIC, 15),
             (language.COMPARISON, 15),
         ),

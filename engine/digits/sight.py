@@ -42,6 +42,17 @@ def _converse(rng: np.random.Generator, scenes: Scenes) -> Turns:
     return turns
 
 
+def _listed_marks(rng: np.random.Generator, scenes: Scenes) -> Turns:
+    """Several marks in an order that the question gives; the answer says each name again, and then what was asked."""
+    marks = [scenes[0][int(i)] for i in rng.permutation(len(scenes[0]))]
+    by_colour, want_box = pick(rng, ((True, False), (True, True), (False, False), (False, True)))
+    names = [mark.colour if by_colour else str(mark.digit) for mark in marks]
+    values = [box(mark) if want_box else str(mark.digit) if by_colour else mark.colour for mark in marks]
+    wanted = "box" if want_box else "digit" if by_colour else "colour"
+    answer = "; ".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
+    return [(f"List the {wanted} of each: {', '.join(names)}", answer)]
+
+
 def _detect(rng: np.random.Generator, scenes: Scenes) -> Turns:
     found = "; ".join(f"{mark.digit} {mark.column * CELL} {mark.row * CELL} {CELL} {CELL}" for mark in scenes[0])
     return [(pick(rng, ("Detect all digits.", "Detect every object in the image.")), found)]
@@ -88,6 +99,7 @@ LONG_CAPTION = Task(
     scenes_of(2, 4),
     asked_scene(described, ("Describe the image in detail.", "Write a long caption for the image.")),
 )
+LIST = Task("grounded-list", scenes_of(2, 4), _listed_marks)
 CONVERSATION = Task("conversation", scenes_of(2, 4), _converse)
 CLASSIFICATION = Task(
     "classification",

@@ -1,7 +1,7 @@
 """A tokenizer for the embedded stream: every word of it is one token, anything else falls back to bytes.
 
-A byte-level vocabulary without merges: text is split into words, single digits, decimals, single Chinese characters and
-single signs; a piece that the vocabulary has is one token, any other is spelled in bytes. So no text is unknown, and
+A byte-level vocabulary without merges: text is split into words, single digits, decimals with the signs of a box around
+them, single Chinese characters and single signs; a piece that the vocabulary has is one token, any other is spelled in bytes. So no text is unknown, and
 decoding gives back what was encoded.
 """
 
@@ -11,7 +11,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import PreTrainedTokenizerFast
 
 PAD, BOS, EOS, IMAGE = "<pad>", "<s>", "</s>", "<image>"
-PIECES = r"\p{Han}| ?\d\.\d\d| ?\d| ?[A-Za-z]+| ?[^\s\p{L}\d]|\s|\p{L}"
+PIECES = r"\p{Han}|,? ?\[?\d\.\d\d\]?| ?\d| ?[A-Za-z]+| ?[^\s\p{L}\d]|\s|\p{L}"
 
 TEMPLATE = (
     "{% for message in messages %}"

@@ -1,4 +1,4 @@
-"""Training through Ray Train and DeepSpeed is the same as a naive loop in plain torch, and is not disturbed by kills."""
+"""Training through Ray Train and DeepSpeed equals a naive loop in plain torch, and is not disturbed by kills."""
 
 import json
 import math
@@ -27,6 +27,8 @@ from tests.engine.training_extras import add_bias, shrink
 
 pytestmark = [
     pytest.mark.usefixtures("ray_cluster"),
+    # 2026-11, Ray 2.60: copying its own DataContext warns of options that nobody has set
+    pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\."),
     # 2026-11, peft 0.21 with transformers 5.23
     pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),
 ]
@@ -98,9 +100,10 @@ def naive(job: TrainJob) -> tuple[list[float], nn.Module]:
         model = models.add_lora(
             model, r=lora.r, alpha=lora.alpha, dropout=0, targets=(), projector=projector is not None, seed=job.seed
         )
-    if settings.modules:
+    biased = f"{EXTRAS}:add_bias" in settings.modules
+    if biased:
         add_bias(model)
-    if settings.modules and job.parent:
+    if biased and job.parent:
         model.load_state_dict(load_file(Path(job.parent) / "modules.safetensors"), strict=False)
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     groups: list[dict[str, Any]] = [
@@ -174,29 +177,38 @@ def test_zero_2_on_two_workers_dies_resumes_and_equals_the_naive_loop(
         train(job, lambda step, steps, loss: seen.append(step))
     assert seen == [1, 2, 3, 4]
     assert not Path(job.output).exists()
-    shards = sorted(file.stat().st_size for file in job.folder.rglob("*optim_states.pt"))
-    assert len(shards) == 2, "both ranks must write their half of the optimizer state"
-    assert shards[0] > 0.9 * shards[1]
+    shards = list(job.folder.glob("checkpoint_*/*/*optim_states.pt"))
+    assert shards
+    for checkpoint in {file.parent for file in shards}:
+        small, large = sorted(file.stat().st_size for file in shards if file.parent == checkpoint)  # one of each rank
+        assert small > 0.9 * large, "the ranks must share the optimizer state evenly"
 
     (Path(model) / "survive").touch()
     train(job, lambda step, steps, loss: seen.append(step))
-    assert seen == [1, 2, 3, 4, 5, 6]
+    assert seen[4:] in ([5, 6], [3, 4, 5, 6]), "it must continue from a checkpoint"
     assert not job.folder.exists()
+    files = {"adapter_config.json", "adapter_model.safetensors", "moments.safetensors", "training.json"}
+    assert {file.name for file in Path(job.output).iterdir()} == files
     assert_same_training(job)
     train(job, lambda step, steps, loss: pytest.fail("a finished training must not run again"))
 
 
-def test_zero_3_on_two_workers_equals_the_naive_loop(tiny_llava: str, tmp_path: Path) -> None:
+def test_zero_3_on_two_workers_dies_resumes_and_equals_the_naive_loop(tiny_llava: str, tmp_path: Path) -> None:
     job = job_of(
         tmp_path,
-        tiny_llava,
+        private_copy(tiny_llava, tmp_path, "once"),
+        modules=(f"{EXTRAS}:die_in_fifth_forward",),
+        checkpoint_every=1,
         workers=2,
         micro_batch_size=3,
         projector_learning_rate=RATES[1],
         zero_stage=3,
         gradient_checkpointing=True,
     )
-    train(job, lambda step, steps, loss: None)
+    seen: list[int] = []
+    train(job, lambda step, steps, loss: seen.append(step))
+    assert (Path(job.model.path) / "survive").exists(), "no worker was killed"
+    assert seen.count(1) == 1, "it must continue from a checkpoint"
     assert_same_training(job)
 
 
@@ -211,6 +223,7 @@ def test_penalties_and_modules_are_trained_and_continued_by_the_next_timestep(ti
     assert history(second)["losses"][0] < history(first)["losses"][0]
 
 
+@pytest.mark.faults
 def test_a_killed_worker_leaves_no_trace_in_the_adapter_even_with_dropout(tiny_llava: str, tmp_path: Path) -> None:
     adapters = []
     for name, files in {"undisturbed": ("survive",), "killed": ("once",)}.items():
@@ -220,11 +233,12 @@ def test_a_killed_worker_leaves_no_trace_in_the_adapter_even_with_dropout(tiny_l
         job = job_of(
             tmp_path / name, model, dropout=0.3, penalties=penalties, projector_learning_rate=RATES[1], name=name
         )
-        train(job, lambda step, steps, loss: None)
-        assert history(job)["steps"] == 6
+        seen: list[int] = []
+        train(job, lambda step, steps, loss, seen=seen: seen.append(step))  # type: ignore[misc]
+        assert seen.count(1) == 1, "it must continue from a checkpoint"
         assert all(math.isfinite(loss) for loss in history(job)["losses"])
         adapters.append((history(job)["losses"], load_file(Path(job.output) / "adapter_model.safetensors")))
-    assert (tmp_path / "killed" / "model" / "survive").exists(), "the worker was never killed"
+    assert (tmp_path / "killed" / "model" / "survive").exists(), "no worker was killed"
     assert adapters[0][0] == adapters[1][0]
     for name, weight in adapters[0][1].items():
         assert torch.equal(weight, adapters[1][1][name]), name

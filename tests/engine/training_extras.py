@@ -1,4 +1,4 @@
-"""Penalties and modules that the training tests name; workers import them. The model's folder is where a test speaks to them."""
+"""Penalties and modules that the training tests name and workers import."""
 
 import os
 import signal
@@ -28,7 +28,10 @@ def add_bias(model: nn.Module) -> None:
 
 
 def die_in_fifth_step(model: Any) -> torch.Tensor:
-    """Kills its own worker in the fifth step unless the model's folder holds a file `survive`; adds nothing to the loss."""
+    """Kills its worker in the fifth step unless the model's folder holds a file `survive`; adds nothing to the loss.
+
+    A file `once` turns into `survive` with the first death.
+    """
     global calls
     calls += 1
     survive = Path(models.unwrapped(model).name_or_path) / "survive"
@@ -37,3 +40,12 @@ def die_in_fifth_step(model: Any) -> torch.Tensor:
             survive.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return torch.zeros(())
+
+
+def die_in_fifth_forward(model: nn.Module) -> None:
+    """The same for the fifth micro-batch, by a hook: under ZeRO-3 there are no penalties."""
+
+    def hook(module: nn.Module, _: Any) -> None:
+        die_in_fifth_step(module)
+
+    model.register_forward_pre_hook(hook)
