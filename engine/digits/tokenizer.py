@@ -1,7 +1,8 @@
 """A tokenizer for the embedded stream: every word of it is one token, anything else falls back to bytes.
 
 A byte-level vocabulary without merges: text is split into words, single digits, decimals with the signs of a box around
-them, single Chinese characters and single signs; a piece that the vocabulary has is one token, any other is spelled in bytes. So no text is unknown, and
+them, single Chinese characters and single signs; a piece that the vocabulary has is one token, any other is spelled
+in bytes. So no text is unknown, and
 decoding gives back what was encoded.
 """
 
