@@ -17,9 +17,9 @@ from liit.engine.digits.tokenizer import EOS, IMAGE, PAD, make_tokenizer
 MAX_LENGTH = 2048
 TEXTS_PER_TASK = 400
 ROPE_THETA = 1e6
-"""Heads are 32 wide; with the usual 1e4 half of that turns too fast to match a question with a patch of the image."""
+"""Heads are 32 wide; with the usual 1e4 much of that turns too fast to match a word with a patch 50 tokens before it."""
 INITIAL_SPREAD = 0.05
-"""Standard deviation of the first weights: at these widths the usual 0.02 learns several times slower."""
+"""Standard deviation of the first weights, of the order of one over the root of the width."""
 
 
 @dataclass(frozen=True)

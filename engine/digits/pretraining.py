@@ -24,8 +24,7 @@ from liit.engine.digits.tokenizer import EOS, IMAGE
 
 Report = Callable[[str], None]
 SHOWN = (DIGIT, COLOUR, COUNT, BOX, BOX_OF_DIGIT, CAPTION, LIST)
-"""t0's tasks about one image. Lists come often: where a name stands right before what is asked of it, looking up is
-learned in a few hundred steps; from single questions alone it is not learned in thousands."""
+"""t0's tasks about one image."""
 
 
 @dataclass(frozen=True)

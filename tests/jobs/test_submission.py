@@ -15,7 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-OPEN = {"RAY_AUTH_MODE": "disabled"}  # cluster and client alike; see "Token authentication" in the README
+OPEN = {
+    "RAY_AUTH_MODE": "disabled",  # cluster and client alike; see "Token authentication" in the README
+    "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),  # the job's `python` is this one
+}
 
 
 def free_port() -> int:
