@@ -22,14 +22,13 @@ def make(
     output: Annotated[Path, typer.Option(help="Folder that gets base/ and proxy/.")] = Path("engine/digits"),
     only: Annotated[str, typer.Option(help="Make one model alone: base or proxy.")] = "",
     threads: Annotated[int, typer.Option(help="Threads; another number than one makes other weights.")] = 1,
-    steps: Annotated[int, typer.Option(help="Steps of the language model.")] = Schedule.steps,
 ) -> None:
     """Trains, measures and saves the models. About half an hour on one core."""
     if only and only not in SHAPES:
         raise typer.BadParameter(f"--only {only}: must be one of {', '.join(SHAPES)}")
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    schedule = Schedule(steps=steps)
+    schedule = Schedule()
     for name in [only] if only else SHAPES:
         started = time.monotonic()
         processor = make_processor()

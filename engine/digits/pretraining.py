@@ -34,10 +34,9 @@ class Schedule:
     tower_steps: int = 2500
     tower_batch: int = 64
     tower_rate: float = 1.5e-3
-    steps: int = 4000
+    phases: tuple[tuple[int, float, float], ...] = ((4000, 6e-4, 0.85), (1000, 4e-4, 0.55))
+    """Of the language model: steps, highest learning rate, share of samples with an image. Looking comes first."""
     batch: int = 32
-    rate: float = 6e-4
-    image_share: float = 0.85
     turns: int = 1
     chunks: int = 4
 
@@ -48,7 +47,8 @@ def pretrain(
     """Trains the model in place."""
     _train_tower(model.model.vision_tower, schedule, seed, report)
     model.model.vision_tower.requires_grad_(False)
-    _train_language(model, processor, schedule, seed, report)
+    for phase in range(len(schedule.phases)):
+        _train_language(model, processor, schedule, phase, seed, report)
 
 
 def _train_tower(tower: Any, schedule: Schedule, seed: int, report: Report) -> None:
@@ -108,13 +108,19 @@ def pixels(canvas: np.ndarray) -> torch.Tensor:
 
 
 def _train_language(
-    model: LlavaForConditionalGeneration, processor: LlavaProcessor, schedule: Schedule, seed: int, report: Report
+    model: LlavaForConditionalGeneration,
+    processor: LlavaProcessor,
+    schedule: Schedule,
+    phase: int,
+    seed: int,
+    report: Report,
 ) -> None:
-    rng = np.random.default_rng([seed, 22])
+    steps, rate, image_share = schedule.phases[phase]
+    rng = np.random.default_rng([seed, 22 + phase])
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model.train()
-    for step, optimizer in _steps(parameters, schedule.steps, schedule.rate):
-        seen = int(rng.binomial(schedule.batch, schedule.image_share))
+    for step, optimizer in _steps(parameters, steps, rate):
+        seen = int(rng.binomial(schedule.batch, image_share))
         rows = [_seen(rng, processor, schedule.turns) for _ in range(seen)]
         rows += [_read(rng, processor) for _ in range(schedule.batch - seen)]
         optimizer.zero_grad()
