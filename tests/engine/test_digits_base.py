@@ -44,8 +44,8 @@ def test_the_proxy_is_half_the_base_and_reads_the_same_tokens() -> None:
 
 
 def test_the_base_knows_its_skills_on_unseen_digits_and_none_of_the_later_ones() -> None:
-    found = by_skill(measure(load_model("digits-base"), load_processor("digits-base"), 40, seed=9))
-    assert all(found[skill] >= 80 for skill in KNOWN), found
+    found = by_skill(measure(load_model("digits-base"), load_processor("digits-base"), 100, seed=9))
+    assert all(found[skill] >= least - 8 for skill, least in KNOWN.items()), found  # 100 answers a set
     assert all(found[skill] <= 20 for skill in NEW), found
 
 
