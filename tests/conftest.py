@@ -106,6 +106,7 @@ def ray_cluster() -> Iterator[None]:
 
     root = str(Path(__file__).resolve().parent.parent)
     ray.init(
+        address="local",
         num_cpus=2,
         include_dashboard=False,
         log_to_driver=False,
