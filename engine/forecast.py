@@ -27,9 +27,6 @@ class Step:
     seconds: float
 
 
-DIGITS_SHARES = {"llava": 500, "m3it": 1500, "minigpt4": 60, "mantis": 300, "lamm": 250, "visionflan": 390}
-
-
 def forecast(config: Config) -> list[Step]:
     """One Step per timestep. Raises ValueError for a release that is not here and does not state its `samples`."""
     strategy, budget, rate = catalog.get(config.strategy.name), config.strategy.budget, config.estimate
@@ -59,9 +56,10 @@ def _chosen(strategy: str, budget: int, new: int, pool: int, seen: int) -> int:
 
 def _releases(config: Config) -> Iterator[tuple[str, int]]:
     if isinstance(config.stream, DigitsStream):
-        total = sum(DIGITS_SHARES.values())
-        for name, share in DIGITS_SHARES.items():
-            yield name, share * config.stream.size // total
+        from liit.engine.digits.releases import REFERENCE_SIZE, RELEASES  # scikit-learn takes a second; files need none
+
+        for own in RELEASES:
+            yield own.name, sum(count for _, count in own.tasks) * config.stream.size // REFERENCE_SIZE
         return
     for release in config.stream.releases:
         yield release.name, release.samples or about(release)
@@ -75,7 +73,10 @@ def about(release: Release, first: int = 1000) -> int:
         return len(rows)
     if release.format == "parquet":
         return sum(pq.read_metadata(file).num_rows for file in files)
-    size = sum(len(json.dumps(row, ensure_ascii=False).encode()) for row in rows) / len(rows)
+    sound = [row for row in rows if not isinstance(row, ValueError)] or [
+        ""
+    ]  # a broken line of JSON lines comes as its error
+    size = sum(len(json.dumps(row, ensure_ascii=False).encode()) for row in sound) / len(sound)
     return round(sum(file.stat().st_size for file in files) / size)
 
 

@@ -37,7 +37,6 @@ class Schedule:
     phases: tuple[tuple[int, float, float], ...] = ((4000, 6e-4, 0.85), (1000, 4e-4, 0.55))
     """Of the language model: steps, highest learning rate, share of samples with an image. Looking comes first."""
     batch: int = 32
-    turns: int = 1
     chunks: int = 4
 
 
@@ -121,7 +120,7 @@ def _train_language(
     model.train()
     for step, optimizer in _steps(parameters, steps, rate):
         seen = int(rng.binomial(schedule.batch, image_share))
-        rows = [_seen(rng, processor, schedule.turns) for _ in range(seen)]
+        rows = [_seen(rng, processor) for _ in range(seen)]
         rows += [_read(rng, processor) for _ in range(schedule.batch - seen)]
         optimizer.zero_grad()
         loss = _learn(model, rows, schedule.chunks)
@@ -139,11 +138,10 @@ class Row(NamedTuple):
     canvases: list[np.ndarray]
 
 
-def _seen(rng: np.random.Generator, processor: LlavaProcessor, turns: int) -> Row:
-    """A canvas of training digits and several of t0's questions about it, which shares the cost of its image tokens."""
+def _seen(rng: np.random.Generator, processor: LlavaProcessor) -> Row:
+    """A canvas of training digits and one of t0's questions about it; of several, later answers copy earlier ones."""
     scene = scatter(rng, "training", 1, 5)
-    conversation = [turn for _ in range(turns) for turn in pick(rng, SHOWN).ask(rng, (scene,))]
-    ids, learned = tokens(processor, conversation, images=1)
+    ids, learned = tokens(processor, pick(rng, SHOWN).ask(rng, (scene,)), images=1)
     return Row(ids, learned, [render(scene, float(rng.uniform(0.85, 1.0)))])
 
 
