@@ -34,7 +34,7 @@ class Schedule:
     tower_steps: int = 2500
     tower_batch: int = 64
     tower_rate: float = 1.5e-3
-    phases: tuple[tuple[int, float, float], ...] = ((4000, 6e-4, 0.85), (1000, 4e-4, 0.55))
+    phases: tuple[tuple[int, float, float], ...] = ((7000, 6e-4, 0.85), (1500, 4e-4, 0.55))
     """Of the language model: steps, highest learning rate, share of samples with an image. Looking comes first."""
     batch: int = 32
     chunks: int = 4

@@ -15,7 +15,7 @@ from liit.engine.digits.evaluation import SETS
 from liit.engine.digits.pretraining import pixels
 from liit.engine.models import SHIPPED, load_model, load_processor
 
-KNOWN = {"vqa": 95, "grounding": 84, "language": 90}  # percent on unseen digits, as measured; grounding is mean IoU
+KNOWN = {"vqa": 95, "grounding": 85, "language": 95}  # percent on unseen digits, as measured; grounding is mean IoU
 NEW = ("knowledge", "multilingual", "multi-image")
 
 
@@ -45,7 +45,7 @@ def test_the_proxy_is_half_the_base_and_reads_the_same_tokens() -> None:
 
 def test_the_base_knows_its_skills_on_unseen_digits_and_none_of_the_later_ones() -> None:
     found = by_skill(measure(load_model("digits-base"), load_processor("digits-base"), 100, seed=9))
-    assert all(found[skill] >= least - 8 for skill, least in KNOWN.items()), found  # 100 answers a set
+    assert all(found[skill] >= least - 5 for skill, least in KNOWN.items()), found  # 100 answers a set
     assert all(found[skill] <= 20 for skill in NEW), found
 
 
