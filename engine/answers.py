@@ -13,7 +13,7 @@ from typing import TypeVar
 from sacrebleu.metrics import BLEU
 from sacrebleu.metrics.bleu import BLEUScore
 
-from liit.engine.config import Metric
+from liit.engine.settings import Metric
 
 Box = tuple[float, float, float, float]
 

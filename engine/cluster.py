@@ -6,8 +6,8 @@ from pathlib import Path
 
 import ray
 
-from liit.engine.config import Resources
 from liit.engine.progress import log
+from liit.engine.settings import Resources
 
 
 def connect(resources: Resources) -> None:

@@ -1,200 +1,28 @@
-"""What a run is told: frozen pydantic models, YAML and dotted overrides, refused early with key and cause."""
+"""What a run is told: YAML and dotted overrides, refused early with key and cause. Its sections are in `settings.py`."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveInt, ValidationError, model_validator
+
+from liit.engine.settings import (
+    Clustering,
+    DigitsStream,
+    Estimate,
+    Evaluation,
+    FileStream,
+    Model,
+    Resources,
+    Scoring,
+    Settings,
+    Strategy,
+    Training,
+)
 
 
 class ConfigError(ValueError):
     """The configuration cannot be run; the message is one line for the person who wrote it."""
-
-
-class Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-
-class Model(Settings):
-    """The model that the stream is taught to."""
-
-    path: str = "digits-base"
-    """A local folder or hub id with weights and processor; `digits-base` and `digits-proxy` are shipped."""
-    revision: str | None = None
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    attention: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"
-    max_length: PositiveInt = 2048
-    """Context in tokens, images included. A longer sample is quarantined, never cut."""
-
-
-class Release(Settings):
-    """One data set of the stream; the position in the list is the timestep at which it arrives."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    format: Literal["llava", "parquet"] = "llava"
-    path: str
-    """LLaVA JSON (a list of samples, or JSON lines) or Parquet; a file, or a folder of such files."""
-    images: str | None = None
-    """Folder that image paths are relative to, and that they may not leave. Default: the folder of `path`."""
-    samples: PositiveInt | None = None
-    """How many samples there are, for the estimate of `--dry-run` where the files are not here."""
-
-
-Metric = Literal["exact", "vqa", "choice", "number", "iou", "bleu", "bleu-zh"]
-
-
-class EvaluationSet(Release):
-    """Held-out samples whose last assistant turn is the reference answer."""
-
-    skill: str
-    metric: Metric = "exact"
-    limit: PositiveInt | None = None
-    """Use the first so many samples in the order of their keys."""
-    max_new_tokens: PositiveInt = 32
-
-
-class DigitsStream(Settings):
-    """The embedded stream: six releases composed of scikit-learn's handwritten digits."""
-
-    kind: Literal["digits"] = "digits"
-    size: int = Field(3000, ge=600, le=2_000_000)
-    """Samples over all six releases, about; the shares mirror Table 1 of the paper."""
-    seed: int = 0
-    answers_per_skill: PositiveInt = 40
-
-
-class FileStream(Settings):
-    """A stream of the user's own files. The base model was trained on release 0; learning starts at 1."""
-
-    kind: Literal["files"] = "files"
-    releases: tuple[Release, ...] = Field(min_length=1)
-    evaluations: tuple[EvaluationSet, ...] = ()
-    targets: tuple[EvaluationSet, ...] = ()
-    """A small split per skill that target-based methods (LESS, ICONS) may look at; never evaluation data."""
-
-    @model_validator(mode="after")
-    def _names_are_unique(self) -> "FileStream":
-        names = [one.name for one in (*self.releases, *self.evaluations, *self.targets)]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"names {twice} are used twice; ids begin with the name, so each must be unique")
-        return self
-
-
-class Gradient(Settings):
-    """Per-sample gradient sketch (METHODS: weight gradients of one layer, projected to a constant size)."""
-
-    layer: Literal["first", "middle", "last", "all"] | tuple[int, ...] = "middle"
-    parameters: Literal["base", "lora"] = "base"
-    dimension: PositiveInt = 8192
-
-
-class Scoring(Settings):
-    """The pass that profiles every sample with the current model."""
-
-    tokens_per_batch: PositiveInt = 16384
-    """A planned batch holds at most so many tokens, padding included."""
-    samples_per_batch: PositiveInt = 64
-    batches_per_file: PositiveInt = 1
-    """Planned batches that one task of an actor does, and one file holds: the unit of retry and resume."""
-    no_image: Literal["removed", "blank"] = "removed"
-    """The pass that image grounding compares with: image tokens removed (the paper), or a blank image."""
-    gradient: Gradient = Gradient()
-    embedding: PositiveInt = 512
-    embedding_layer: Literal["first", "middle", "last", "all"] = "middle"
-    padding_side: Literal["left", "right"] = "right"
-
-
-class Clustering(Settings):
-    """k-means on the gradient sketches; k by the elbow of the within-cluster sum of squares."""
-
-    k_grid: tuple[PositiveInt, ...] = tuple(range(5, 51))
-    """Candidates for k; one number fixes it. The paper's grid is 5 to 50."""
-
-
-class Strategy(Settings):
-    """Which samples are trained on, by name from the catalog in `selectors/catalog.py`."""
-
-    name: str = "lite-adapt-inf"
-    budget: PositiveInt = 25_000
-    """T: samples per timestep."""
-    pool_budget: PositiveInt | None = None
-    """D: samples the pool is pruned to at the end of a timestep, by strategies that prune. None: four times T."""
-    options: dict[str, Any] = {}
-    """Options of the strategy, e.g. {direction: lowest}."""
-
-
-class Lora(Settings):
-    r: PositiveInt = 128
-    alpha: PositiveFloat = 256
-    dropout: float = Field(0.05, ge=0, lt=1)
-    targets: tuple[str, ...] = ()
-    """Names of the linears that get an adapter. Empty: every linear of the language model but the head."""
-
-
-class Training(Settings):
-    """DeepSpeed LoRA training of one timestep, on exactly the selected samples, once per epoch."""
-
-    lora: Lora = Lora()
-    epochs: PositiveInt = 1
-    batch_size: PositiveInt = 128
-    """Samples per optimizer step over all workers."""
-    micro_batch_size: PositiveInt = 16
-    """Samples per forward of one worker; a step accumulates as many as it needs."""
-    learning_rate: PositiveFloat = 2e-4
-    projector_learning_rate: PositiveFloat | None = None
-    """Train the multimodal projector too, as a second parameter group. None: frozen."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup: float = Field(0.03, ge=0, lt=1)
-    """Share of the steps in which the learning rate rises."""
-    weight_decay: float = Field(0.0, ge=0)
-    gradient_clip: float = Field(1.0, ge=0)
-    zero_stage: Literal[0, 1, 2, 3] = 2
-    gradient_checkpointing: bool = False
-    workers: PositiveInt = 1
-    checkpoint_every: PositiveInt = 50
-    """Optimizer steps between two checkpoints that a killed run continues from."""
-    penalties: tuple[str, ...] = ()
-    """Regularisers `module:function`; each maps the model to a scalar that is added to the loss."""
-    modules: tuple[str, ...] = ()
-    """Extra trainable modules `module:function`; each adds itself to the model before the optimizer is made."""
-
-
-class Evaluation(Settings):
-    samples_per_batch: PositiveInt = 64
-    tokens_per_batch: PositiveInt = 16384
-    batches_per_file: PositiveInt = 1
-
-
-class Resources(Settings):
-    """What Ray is asked for. A running cluster is used where there is one, else a local one is started."""
-
-    address: str | None = None
-    """`auto` or host:port. None: RAY_ADDRESS, or a local cluster in this process."""
-    num_cpus: PositiveInt | None = None
-    """CPUs of a local cluster. None: all of the machine's."""
-    actors: PositiveInt = 1
-    """Scoring and evaluation actors, each with one copy of the model."""
-    cpus_per_actor: PositiveFloat = 1
-    gpus_per_actor: float = Field(0, ge=0)
-    threads_per_actor: PositiveInt = 1
-    """torch threads of one actor; part of what makes results bit-equal, so it is fixed here, not detected."""
-    cpus_per_worker: PositiveFloat = 1
-    gpus_per_worker: float = Field(0, ge=0)
-
-
-class Estimate(Settings):
-    """Stated throughputs that `--dry-run` and the first lines of a run compute their forecast from."""
-
-    tokens_per_sample: PositiveFloat = 700
-    scored_per_second: PositiveFloat = 20
-    """Samples that one scoring actor profiles in a second."""
-    trained_per_second: PositiveFloat = 5
-    """Samples that one training worker takes forward and backward in a second."""
-    answered_per_second: PositiveFloat = 5
-    """Answers that one evaluation actor writes in a second."""
-    start_seconds: float = Field(60, ge=0)
-    """To start actors and workers, per timestep."""
 
 
 class Config(Settings):
@@ -215,7 +43,7 @@ class Config(Settings):
     estimate: Estimate = Estimate()
     max_bad_share: float = Field(0.05, ge=0, le=1)
     """A release with a larger share of quarantined samples stops the run before any training."""
-    upper_bounds: dict[str, float] = {}
+    upper_bounds: dict[str, float] = Field(default_factory=dict)
     """Best value of each skill in a sequential run, in percent; with them relative gain is reported."""
     keep_profiles: PositiveInt | None = None
     """Keep the vectors of the newest so many timesteps only. None: keep all."""

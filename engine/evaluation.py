@@ -11,9 +11,10 @@ import torch
 
 from liit.engine import models, planned
 from liit.engine.answers import score
-from liit.engine.config import Config, EvaluationSet
+from liit.engine.config import Config
 from liit.engine.encoding import collate, encode_prompt, pad_id_of, tokenizer_of
 from liit.engine.readers.images import open_image
+from liit.engine.settings import EvaluationSet
 from liit.engine.store import Clock, read_table, remove, write_json, write_table
 from liit.engine.tables import ANSWER, sort_by_key
 

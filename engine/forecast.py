@@ -7,8 +7,9 @@ from itertools import islice
 
 import pyarrow.parquet as pq
 
-from liit.engine.config import Config, DigitsStream, Release
+from liit.engine.config import Config
 from liit.engine.readers import FORMATS, files_of
+from liit.engine.settings import DigitsStream, Release
 from liit.selectors import catalog
 
 

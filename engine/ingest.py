@@ -13,12 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from liit.engine import planned
-from liit.engine.config import Config, Model, Release
+from liit.engine.config import Config
 from liit.engine.encoding import SampleError, encode
 from liit.engine.models import load_processor
 from liit.engine.progress import log
 from liit.engine.readers import Bad, read
 from liit.engine.readers.images import open_image
+from liit.engine.settings import Model, Release
 from liit.engine.store import Clock, read_table, remove, write_table
 from liit.engine.tables import QUARANTINE, SAMPLE, key_of, sort_by_key
 

@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from liit import __version__
-from liit.engine.config import Config, ConfigError, FileStream, read
+from liit.engine.config import Config, ConfigError, read
 from liit.engine.forecast import forecast
 from liit.engine.progress import log, start_logging
 from liit.engine.readers import read as open_release
+from liit.engine.settings import FileStream
 from liit.engine.store import Store, StoreError, appearing
 from liit.selectors import catalog
 
@@ -69,10 +70,18 @@ def _output(config: Config) -> Path:
 
 
 def check_model(config: Config) -> None:
-    """Raises ModelError, one line, when the model or its processor cannot be loaded."""
+    """Raises ValueError, one line, when a model or its processor, or a score that is wanted, is not there."""
+    from liit.engine import custom
     from liit.engine.models import load_processor
+    from liit.engine.scoring import profiler_spec
 
-    load_processor(config.model.path, config.model.revision)
+    strategy = catalog.get(config.strategy.name)
+    spec = profiler_spec(config, None, strategy.scores_for(config.strategy.options), strategy.vectors)
+    load_processor(spec.model, spec.revision)
+    for model in (*spec.proxies(), *([spec.reference] if spec.reference else [])):
+        load_processor(model)
+    for name in set(spec.scores) & set(spec.custom):
+        custom.load(name, spec.custom[name])
 
 
 def check_files(config: Config) -> None:

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 import ray
 
 from liit.engine.cluster import connect
-from liit.engine.config import Resources
 from liit.engine.progress import Bar
+from liit.engine.settings import Resources
 from liit.engine.store import appearing, remove
 
 

@@ -20,19 +20,23 @@ def token_nll(logits_MV: torch.Tensor, targets_M: torch.Tensor) -> torch.Tensor:
 def token_scores(logits_MV: torch.Tensor, targets_M: torch.Tensor, chunk: int = 4096) -> torch.Tensor:
     """(M, 3): negative log-likelihood, EL2N and entropy of each response token.
 
-    EL2N: ||p - y||² = Σ_{v≠y} p_v² + (1 - p_y)², both from log-sum-exps over the other tokens, so that a sure answer does
-    not drown in rounding. Entropy: LSE(l) - Σ p l, in nats.
+    All from the distribution q over the *other* tokens and their share P of the whole, so that a sure answer does not drown in
+    rounding: nll = softplus(LSE_others - l_y), EL2N² = Σ_{v≠y} p_v² + (1 - p_y)² = P² (Σ q² + 1), and entropy, in nats, as
+    p_y nll + P (LSE - Σ q l).
     """
     rows = []
     for logits, targets in zip(logits_MV.split(chunk), targets_M.split(chunk), strict=True):
         logits = logits.float()
-        total = logits.logsumexp(-1)
         chosen = logits.gather(-1, targets[:, None])[:, 0]
-        entropy = (total - (torch.softmax(logits, -1) * logits).sum(-1)).clamp_min(0)
-        others = logits.scatter(-1, targets[:, None], -torch.inf)
-        squares = torch.exp((2 * others).logsumexp(-1) - 2 * total)
-        el2n = (squares + torch.exp(others.logsumexp(-1) - total) ** 2).sqrt()
-        rows.append(torch.stack([total - chosen, el2n, entropy], -1))
+        q = logits.scatter(-1, targets[:, None], -torch.inf)
+        top = q.amax(-1)
+        q = torch.softmax(q, -1)
+        others = top - q.amax(-1).log()
+        nll = torch.nn.functional.softplus(others - chosen)
+        total, share = chosen + nll, torch.exp(others - chosen - nll)
+        el2n = share * (torch.linalg.vector_norm(q, dim=-1).square() + 1).sqrt()
+        mean = torch.linalg.vecdot(q, logits)
+        rows.append(torch.stack([nll, el2n, torch.exp(-nll) * nll + share * (total - mean)], -1))
     return torch.cat(rows)
 
 

@@ -10,8 +10,10 @@ import pyarrow.compute as pc
 
 from liit.engine import models, planned
 from liit.engine.config import Config
+from liit.engine.custom import known
 from liit.engine.ingest import quarantine
-from liit.engine.profiler import Profiler, ProfilerSpec, Row
+from liit.engine.profile_spec import MAIN, ProfilerSpec, layer_indices
+from liit.engine.profiler import Profiler, Row
 from liit.engine.readers import Bad
 from liit.engine.store import Clock, fingerprint, read_json, read_table, write_json, write_table
 
@@ -20,7 +22,7 @@ class ProfileWorker:
     """The scoring actor: one model, one planned batch in, its profile rows out."""
 
     def __init__(self, spec: dict[str, Any], model: str) -> None:
-        self.profiler = Profiler(ProfilerSpec(**spec))
+        self.profiler = Profiler(ProfilerSpec.of(spec))
         self.model = model
 
     def __call__(self, samples: list[dict[str, Any]]) -> pa.Table:
@@ -47,10 +49,14 @@ def profile_table(samples: list[dict[str, Any]], rows: list[Row], spec: Profiler
 
 
 def _width(name: str, spec: ProfilerSpec) -> int:
-    if name == "sketch":
-        return spec.dimension
+    """What a vector's width would be, where every sample of a batch failed."""
+    if name in spec.sketches:
+        return spec.sketches[name].size
     text = models.text_config(spec.model, spec.revision)
-    return min(spec.embedding, int(text.hidden_size))
+    count, hidden = int(text.num_hidden_layers), int(text.hidden_size)
+    if name == "coincide":
+        return 2 * hidden * len({int(depth * count) for depth in spec.coincide_depths})
+    return min(spec.embedding, hidden * len(layer_indices(spec.embedding_layers, count)))
 
 
 def profiler_spec(
@@ -65,13 +71,13 @@ def profiler_spec(
         dtype=config.model.dtype,
         attention=config.model.attention,
         max_length=config.model.max_length,
-        scores=scores,
-        vectors=vectors,
-        layers=scoring.gradient.layer,
-        parameters=scoring.gradient.parameters,
-        dimension=scoring.gradient.dimension,
+        scores=tuple(dict.fromkeys((*scores, *scoring.scores))),
+        vectors=tuple(dict.fromkeys((*vectors, *scoring.vectors))),
+        sketches={name: one.spec() for name, one in {MAIN: scoring.gradient, **scoring.sketches}.items()},
         embedding=scoring.embedding,
         embedding_layers=scoring.embedding_layer,
+        reference=scoring.reference,
+        custom=known(scoring.custom),
         no_image=scoring.no_image,
         padding_side=scoring.padding_side,
         lora=lora.model_dump() | {"projector": False, "seed": config.seed},
@@ -80,9 +86,18 @@ def profiler_spec(
 
 
 def score(
-    samples: pa.Table, spec: ProfilerSpec, config: Config, partial: Path, quarantined: Path, label: str, clock: Clock
+    samples: pa.Table,
+    previous: Path,
+    spec: ProfilerSpec,
+    config: Config,
+    partial: Path,
+    quarantined: Path,
+    label: str,
+    clock: Clock,
 ) -> None:
     """Write the profile of `samples` (SAMPLE rows) as part files and `columns.json` below `partial`.
+
+    previous: the profile of the timestep before, where there is one; forgetting is measured against it.
 
     The plan of batches is stored beside it as `batches.parquet`. A sample that cannot be profiled is quarantined with
     stage "score"; the others of its batch are not touched by that.
@@ -92,6 +107,8 @@ def score(
     batch_N = planned.plan(keys, lengths, scoring.samples_per_batch, scoring.tokens_per_batch)
     plan = samples.select(["id", "key", "length"]).append_column("batch", pa.array(batch_N))
     write_table(partial.with_name("batches.parquet"), plan)
+    if "forgetting" in spec.scores:
+        samples = samples.append_column("best_nll", _best(samples["id"], previous))
     model = fingerprint(models.fingerprint(spec.model, spec.revision), spec.adapter and _adapter_mark(spec.adapter))
     arguments = {"spec": asdict(spec), "model": model}
     job = planned.Job(label, ProfileWorker, arguments, samples, batch_N, scoring.batches_per_file)
@@ -105,15 +122,25 @@ def score(
     write_json(partial / "columns.json", _columns(spec, read_table(parts[0])))
 
 
+def _best(ids: pa.ChunkedArray, previous: Path) -> pa.Array:
+    """The lowest nll on record of each sample, null at its first visit."""
+    if not previous.is_dir():
+        return pa.nulls(len(ids), pa.float32())
+    table = read_profile(previous, ["nll", "forgetting"])
+    best = pc.subtract(table["nll"], pc.max_element_wise(table["forgetting"], 0.0))
+    return pc.cast(best, pa.float32()).combine_chunks().take(pc.index_in(ids, table["id"]).combine_chunks())
+
+
 def _adapter_mark(adapter: str) -> str:
     return str(read_json(Path(f"{adapter}.made.json"))["fingerprint"])
 
 
 def _columns(spec: ProfilerSpec, table: pa.Table) -> dict[str, Any]:
     """What each vector is, for whoever reads the profile without the run."""
-    kinds = {
-        "sketch": {"kind": "gradient", "parameters": spec.parameters, "layers": spec.layers, "projection": "factored"},
+    kinds: dict[str, dict[str, Any]] = {
         "embedding": {"kind": "hidden state", "tokens": "response", "layers": spec.embedding_layers},
+        "coincide": {"kind": "attention output", "tokens": "image, then text", "depths": spec.coincide_depths},
+        **{name: {"kind": "gradient", **asdict(sketch)} for name, sketch in spec.sketches.items()},
     }
     common = {"dtype": "float16", "normalisation": "l2", "seed": spec.seed}
     return {name: {**kinds[name], "dimension": table[name].type.list_size, **common} for name in spec.vectors}

@@ -17,7 +17,8 @@ from liit.selectors.protocol import Pool
 def select(timestep: Path, t: int, config: Config, partial: Path) -> None:
     """Write the SELECTION rows of a timestep from its pool, and from profile and clusters where the strategy needs them."""
     strategy = catalog.get(config.strategy.name)
-    ids, labels_N, pool = pool_arrays(timestep, strategy.scores, strategy.vectors, strategy.clusters)
+    scores = strategy.scores_for(config.strategy.options)
+    ids, labels_N, pool = pool_arrays(timestep, scores, strategy.vectors, strategy.clusters)
     choice = strategy.choose(pool, config.strategy.budget, config.seed, t, config.strategy.options)
     clusters = labels_N[choice.index_n] if labels_N is not None else np.full(len(choice.index_n), -1)
     table = pa.table(

@@ -10,13 +10,15 @@ from pathlib import Path
 
 from liit.engine import models, stream
 from liit.engine.clustering import cluster_pool
-from liit.engine.config import Config, EvaluationSet, Release
+from liit.engine.config import Config
 from liit.engine.evaluation import evaluate, first_of_each
 from liit.engine.ingest import ingest
 from liit.engine.pool import grow, samples
+from liit.engine.profile_spec import ProfilerSpec
 from liit.engine.pruning import prune_pool
 from liit.engine.scoring import profiler_spec, score
 from liit.engine.selection import select
+from liit.engine.settings import EvaluationSet, Release
 from liit.engine.store import Clock, Made, Store, read_table, remove, write_table
 from liit.engine.teaching import teach
 from liit.selectors import catalog
@@ -76,7 +78,7 @@ class Stages:
 
     def score(self, t: int, pool: Made, adapter: Made | None) -> Made | None:
         """pool → profile, by the current model; None where the strategy needs no profile."""
-        scores, vectors = self.strategy.scores, self.strategy.vectors
+        scores, vectors = self.strategy.scores_for(self.config.strategy.options), self.strategy.vectors
         if not (scores or vectors):
             return None
         spec = profiler_spec(self.config, _path(adapter), scores, vectors)
@@ -85,6 +87,7 @@ class Stages:
             f"t{t:02d}/profile",
             lambda partial, clock: score(
                 samples([made.path for made in self.releases[: t + 1]], read_table(pool.path, ["id"])["id"]),
+                self.step(t - 1) / "profile",
                 spec,
                 self.config,
                 partial,
@@ -93,11 +96,16 @@ class Stages:
                 clock,
             ),
             settings=[
-                asdict(spec) | {"model": self.model_mark, "adapter": None},
+                asdict(spec) | {"model": self.model_mark, "adapter": None, **self._other_models(spec)},
                 [scoring.samples_per_batch, scoring.tokens_per_batch, scoring.batches_per_file],
             ],
             parents=(pool, *_there(adapter)),
         )
+
+    def _other_models(self, spec: ProfilerSpec) -> dict[str, object]:
+        """Fingerprints of the models beside the stream's own, in place of where they lie."""
+        sketches = {name: asdict(one) | {"model": _mark(one.model)} for name, one in spec.sketches.items()}
+        return {"reference": _mark(spec.reference), "sketches": sketches}
 
     def cluster(self, t: int, profile: Made | None) -> Made | None:
         """profile → clusters, where the strategy wants pseudo-tasks."""
@@ -176,3 +184,7 @@ def _path(made: Made | None) -> Path | None:
 
 def _there(made: Made | None) -> tuple[Made, ...]:
     return () if made is None else (made,)
+
+
+def _mark(model: str | None) -> str | None:
+    return None if model is None else models.fingerprint(model)

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from liit.engine.config import Config, DigitsStream, FileStream, Release
+from liit.engine.config import Config
 from liit.engine.digits.stream import write_stream
 from liit.engine.progress import log
+from liit.engine.settings import DigitsStream, FileStream, Release
 from liit.engine.store import Made, Store, file_fingerprint
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from liit.engine.config import Model, Training
+from liit.engine.settings import Model, Training
 
 MAX_FAILURES = 2
 """Worker groups that may die before the run fails; each is started again from the last checkpoint."""

@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-from liit.engine.config import Metric
 from liit.engine.digits import language, several, sight, thought
 from liit.engine.digits.task import Task
+from liit.engine.settings import Metric
 
 TARGETS_PER_SKILL = 32
 

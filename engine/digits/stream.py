@@ -20,11 +20,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from liit.engine.config import DigitsStream, EvaluationSet, FileStream, Release
 from liit.engine.digits.canvas import Split, render
 from liit.engine.digits.evaluation import SETS, TARGETS_PER_SKILL, SkillSet, shares
 from liit.engine.digits.releases import RELEASES, plan_stream
 from liit.engine.digits.samples import Drawing, Sample, held_out, released
+from liit.engine.settings import DigitsStream, EvaluationSet, FileStream, Release
 
 
 def write_stream(folder: Path, settings: DigitsStream) -> FileStream:

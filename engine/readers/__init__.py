@@ -12,7 +12,7 @@ from liit.engine.readers.checks import Bad, Sample
 from liit.engine.tables import key_of
 
 if TYPE_CHECKING:
-    from liit.engine.config import Release
+    from liit.engine.settings import Release
 
 __all__ = ["Bad", "Reader", "Sample", "read"]
 

@@ -9,7 +9,7 @@ import pytest
 import sacrebleu
 
 from liit.engine.answers import score
-from liit.engine.config import Metric
+from liit.engine.settings import Metric
 
 SOUND: dict[Metric, tuple[str, str, str]] = {
     "exact": ("seven", "eight", ""),

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from liit.engine import readers
-from liit.engine.config import DigitsStream, FileStream
 from liit.engine.digits.canvas import CELL, SHARES, compose, crops, render, split_crops
 from liit.engine.digits.evaluation import SETS, SKILLS, TARGETS_PER_SKILL
 from liit.engine.digits.releases import BAD_SHARE, ECHO_SHARE, RELEASES, REPEAT_SHARE, Kind, plan_stream
 from liit.engine.digits.samples import SCENE_POOL, released
 from liit.engine.digits.stream import write_stream
+from liit.engine.settings import DigitsStream, FileStream
 
 SETTINGS = DigitsStream(size=600, seed=3, answers_per_skill=9)
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from liit.engine.config import EvaluationSet
 from liit.engine.evaluation import Answerer, first_of_each, summarise
+from liit.engine.settings import EvaluationSet
 
 
 def sample(

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from liit.engine import planned
-from liit.engine.config import Resources
+from liit.engine.settings import Resources
 from liit.engine.store import read_table
 
 

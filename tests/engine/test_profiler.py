@@ -12,9 +12,12 @@ from PIL import Image
 
 from liit.engine import models
 from liit.engine.encoding import collate, encode, pad_id_of, without_images
-from liit.engine.profiler import Profiler, ProfilerSpec, Row
+from liit.engine.gradients import linears
+from liit.engine.profile_spec import ProfilerSpec
+from liit.engine.profiler import Profiler, Row
+from liit.engine.projections import sides, signs
 from liit.engine.readers.images import open_image
-from liit.engine.sketch import linears, sides, signs
+from liit.engine.sketch_spec import SketchSpec
 
 Samples = list[dict[str, Any]]
 
@@ -48,8 +51,10 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
     ]
 
 
-def profile(model: str, samples: Samples, **changes: Any) -> list[Row]:
-    spec = ProfilerSpec(model=model, max_length=400, dimension=64, embedding=64)
+def profile(model: str, samples: Samples, sketch: dict[str, Any] | None = None, **changes: Any) -> list[Row]:
+    """changes: of the specification; sketch: of the main sketch."""
+    main = {"sketch": SketchSpec(**{"dimension": 64, **(sketch or {})})}
+    spec = ProfilerSpec(model=model, max_length=400, sketches=main | changes.pop("sketches", {}), embedding=64)
     return Profiler(replace(spec, **changes)).profile(samples)
 
 
@@ -182,7 +187,7 @@ def test_only_what_is_asked_for_is_computed(tiny_llava: str, samples: Samples) -
 
 def test_lora_gradients_equal_autograd(tiny_llava: str, samples: Samples) -> None:
     lora: dict[str, Any] = {"r": 2, "alpha": 4, "dropout": 0.5, "targets": (), "projector": False, "seed": 3}
-    rows = profile(tiny_llava, samples, parameters="lora", lora=lora, layers="last")
+    rows = profile(tiny_llava, samples, {"parameters": "lora", "layers": "last"}, lora=lora)
     model = models.add_lora(models.load_model(tiny_llava), **lora).eval()
     processor = models.load_processor(tiny_llava)
     weights = [p for name, p in model.named_parameters() if "lora_" in name and ".layers.2." in name]

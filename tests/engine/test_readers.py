@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from liit.engine import readers, tables
-from liit.engine.config import Release
 from liit.engine.readers import Bad, Sample, llava
+from liit.engine.settings import Release
 
 ASK = {"from": "human", "value": "What is it?"}
 SEE = {"from": "human", "value": "<image>\nWhat is it?"}

@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from liit.engine import encoding, models, training
-from liit.engine.config import Lora, Model, Training
 from liit.engine.readers.images import open_image
+from liit.engine.settings import Lora, Model, Training
 from liit.engine.tables import SAMPLE, key_of
 from liit.engine.training import TrainJob, train
 from tests.engine.training_extras import add_bias, shrink

@@ -1,0 +1,138 @@
+"""A tiny LLaVA with a word-level tokenizer, and samples of exact lengths for it: what the benchmarks run on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft import LoraConfig, get_peft_model
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    CLIPImageProcessorPil,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+
+SPECIALS = ("<pad>", "<unk>", "</s>", "<image>", "USER", "ASSISTANT")
+TEMPLATE = (
+    "{% for message in messages %}{{ message['role'].upper() }} {% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image> {% else %}{{ part['text'] }} {% endif %}{% endfor %}"
+    "{% if message['role'] == 'assistant' %}</s> {% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}ASSISTANT {% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of the model and of its samples; text counts every token that is not an image's, the response included."""
+
+    layers: int = 8
+    hidden: int = 256
+    intermediate: int = 688
+    vocabulary: int = 4096
+    image_side: int = 32
+    patch: int = 4
+    rank: int = 16
+
+    @property
+    def image_tokens(self) -> int:
+        return (self.image_side // self.patch) ** 2
+
+
+def save_model(folder: Path, shape: Shape) -> None:
+    """Random weights, a processor, and beside them in `adapter` a LoRA on every linear of the language model."""
+    torch.manual_seed(0)
+    heads = max(1, shape.hidden // 32)
+    vision = CLIPVisionConfig(
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=shape.image_side,
+        patch_size=shape.patch,
+    )
+    text = LlamaConfig(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=4096,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=2,
+    )
+    config = LlavaConfig(vision_config=vision, text_config=text, image_token_id=3, image_seq_length=shape.image_tokens)
+    model = LlavaForConditionalGeneration(config)
+    model.save_pretrained(folder)
+    _processor(shape).save_pretrained(folder)
+    lora = LoraConfig(
+        r=shape.rank,
+        lora_alpha=2 * shape.rank,
+        init_lora_weights=False,
+        target_modules=r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)",
+    )
+    get_peft_model(model, lora).save_pretrained(folder / "adapter")
+
+
+def _processor(shape: Shape) -> LlavaProcessor:
+    words = [*SPECIALS, *(f"w{index}" for index in range(shape.vocabulary - len(SPECIALS)))]
+    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    side = shape.image_side
+    return LlavaProcessor(
+        image_processor=CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side}),
+        tokenizer=PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer,
+            pad_token="<pad>",
+            unk_token="<unk>",
+            eos_token="</s>",
+            extra_special_tokens={"image_token": "<image>"},
+        ),
+        patch_size=shape.patch,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=TEMPLATE,
+    )
+
+
+def samples(folder: Path, shape: Shape, text_lengths: list[int], response: int, seed: int = 0) -> list[dict[str, Any]]:
+    """One image and one turn each; `response` tokens at most half of the text."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for index, length in enumerate(text_lengths):
+        answer = min(response, length // 2)
+        path = folder / f"{index}.png"
+        Image.fromarray(rng.integers(0, 255, (shape.image_side, shape.image_side, 3), dtype=np.uint8)).save(path)
+        question = _words(rng, length - answer - 2, shape)  # USER and ASSISTANT count
+        made.append(
+            {
+                "id": f"s{index}",
+                "key": index,
+                "conversation": [
+                    {"role": "user", "text": f"<image> {question}"},
+                    {"role": "assistant", "text": _words(rng, answer - 1, shape)},  # </s> counts
+                ],
+                "images": [{"path": str(path), "bytes": None}],
+                "length": shape.image_tokens + length,
+            }
+        )
+    return made
+
+
+def _words(rng: np.random.Generator, count: int, shape: Shape) -> str:
+    return " ".join(f"w{index}" for index in rng.integers(shape.vocabulary - len(SPECIALS), size=max(count, 0)))
+
+
+def mixed_lengths(count: int, seed: int = 0) -> list[int]:
+    """Text lengths as real data has them: log-normal, median 64, σ = 1, clipped to 16..1,024."""
+    drawn = np.exp(np.random.default_rng(seed).normal(np.log(64), 1.0, size=count))
+    return [int(length) for length in np.clip(drawn, 16, 1024)]

@@ -1,0 +1,140 @@
+"""Per-sample gradients without per-sample backward passes.
+
+For a linear y = W x the gradient of one sample's loss is Σ_s δ_s x_sᵀ with δ = ∂loss/∂y. Summing the losses of a batch keeps
+the samples apart, so one backward to the *outputs* of the chosen layers' linears gives every sample's gradient as factors;
+the backward stops at the first of these layers and no weight gradient is ever formed. Legend: B samples, S positions, O
+outputs, I inputs, r LoRA rank.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import torch
+from peft.tuners.lora import Linear as LoraLinear
+from torch import nn
+
+from liit.engine.projections import Factors, Gradient, Matrix
+
+ADAM_EPSILON = 1e-8
+
+
+class Linear(NamedTuple):
+    """A recorded linear: its layer, its name, and x and δ with padding set to zero."""
+
+    layer: int
+    name: str
+    module: nn.Module
+    x: torch.Tensor  # (B, S, I)
+    delta: torch.Tensor  # (B, S, O)
+
+
+@dataclass
+class Recorder(AbstractContextManager["Recorder"]):
+    """While entered, records input and output of every linear in the chosen layers of one forward.
+
+    The graph begins at the first chosen layer, so the backward ends there.
+    """
+
+    layers: Mapping[int, nn.Module]
+    records: list[tuple[int, str, nn.Module, torch.Tensor, torch.Tensor]] = field(default_factory=list)
+    _hooks: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> "Recorder":
+        self.records.clear()
+        if self.layers:
+            first = self.layers[min(self.layers)]
+            self._hooks.callback(first.register_forward_pre_hook(_start_graph, with_kwargs=True).remove)
+        for index, layer in self.layers.items():
+            for name, module in linears(layer):
+                hook = module.register_forward_hook(self._record(index, f"layers.{index}.{name}"))
+                self._hooks.callback(hook.remove)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._hooks.close()
+
+    def _record(self, layer: int, name: str) -> Any:
+        def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            self.records.append((layer, name, module, self._detached(inputs[0]), output))
+
+        return hook
+
+    def _detached(self, x: torch.Tensor) -> torch.Tensor:
+        """The same object for the same input, so that what is made of it is made once."""
+        last = self.records[-1][3] if self.records else None
+        same = last is not None and last.data_ptr() == x.data_ptr() and last.shape == x.shape
+        return last if last is not None and same else x.detach()
+
+    def backward(self, losses_B: torch.Tensor, attention_BS: torch.Tensor) -> list[Linear]:
+        """Every recorded linear with the gradient of each sample's loss at its output."""
+        padding = (attention_BS == 0)[..., None]
+        deltas = torch.autograd.grad(losses_B.sum(), [output for *_, output in self.records])
+        shown = {id(x): x for _, _, _, x, _ in self.records}  # linears side by side read the same tensor
+        shown = {name: x.masked_fill(padding, 0) if padding.any() else x for name, x in shown.items()}
+        return [
+            Linear(layer, name, module, shown[id(x)], delta.masked_fill(padding, 0))
+            for (layer, name, module, x, _), delta in zip(self.records, deltas, strict=True)
+        ]
+
+
+def linears(layer: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The linears of a decoder layer, a LoRA-wrapped one once, by names that do not depend on the wrapping."""
+    for name, module in layer.named_modules():
+        plain = isinstance(module, nn.Linear) and ".base_layer" not in name and "lora_" not in name
+        if plain or isinstance(module, LoraLinear):
+            yield name, module
+
+
+def _start_graph(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    if args:
+        return (args[0].detach().requires_grad_(True), *args[1:]), kwargs
+    return args, kwargs | {"hidden_states": kwargs["hidden_states"].detach().requires_grad_(True)}
+
+
+def base_gradients(recorded: Sequence[Linear]) -> Iterator[tuple[str, Gradient]]:
+    """The gradient of every weight itself: δ and x as they are."""
+    for linear in recorded:
+        yield linear.name, Factors(linear.delta, linear.x)
+
+
+def lora_gradients(recorded: Sequence[Linear]) -> Iterator[tuple[str, Gradient]]:
+    """The gradients of the A (r, I) and B (O, r) matrices of every adapter: ∇A = s (Bᵀδ) xᵀ, ∇B = s δ (A x)ᵀ."""
+    for _, name, module, x, delta in recorded:
+        if isinstance(module, LoraLinear):
+            a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
+            scaled = delta * module.scaling["default"]
+            yield f"{name}.lora_A", Factors(scaled @ b, x)
+            yield f"{name}.lora_B", Factors(scaled, x @ a.T)
+
+
+def sign_gradients(gradients: Iterator[tuple[str, Gradient]]) -> Iterator[tuple[str, Gradient]]:
+    """Elementwise signs. They do not factor, so every gradient is formed: meant for LoRA."""
+    for name, gradient in gradients:
+        yield name, Matrix(_whole(gradient).sign())
+
+
+def adam_gradients(
+    gradients: Iterator[tuple[str, Gradient]], moments: Mapping[str, torch.Tensor]
+) -> Iterator[tuple[str, Gradient]]:
+    """g / (√v + ε) with the trainer's second moments v, by weight name; no first moment, which all samples share.
+
+    Without moments (nothing was trained yet) v counts as constant, and the gradient's direction stays as it is.
+
+    Raises:
+        ValueError: the moments lack a weight.
+    """
+    for name, gradient in gradients:
+        if not moments:
+            yield name, gradient
+            continue
+        if name not in moments:
+            raise ValueError(f"the second moments lack {name}; they have {sorted(moments)[:3]} ...")
+        whole = _whole(gradient)
+        yield name, Matrix(whole / (moments[name].to(whole.device).float().sqrt() + ADAM_EPSILON))
+
+
+def _whole(gradient: Gradient) -> torch.Tensor:
+    return gradient.rows(0, gradient.shape[1])

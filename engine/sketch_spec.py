@@ -1,0 +1,48 @@
+"""What a gradient sketch is, in plain values: shared by the configuration, the profiler and the fingerprints."""
+
+from dataclasses import dataclass
+
+GRADIENTS = ("sgd", "adam", "sign", "zero-order")
+PROJECTIONS = ("factored", "dense", "sparse")
+BLOCKS = 4
+"""Of a sparse projection: how often every entry of the gradient is added, once to each block of the sketch."""
+
+
+@dataclass(frozen=True)
+class SketchSpec:
+    """One gradient feature; plain values, so that it travels to an actor and into a fingerprint.
+
+    Raises ValueError for a combination that does not exist.
+    """
+
+    layers: str | tuple[int, ...] = "middle"
+    parameters: str = "base"
+    gradient: str = "sgd"
+    projection: str = "factored"
+    dimension: int = 8192
+    directions: int = 32
+    """Of a zero-order feature: its K shared directions, which are its size."""
+    epsilon: float = 1e-3
+    """Of a zero-order feature: how far the weights are moved along a direction."""
+    model: str | None = None
+    """A smaller model whose gradient stands in for the current model's. None: the current model."""
+
+    def __post_init__(self) -> None:
+        if self.parameters not in ("base", "lora"):
+            raise ValueError(f"gradients are of base or lora parameters, not {self.parameters!r}")
+        if self.gradient not in GRADIENTS:
+            raise ValueError(f"gradient is {self.gradient!r}; choose one of: {', '.join(GRADIENTS)}")
+        if self.projection not in PROJECTIONS:
+            raise ValueError(f"projection is {self.projection!r}; choose one of: {', '.join(PROJECTIONS)}")
+        if self.gradient in ("adam", "sign") and self.parameters != "lora":
+            raise ValueError(
+                f"{self.gradient} gradients are formed whole, which only parameters: lora is small enough for"
+            )
+        if self.projection == "sparse" and self.dimension % BLOCKS:
+            raise ValueError(
+                f"a sparse projection has {BLOCKS} blocks; dimension {self.dimension} must be a multiple of it"
+            )
+
+    @property
+    def size(self) -> int:
+        return self.directions if self.gradient == "zero-order" else self.dimension

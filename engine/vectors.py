@@ -1,0 +1,123 @@
+"""Every vector of a profile, each made from what a pass saw. All are L2-normalised later, in one place.
+
+Legend: B samples, S positions, H hidden, D features.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torch.nn.functional import normalize
+
+from liit.engine import models
+from liit.engine.adapter import load_moments
+from liit.engine.passes import Batch, Seen
+from liit.engine.profile_spec import ProfilerSpec, layer_indices
+from liit.engine.projections import signs
+from liit.engine.sketch import Sketcher
+from liit.engine.zero_order import ZeroOrder
+
+
+class Maker(Protocol):
+    """Makes one vector per sample."""
+
+    @property
+    def gradient_layers(self) -> Collection[int]:
+        """Layers whose gradients the pass must keep."""
+        ...
+
+    @property
+    def watched(self) -> Sequence[nn.Module]:
+        """Modules whose outputs the pass must keep."""
+        ...
+
+    def __call__(self, batch: Batch, seen: Seen) -> torch.Tensor:
+        """(B, D) float32, of any length."""
+        ...
+
+
+def makers(spec: ProfilerSpec, model: nn.Module) -> dict[str, Maker]:
+    """One per vector that is asked of this model."""
+    count = len(models.decoder_layers(model))
+    found: dict[str, Maker] = {}
+    if "embedding" in spec.vectors:
+        found["embedding"] = Embedding(model, layer_indices(spec.embedding_layers, count), spec.embedding, spec.seed)
+    if "coincide" in spec.vectors:
+        found["coincide"] = Coincide(model, sorted({int(depth * count) for depth in spec.coincide_depths}))
+    wants_moments = any(sketch.gradient == "adam" for sketch in spec.sketches_here().values())
+    moments = load_moments(spec.adapter) if spec.adapter and wants_moments else {}
+    for name, sketch in spec.sketches_here().items():
+        if sketch.gradient == "zero-order":
+            found[name] = ZeroOrder(sketch, model, layer_indices(sketch.layers, count), spec.seed)
+        else:
+            found[name] = Sketcher(sketch, layer_indices(sketch.layers, count), spec.seed, moments)
+    return found
+
+
+class Embedding:
+    """Mean hidden state of the response tokens over some layers; wider than D it is projected by random signs."""
+
+    gradient_layers: Collection[int] = ()
+
+    def __init__(self, model: nn.Module, layers: Sequence[int], dimension: int, seed: int) -> None:
+        self.watched = [models.decoder_layers(model)[index] for index in layers]
+        self.dimension, self.seed = dimension, seed
+        self._signs: torch.Tensor | None = None
+
+    def __call__(self, batch: Batch, seen: Seen) -> torch.Tensor:
+        joined = torch.cat([_mean(seen.outputs[layer], batch.response_BS) for layer in self.watched], 1)
+        if joined.shape[1] > self.dimension:
+            if self._signs is None:
+                self._signs = signs(self.dimension, joined.shape[1], self.seed, "embedding").to(joined.device)
+            joined = joined @ self._signs.T
+        return joined
+
+
+class Coincide:
+    """COINCIDE's features (Lee et al. 2024): what attention writes in a few layers, first of the image tokens in every
+    layer, then of the text tokens; each mean is squashed by tanh and of unit length. D is twice the layers times H.
+
+    A sample without images has a zero first half.
+    """
+
+    gradient_layers: Collection[int] = ()
+
+    def __init__(self, model: nn.Module, layers: Sequence[int]) -> None:
+        self.watched = [_attention_output(models.decoder_layers(model)[index]) for index in layers]
+        self.image_token = _image_token(model)
+
+    def __call__(self, batch: Batch, seen: Seen) -> torch.Tensor:
+        image_BS = batch.inputs["input_ids"] == self.image_token
+        text_BS = batch.attention_BS.bool() & ~image_BS
+        written = [seen.outputs[module] for module in self.watched]
+        halves = [[_mean(states, mask) for states in written] for mask in (image_BS, text_BS)]
+        return torch.cat([normalize(torch.tanh(part), dim=1) for half in halves for part in half], 1)
+
+
+def _image_token(model: nn.Module) -> int:
+    """The id that stands for image features in the text; -1, which no token has, in a language model."""
+    config = models.unwrapped(model).config
+    return int(getattr(config, "image_token_id", getattr(config, "image_token_index", -1)))
+
+
+def _attention_output(layer: nn.Module) -> nn.Module:
+    attention: Any = getattr(layer, "self_attn", layer)
+    for name in ("o_proj", "out_proj", "dense"):
+        if isinstance(getattr(attention, name, None), nn.Module):
+            found: nn.Module = getattr(attention, name)
+            return found
+    raise ValueError(
+        f"{type(layer).__name__} has no output projection of its attention, which coincide's features are of"
+    )
+
+
+def _mean(states: torch.Tensor, mask_BS: torch.Tensor) -> torch.Tensor:
+    """(B, H) float32: mean of the positions of a mask; zero where it has none."""
+    weights = mask_BS.float()[..., None]
+    return (states.float() * weights).sum(1) / weights.sum(1).clamp_min(1)
+
+
+def unit(vectors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """L2-normalised in float32; a zero vector stays zero, never NaN."""
+    return {name: normalize(values.float(), dim=1, eps=1e-30) for name, values in vectors.items()}
