@@ -6,8 +6,9 @@ Shapes: N samples, S scores, K clusters, P dimensions, n chosen samples.
 import numpy as np
 from numpy.typing import NDArray
 
-from liit.selectors.budgets import density_weights, project_box_simplex, rounded, uniform
+from liit.selectors.budgets import uniform
 from liit.selectors.coverage import ccs
+from liit.selectors.density import density_budgets
 from liit.selectors.directions import directions
 from liit.selectors.kmeans import tally
 from liit.selectors.multiway import choose_scores
@@ -76,7 +77,6 @@ def _budgets(pool: Pool, labels_N: NDArray[np.int32], budget: int, kind: str) ->
         return uniform(sizes_K, budget)
     if kind == "density":
         rows = directions(pool.vector("sketch"), pool.keys_N, np.argsort(pool.keys_N))
-        weights_K = density_weights(tally(rows, labels_N[rows.order_N], len(sizes_K)).centroids_KP)
-        total = min(budget, len(pool))
-        return rounded(project_box_simplex(weights_K * total, np.zeros(len(sizes_K)), sizes_K.astype(float), total))
+        centroids_KP = tally(rows, labels_N[rows.order_N], len(sizes_K)).centroids_KP
+        return density_budgets(centroids_KP, sizes_K, budget, minimum=0)
     raise ValueError(f"budgets are {kind!r}; choose uniform or density")

@@ -5,9 +5,15 @@ from collections.abc import Callable
 import numpy as np
 
 from liit.selectors.adapt import SCORES, adapt_inf, random_clusters
+from liit.selectors.coincide import coincide
 from liit.selectors.coverage import ccs
+from liit.selectors.d2 import d2
+from liit.selectors.density import density
+from liit.selectors.icons import icons
+from liit.selectors.less import less
 from liit.selectors.protocol import Choice, Options, Pool, Strategy, choice, settled
 from liit.selectors.ranking import DIRECTIONS, ranked
+from liit.selectors.semdedup import semdedup
 from liit.selectors.uniform import random_replay, random_sample
 
 
@@ -63,6 +69,12 @@ STRATEGIES: dict[str, Strategy] = {
         Strategy("el2n", _by("el2n", "highest"), ("el2n",)),
         Strategy("entropy", _by("entropy", "highest"), ("entropy",)),
         Strategy("grad-norm", _by("grad_norm", "highest"), ("grad_norm",)),
+        Strategy("semdedup", semdedup, vectors=("embedding",)),
+        Strategy("density", density, vectors=("embedding",)),
+        Strategy("coincide", coincide, vectors=("embedding",)),
+        Strategy("d2", d2, ("el2n",), ("embedding",)),
+        Strategy("less", less, vectors=("sketch",), targets=True),
+        Strategy("icons", icons, vectors=("sketch",), targets=True),
     )
 }
 

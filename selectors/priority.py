@@ -49,7 +49,11 @@ def smallest_of_each(
     keys_N: Keys, group_N: NDArray[np.integer], budget_G: NDArray[np.integer], *salt: int | str
 ) -> Indices:
     """Positions of the `budget_G[g]` keys of smallest priority in every group g, ascending."""
-    order_N = np.lexsort((priority(keys_N, *salt), group_N))
+    return first_of_each(np.lexsort((priority(keys_N, *salt), group_N)), group_N, budget_G)
+
+
+def first_of_each(order_N: Indices, group_N: NDArray[np.integer], budget_G: NDArray[np.integer]) -> Indices:
+    """Positions of the first `budget_G[g]` of every group g, ascending, in an order sorted by group before all else."""
     group_N = np.asarray(group_N)[order_N]
     size_G = np.bincount(group_N, minlength=len(budget_G))
     rank_N = np.arange(len(order_N)) - (np.cumsum(size_G) - size_G)[group_N]

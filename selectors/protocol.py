@@ -27,6 +27,7 @@ class Pool:
     vectors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     labels_N: NDArray[np.int32] | None = None
     distance_N: NDArray[np.float32] | None = None  # to the centroid of its cluster
+    targets: Mapping[str, NDArray[Any]] = field(default_factory=dict)  # skill -> (n_s, P), the strategy's first vector
 
     def __post_init__(self) -> None:
         columns = {"arrival": self.arrival_N, "labels": self.labels_N, "distance": self.distance_N}
@@ -58,13 +59,19 @@ class Pool:
             raise ValueError("the pool has no cluster labels; cluster it before this strategy chooses")
         return self.labels_N
 
+    def wanted(self) -> Mapping[str, NDArray[Any]]:
+        """The vectors of the target samples by skill. Raises ValueError where no skill has any."""
+        if not self.targets:
+            raise ValueError("the pool has no target vectors; profile a target split, some samples of each skill")
+        return self.targets
+
 
 @dataclass(frozen=True)
 class Choice:
     """The chosen samples, sorted by key, and why each: the score that chose it and its stratum within the score."""
 
     index_n: Indices  # positions in the pool
-    scorer_n: NDArray[np.object_]  # name of the score, None where chance alone decided
+    scorer_n: NDArray[np.object_]  # name of the score, None where no score of the sample decided
     score_n: NDArray[np.float32]  # NaN where there is no scorer
     stratum_n: NDArray[np.int32]  # -1 where there is none
 
@@ -118,4 +125,9 @@ class Strategy:
     clusters: bool = False  # needs `labels_N`, clusters of the first of `vectors`
     prunes: bool = False  # the pool is pruned for good at the end of the timestep
     whole: bool = False  # the budget does not apply: the choice is what the method's definition says
+    targets: bool = False  # needs `targets`, the first of `vectors` for samples of each skill that is wanted
     from_base: bool = False  # trained from the base model instead of the last timestep's adapter
+
+    def scores_for(self, options: Options) -> tuple[str, ...]:
+        """The scores it judges by: its own, or those that the option `scores` names instead."""
+        return tuple(options.get("scores", self.scores))

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from liit.selectors.budgets import uniform
 from liit.selectors.directions import Directions, directions
 from liit.selectors.priority import Indices, Keys
+from liit.selectors.similarity import largest_similarity, most_similar
 
 LAG = 64  # choices after which all rows are brought up to date by one matrix product
 BATCH = 256  # rows brought up to date together in between
 BLOCK = 8192  # rows of that matrix product
-SIMILARITIES = 1 << 24  # numbers of a block of similarities: 64 MiB
 
 
 def prune(
@@ -100,8 +100,7 @@ def _refresh(
     """Compare rows with everything that was chosen since they were last compared."""
     since_cD = chosen_cD[seen_n[batch_b].min(initial=len(chosen_cD)) :]
     if len(since_cD):
-        latest_b = (rows_nD[batch_b] @ since_cD.T).max(axis=1)
-        similarity_n[batch_b] = np.maximum(similarity_n[batch_b], latest_b)
+        similarity_n[batch_b] = np.maximum(similarity_n[batch_b], largest_similarity(rows_nD[batch_b], since_cD))
         seen_n[batch_b] = len(chosen_cD)
 
 
@@ -140,9 +139,5 @@ def _twins(rows: Directions, labels_N: NDArray[np.integer], kept_N: NDArray[np.b
         pruned = np.flatnonzero(~kept_N & (labels_N == k))
         kept = np.flatnonzero(kept_N & (labels_N == k))
         kept = kept if len(kept) else np.flatnonzero(kept_N)
-        kept_Dk = rows.take(kept).T
-        size = max(1, SIMILARITIES // max(kept_Dk.shape))
-        for start in range(0, len(pruned), size):
-            part = pruned[start : start + size]
-            twin_N[part] = rows.order_N[kept[np.argmax(rows.take(part) @ kept_Dk, axis=1)]]
+        twin_N[pruned] = rows.order_N[most_similar(rows, pruned, kept)]
     return twin_N

@@ -16,7 +16,7 @@ def _floating_point_errors_raise() -> Iterator[None]:
 
 @pytest.fixture
 def pool_of() -> Callable[[int], Pool]:
-    """Pools of any size: three releases, seven clusters, five scores, one missing now and then, one constant."""
+    """Pools of any size: three releases, seven clusters, three skills, five scores, one often missing, one constant."""
 
     def make(size: int) -> Pool:
         chance = np.random.default_rng(size)
@@ -30,6 +30,7 @@ def pool_of() -> Callable[[int], Pool]:
             vectors={name: chance.normal(size=(size, 16)).astype(np.float16) for name in ("sketch", "embedding")},
             labels_N=(chance.integers(28, size=size, dtype=np.int32) ** 0.58).astype(np.int32),
             distance_N=chance.random(size, dtype=np.float32),
+            targets={skill: chance.normal(size=(n, 16)) for skill, n in (("vqa", 5), ("caption", 1), ("chat", 9))},
         )
 
     return make

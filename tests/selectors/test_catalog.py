@@ -18,7 +18,17 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("adapt-inf", {"scores": ["nll"], "bins": 10, "trim": 0.0, "min_size": 20}),
     ("random-clusters-ccs", {"k": 5}),
     ("random-replay", {"fraction": 0.5}),
+    ("semdedup", {"k": 3, "largest": 200}),
+    ("density", {"k": 8, "minimum": 3, "temperature": 0.01, "neighbours": 2}),
+    ("coincide", {"k": 10, "temperature": 0.5, "width": 0.5, "language": [8, 16]}),
+    ("d2", {"k": 10, "forward": 0.5, "reverse": 0.0}),
+    ("icons", {"quantile": 0.5}),
 ]
+ORDERS: dict[str, Callable[[int], np.ndarray]] = {
+    "shuffled": lambda size: np.random.default_rng(1).permutation(size),
+    "reversed": lambda size: np.arange(size)[::-1],
+    "in other partitions": lambda size: np.concatenate([np.arange(part, size, 7) for part in (3, 0, 6, 1, 5, 2, 4)]),
+}
 
 
 def permuted(pool: Pool, order: np.ndarray) -> Pool:
@@ -31,6 +41,7 @@ def permuted(pool: Pool, order: np.ndarray) -> Pool:
         {name: vector[order] for name, vector in pool.vectors.items()},
         pool.labels_N[order],
         pool.distance_N[order],
+        pool.targets,
     )
 
 
@@ -40,10 +51,13 @@ def told(pool: Pool, made: Choice) -> list[tuple[int, Any, str, int]]:
     )
 
 
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
-def test_a_permuted_pool_gives_the_permuted_choice(name: str, options: dict[str, Any], pool_of: Make) -> None:
+def test_a_permuted_or_repartitioned_pool_gives_the_same_choice(
+    name: str, options: dict[str, Any], order: str, pool_of: Make
+) -> None:
     pool = pool_of(2000)
-    moved = permuted(pool, np.random.default_rng(1).permutation(2000))
+    moved = permuted(pool, ORDERS[order](2000))
     assert told(moved, get(name).choose(moved, 300, 7, 2, options)) == told(
         pool, get(name).choose(pool, 300, 7, 2, options)
     )
@@ -58,7 +72,12 @@ def test_a_choice_is_exact_sorted_by_key_and_true(name: str, options: dict[str, 
         assert strategy.whole or len(made.index_n) == min(budget, size)
         assert (np.diff(pool.keys_N[made.index_n].astype(np.int64)) > 0).all()
         for i, scorer, score in zip(made.index_n, made.scorer_n, made.score_n, strict=True):
-            assert np.isnan(score) if scorer is None else score == pool.scores[scorer][i]
+            if scorer is None:
+                assert np.isnan(score)
+            elif scorer in pool.scores:
+                assert score == pool.scores[scorer][i]
+            else:
+                assert strategy.targets, f"{name} names a score that is neither profiled nor made from targets"
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -70,6 +89,7 @@ def test_a_strategy_reads_nothing_but_what_it_declares(name: str, pool_of: Make)
         vectors={v: pool.vectors[v] for v in strategy.vectors},
         labels_N=pool.labels_N if strategy.clusters else None,
         distance_N=None,
+        targets=pool.targets if strategy.targets else {},
     )
     assert told(bare, strategy.choose(bare, 90, 0, 2, {})) == told(pool, strategy.choose(pool, 90, 0, 2, {}))
 
@@ -145,6 +165,13 @@ def test_an_unknown_strategy_lists_the_known_ones() -> None:
         ("random-clusters-ccs", {"k": 0}, "at least one cluster"),
         ("el2n", {"direction": "up"}, "highest, lowest, middle, ccs"),
         ("adapt-inf", {"scores": ["loss"]}, "no score 'loss'"),
+        ("semdedup", {"eps": 0.1}, r"takes \['k', 'largest'\]"),
+        ("semdedup", {"largest": 0}, "at most 0 rows"),
+        ("density", {"temperature": 0}, "temperature 0"),
+        ("coincide", {"width": -1}, "width -1"),
+        ("coincide", {"language": [8, 99]}, "language is .8, 99.; pass first and last . 1 of 16 dimensions"),
+        ("d2", {"k": 0}, "0 neighbours"),
+        ("icons", {"quantile": 1.5}, r"quantile is 1\.5"),
     ],
 )
 def test_unknown_options_are_refused(name: str, options: dict[str, Any], message: str, pool_of: Make) -> None:
@@ -158,6 +185,9 @@ def test_a_pool_that_lacks_a_column_is_refused_by_the_columns_name(pool_of: Make
         get("adapt-inf").choose(dataclasses.replace(pool, labels_N=None), 10, 0, 0, {})
     with pytest.raises(ValueError, match="no score 'grad_norm'"):
         get("grad-norm").choose(dataclasses.replace(pool, scores={}), 10, 0, 0, {})
+    for name in ("less", "icons"):
+        with pytest.raises(ValueError, match="no target vectors; profile a target split"):
+            get(name).choose(dataclasses.replace(pool, targets={}), 10, 0, 0, {})
     with pytest.raises(ValueError, match="'arrival' has 99 rows for 100 keys"):
         dataclasses.replace(pool, arrival_N=pool.arrival_N[1:])
     with pytest.raises(ValueError, match=f"key {pool.keys_N[0]} occurs 100 times"):
