@@ -29,6 +29,7 @@ check: $(VENV)/installed-test
 	ln -s $(CURDIR)/engine $(CURDIR)/selectors $(CURDIR)/jobs $(TYPES)/liit
 	MYPYPATH=$(TYPES) $(BIN)/mypy -p liit
 	MYPYPATH=$(TYPES) $(BIN)/mypy tests
+	MYPYPATH=$(TYPES):benchmarks $(BIN)/mypy benchmarks
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest

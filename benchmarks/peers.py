@@ -1,8 +1,8 @@
 """What others do to score a sample, at their best, on the same samples: the peers of the throughput benchmark.
 
-`Plain` is Hugging Face in batches: all logits, a backward to the middle layer, a forward without images, and nothing else computed.
-`Released` is the way of the code released with Adapt-∞ (arXiv 2410.10636): batch one, a backward through every LoRA layer, a second
-full forward with a zero image, and the middle layer's LoRA gradients through the `traker` package's projector.
+`Plain` is Hugging Face in batches: all logits, a backward to the middle layer, a forward without images, and nothing else
+computed. `Released` is the way of the code released with Adapt-∞ (arXiv 2410.10636): batch one, a backward through every LoRA
+layer, a second full forward with a zero image, and the middle layer's LoRA gradients through the `traker` package's projector.
 """
 
 from collections.abc import Sequence
@@ -22,12 +22,8 @@ PROJECTED_AT_ONCE = 16
 class Peer:
     """A model with its adapter apart, and samples as tensors."""
 
-    def __init__(self, model: str, adapter: str, dtype: str = "float32", device: str = "cpu") -> None:
-        self.processor = models.load_processor(model)
-        self.model = models.load_model(model, adapter=adapter, dtype=dtype, trainable=self.trainable).to(device)
-        self.device = device
-
-    trainable = False
+    def __init__(self, processor: Any, model: Any, device: str = "cpu") -> None:
+        self.processor, self.model, self.device = processor, model.to(device), device
 
     def encoded(self, sample: dict[str, Any], images: bool = True) -> Encoded:
         if not images:
@@ -74,12 +70,12 @@ _leaf = _Leaf()
 
 
 class Released(Peer):
-    """The released way; without `project` its projection is left out."""
+    """The released way: the adapter's parameters are trainable, and all get their gradients."""
 
-    trainable = True
-
-    def __init__(self, model: str, adapter: str, dtype: str = "float32", device: str = "cpu") -> None:
-        super().__init__(model, adapter, dtype, device)
+    def __init__(self, processor: Any, model: Any, device: str = "cpu") -> None:
+        super().__init__(processor, model, device)
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_("lora_" in name)
         middle = len(models.decoder_layers(self.model)) // 2
         named = self.model.named_parameters()
         self.weights = [weight for name, weight in named if weight.requires_grad and f".layers.{middle}." in name]

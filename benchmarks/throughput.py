@@ -13,17 +13,18 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from peers import Plain, Released
 from rich.console import Console
 from rich.table import Table
-
-from peers import Plain, Released
 from tiny_llava import Shape, mixed_lengths, samples, save_model
-from liit.engine import planned, profiler
+
+from liit.engine import models, planned, profiler
 from liit.engine.profile_spec import ProfilerSpec
 from liit.engine.profiler import Profiler
 from liit.engine.sketch_spec import SketchSpec
@@ -75,17 +76,20 @@ def rates(runs: dict[str, tuple[int, Callable[[], object]]]) -> dict[str, float]
 
 
 def compare(model: str, adapter: str, equal: Samples, mixed: Samples) -> dict[str, float]:
-    ours, plain, released = Ours(model, adapter), Plain(model, adapter), Released(model, adapter)
+    processor = models.load_processor(model)
+    plain = Plain(processor, models.load_model(model, adapter=adapter))
+    released = Released(processor, models.load_model(model, adapter=adapter))
+    ours = Ours(model, adapter)
     few = equal[:RELEASED_SAMPLES]
     runs: dict[str, tuple[int, Callable[[], object]]] = {
-        "released, with projection": (len(few), lambda: released.score(few, project=True)),
-        "released": (len(few), lambda: released.score(few, project=False)),
+        "released, with projection": (len(few), partial(released.score, few, project=True)),
+        "released": (len(few), partial(released.score, few, project=False)),
     }
     for size in BATCHES:
-        runs[f"plain, equal lengths, batch {size}"] = (len(equal), lambda size=size: each(plain.score, equal, size))
-        runs[f"plain, mixed lengths, batch {size}"] = (len(mixed), lambda size=size: each(plain.score, mixed, size))
-        runs[f"LiIT, equal lengths, batch {size}"] = (len(equal), lambda size=size: ours.score(equal, size, 16384))
-        runs[f"LiIT, mixed lengths, batch {size}"] = (len(mixed), lambda size=size: ours.score(mixed, size, 4096))
+        runs[f"plain, equal lengths, batch {size}"] = (len(equal), partial(each, plain.score, equal, size))
+        runs[f"plain, mixed lengths, batch {size}"] = (len(mixed), partial(each, plain.score, mixed, size))
+        runs[f"LiIT, equal lengths, batch {size}"] = (len(equal), partial(ours.score, equal, size, 16384))
+        runs[f"LiIT, mixed lengths, batch {size}"] = (len(mixed), partial(ours.score, mixed, size, 4096))
     return rates(runs)
 
 
@@ -113,7 +117,7 @@ def shares(model: str, adapter: str, equal: Samples, batch: int) -> dict[str, fl
         return run
 
     for name, maker in ours.profiler._makers.items():
-        ours.profiler._makers[name] = timed(name, maker)
+        ours.profiler._makers[name] = cast(Any, timed(name, maker))
     if ours.profiler._norm is not None:
         ours.profiler._norm.norm = timed("scores", ours.profiler._norm.norm)  # type: ignore[method-assign]
     ours.score(equal[:batch], batch, 16384)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
@@ -39,21 +39,28 @@ class Shape:
     image_side: int = 32
     patch: int = 4
     rank: int = 16
+    head: int = 32
+    vision_layers: int = 2
+    vision_hidden: int = 64
+    vision_intermediate: int = 128
+    vision_heads: int = 2
 
     @property
     def image_tokens(self) -> int:
         return (self.image_side // self.patch) ** 2
 
 
-def save_model(folder: Path, shape: Shape) -> None:
-    """Random weights, a processor, and beside them in `adapter` a LoRA on every linear of the language model."""
-    torch.manual_seed(0)
-    heads = max(1, shape.hidden // 32)
+LLAVA_7B = Shape(32, 4096, 11008, 32064, 336, 14, 128, 128, 24, 1024, 4096, 16)
+"""LLaVA-1.5-7B's architecture, and the rank that it is tuned with."""
+
+
+def configuration(shape: Shape) -> LlavaConfig:
+    heads = max(1, shape.hidden // shape.head)
     vision = CLIPVisionConfig(
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
+        hidden_size=shape.vision_hidden,
+        intermediate_size=shape.vision_intermediate,
+        num_hidden_layers=shape.vision_layers,
+        num_attention_heads=shape.vision_heads,
         image_size=shape.image_side,
         patch_size=shape.patch,
     )
@@ -69,20 +76,30 @@ def save_model(folder: Path, shape: Shape) -> None:
         bos_token_id=None,
         eos_token_id=2,
     )
-    config = LlavaConfig(vision_config=vision, text_config=text, image_token_id=3, image_seq_length=shape.image_tokens)
-    model = LlavaForConditionalGeneration(config)
-    model.save_pretrained(folder)
-    _processor(shape).save_pretrained(folder)
+    return LlavaConfig(vision_config=vision, text_config=text, image_token_id=3, image_seq_length=shape.image_tokens)
+
+
+def with_adapter(model: LlavaForConditionalGeneration, shape: Shape) -> PeftModel:
+    """A LoRA on every linear of the language model, A and B both random."""
     lora = LoraConfig(
         r=shape.rank,
         lora_alpha=2 * shape.rank,
         init_lora_weights=False,
         target_modules=r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)",
     )
-    get_peft_model(model, lora).save_pretrained(folder / "adapter")
+    return get_peft_model(model, lora)
 
 
-def _processor(shape: Shape) -> LlavaProcessor:
+def save_model(folder: Path, shape: Shape) -> None:
+    """Random weights, a processor, and beside them in `adapter` a LoRA."""
+    torch.manual_seed(0)
+    model = LlavaForConditionalGeneration(configuration(shape))
+    model.save_pretrained(folder)
+    processor(shape).save_pretrained(folder)
+    with_adapter(model, shape).save_pretrained(folder / "adapter")
+
+
+def processor(shape: Shape) -> LlavaProcessor:
     words = [*SPECIALS, *(f"w{index}" for index in range(shape.vocabulary - len(SPECIALS)))]
     tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -123,6 +140,7 @@ def samples(folder: Path, shape: Shape, text_lengths: list[int], response: int, 
                 ],
                 "images": [{"path": str(path), "bytes": None}],
                 "length": shape.image_tokens + length,
+                "response": answer,
             }
         )
     return made

@@ -83,7 +83,9 @@ def evaluate(
         "max_length": config.model.max_length,
         "new_tokens": {one.name: one.max_new_tokens for one in sets},
     }
-    job = planned.Job(label, Answerer, arguments, samples, batch_N, limits.batches_per_file)
+    job = planned.Job(
+        label, Answerer, arguments, samples["key"].to_numpy(), batch_N, lambda: [samples], limits.batches_per_file
+    )
     folder = partial.with_name("answers.partial")
     parts = planned.run(folder, job, config.resources, clock.tick)
     given = pa.concat_tables([read_table(part) for part in parts])

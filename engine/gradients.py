@@ -73,9 +73,10 @@ class Recorder(AbstractContextManager["Recorder"]):
         padding = (attention_BS == 0)[..., None]
         deltas = torch.autograd.grad(losses_B.sum(), [output for *_, output in self.records])
         shown = {id(x): x for _, _, _, x, _ in self.records}  # linears side by side read the same tensor
-        shown = {name: x.masked_fill(padding, 0) if padding.any() else x for name, x in shown.items()}
+        shape = attention_BS.shape  # some blocks flatten (B, S)
+        shown = {name: x.reshape(*shape, -1).masked_fill(padding, 0) for name, x in shown.items()}
         return [
-            Linear(layer, name, module, shown[id(x)], delta.masked_fill(padding, 0))
+            Linear(layer, name, module, shown[id(x)], delta.reshape(*shape, -1).masked_fill(padding, 0))
             for (layer, name, module, x, _), delta in zip(self.records, deltas, strict=True)
         ]
 

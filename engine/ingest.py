@@ -95,8 +95,9 @@ def _check(samples: pa.Table, config: Config, folder: Path, label: str, clock: C
         label=f"check {label}",
         worker=Checker,
         arguments={"path": model.path, "revision": model.revision, "max_length": model.max_length},
-        samples=samples,
+        keys_N=samples["key"].to_numpy(),
         batch_N=(np.arange(len(samples)) // SAMPLES_PER_TASK).astype(np.int32),
+        chunks=lambda: [samples],
         batches_per_file=1,
         pooled=False,
     )

@@ -4,6 +4,10 @@ Needs torch, transformers, peft only. How a sample becomes tokens is in `encodin
 """
 
 import hashlib
+import inspect
+import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +18,11 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
-    AutoProcessor,
     AutoTokenizer,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+from liit.engine import processors
 
 SHIPPED = {
     "digits-base": Path(__file__).parent / "digits" / "base",
@@ -42,12 +47,13 @@ def load_processor(path: str, revision: str | None = None) -> Any:
     folder = locate(path)
     if folder.startswith(("/", ".")) and not (Path(folder) / "config.json").is_file():
         raise ModelError(f"model {path}: no config.json in {folder}")
-    auto = AutoProcessor if _takes_images(folder, revision) else AutoTokenizer
+    takes_images = _takes_images(folder, revision)
+    load = processors.load if takes_images else AutoTokenizer.from_pretrained
     try:
-        processor = auto.from_pretrained(folder, revision=revision)
+        processor = load(folder, revision=revision)
     except (OSError, ValueError, TypeError, ImportError) as error:
         raise ModelError(f"model {path}: its processor cannot be loaded ({_first_line(error)})") from error
-    if auto is AutoProcessor and not hasattr(processor, "image_processor"):
+    if takes_images and not hasattr(processor, "image_processor"):
         raise ModelError(f"model {path}: its folder has no image processor (preprocessor_config.json)")
     if processor.chat_template is None:
         raise ModelError(f"model {path}: its processor has no chat template; add chat_template.jinja to the folder")
@@ -65,14 +71,19 @@ def load_model(
 ) -> nn.Module:
     """The model in eval mode, with the adapter of a timestep on it where one is given.
 
-    trainable: the adapter's parameters require gradients; every other parameter never does.
+    trainable: the adapter's parameters require gradients; every other parameter never does. Raises ModelError for what
+    cannot be loaded: an encoder-decoder, weights that are missing, an attention that the model does not have.
     """
     folder = locate(path)
     auto = AutoModelForImageTextToText if _takes_images(folder, revision) else AutoModelForCausalLM
-    model = auto.from_pretrained(
-        folder, revision=revision, dtype=getattr(torch, dtype), attn_implementation=attention, use_safetensors=True
-    )
+    options = {"revision": revision, "dtype": getattr(torch, dtype), "attn_implementation": attention}
+    try:
+        model = auto.from_pretrained(folder, use_safetensors=True, **options)
+    except (OSError, ValueError, ImportError) as error:
+        raise ModelError(f"model {path}, attention {attention}: cannot be loaded ({_first_line(error)})") from error
     model.requires_grad_(False)
+    if inspect.signature(model.forward).parameters.get("pixel_values", _OPTIONAL).default is inspect.Parameter.empty:
+        _read_text_alone(model)
     if adapter is not None:
         model = PeftModel.from_pretrained(model, adapter, is_trainable=trainable)
     return model.eval()
@@ -94,7 +105,7 @@ def add_lora(
         r=r,
         lora_alpha=alpha,
         lora_dropout=dropout,
-        target_modules=rf"{decoder}\..*\.({'|'.join(targets or linears)})".replace("model.", r"model\."),
+        target_modules=rf"{re.escape(decoder)}\..*\.({'|'.join(targets or linears)})",
         modules_to_save=[projector_name(model)] if projector else None,
     )
     torch.manual_seed(seed)
@@ -112,8 +123,15 @@ def text_config(path: str, revision: str | None = None) -> Any:
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
-    """The transformer blocks of the language model, in order."""
-    return unwrapped(model).get_decoder().layers
+    """The transformer blocks of the language model, in order. Raises ModelError where there are none made of linears."""
+    base = unwrapped(model)
+    count = base.config.get_text_config().num_hidden_layers
+    for module in base.get_decoder().modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count and _has_linears(module):
+            return module
+    raise ModelError(
+        f"{type(base).__name__}: no list of {count} decoder layers made of nn.Linear is in its language model"
+    )
 
 
 def decoder_name(model: nn.Module) -> str:
@@ -151,7 +169,27 @@ def _takes_images(folder: str, revision: str | None) -> bool:
         config = AutoConfig.from_pretrained(folder, revision=revision)
     except (OSError, ValueError) as error:
         raise ModelError(f"model {folder}: not a model folder or hub id ({_first_line(error)})") from error
+    if config.is_encoder_decoder or config.get_text_config().is_encoder_decoder:
+        raise ModelError(f"model {folder}: {config.model_type} with an encoder-decoder; take one with a decoder alone")
     return type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+
+_OPTIONAL = inspect.Parameter("pixel_values", inspect.Parameter.KEYWORD_ONLY, default=None)
+
+
+def _read_text_alone(model: Any) -> None:
+    """BLIP-2 and InstructBLIP insist on an image; without one, let their language model answer, which is the same."""
+    for name in ("forward", "generate"):
+        whole, alone = getattr(model, name), getattr(model.language_model, name)
+        setattr(model, name, partial(_whole_or_alone, whole, alone))
+
+
+def _whole_or_alone(whole: Callable[..., Any], alone: Callable[..., Any], *args: Any, **inputs: Any) -> Any:
+    return whole(*args, **inputs) if args or "pixel_values" in inputs else alone(**inputs)
+
+
+def _has_linears(module: nn.Module) -> bool:
+    return any(isinstance(part, nn.Linear) for part in module.modules())
 
 
 def _linears(model: nn.Module, decoder: str) -> list[str]:

@@ -7,7 +7,8 @@ else. An actor writes the rows of a task (a few planned batches) as one part fil
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,12 +22,17 @@ from liit.engine.cluster import connect
 from liit.engine.progress import Bar
 from liit.engine.settings import Resources
 from liit.engine.store import appearing, remove
+from liit.engine.work import Chunks, write_work
 
 
 class Worker(Protocol):
-    """What an actor holds: made once per actor, called once per planned batch."""
+    """What an actor holds: made once per actor, called once per planned batch.
 
-    def __call__(self, samples: list[dict[str, Any]]) -> pa.Table:
+    It may have a method `prepare` too, which makes of the samples what it is then called with: the part that needs no model,
+    and that threads do ahead of it (`resources.loaders_per_actor`).
+    """
+
+    def __call__(self, samples: Any, /) -> pa.Table:
         """One row per sample; a sample that fails has its reason in a column, it is never left out."""
         ...
 
@@ -38,8 +44,10 @@ class Job:
     label: str
     worker: Callable[..., Worker]
     arguments: dict[str, Any]
-    samples: pa.Table
+    keys_N: np.ndarray
     batch_N: np.ndarray
+    chunks: Chunks
+    """The planned samples, in any order, among others maybe: tables with a column `key`."""
     batches_per_file: int
     pooled: bool = True
     """Whether workers are held by an actor pool, with its GPUs; else by Ray's task processes, which outlive the job."""
@@ -64,16 +72,17 @@ def run(folder: Path, job: Job, resources: Resources, tick: Callable[[], None]) 
     """Part files of all tasks in `folder`, made where they are missing; their rows are the samples, each exactly once."""
     folder.mkdir(parents=True, exist_ok=True)
     task_N = job.batch_N // job.batches_per_file
-    order = np.lexsort((job.samples["key"].to_numpy(), job.batch_N))
     tasks = np.unique(task_N)
-    rows_of = dict(zip(*np.unique(task_N, return_counts=True), strict=True))
-    todo = [int(task) for task in tasks if not _part(folder, task).is_file()]
-    done = len(job.samples) - sum(int(rows_of[task]) for task in todo)
-    if todo:
+    todo = np.array([task for task in tasks if not _part(folder, task).is_file()], task_N.dtype)
+    left = np.isin(task_N, todo)
+    if len(todo):
         connect(resources)
-        with Bar(job.label, len(job.samples), "samples", done) as bar:
+        done = int((~left).sum())
+        with Bar(job.label, len(task_N), "samples", done) as bar:
             work = folder / "work"
-            _write_work(work, job, order, task_N, set(todo))
+            remove(work)
+            work.mkdir()
+            write_work(work, job.chunks, job.keys_N[left], job.batch_N[left], task_N[left])
             for row in _stream(work, folder, job, resources, len(todo)):
                 done += int(row["rows"])
                 bar.move_to(done)
@@ -81,23 +90,7 @@ def run(folder: Path, job: Job, resources: Resources, tick: Callable[[], None]) 
             remove(work)
     for abandoned in folder.glob(".*.tmp"):
         abandoned.unlink()
-    return _checked([_part(folder, task) for task in tasks], len(job.samples))
-
-
-def _write_work(work: Path, job: Job, order: np.ndarray, task_N: np.ndarray, todo: set[int]) -> None:
-    """One Parquet row per task that is left: its batches, each a list of whole samples."""
-    remove(work)
-    work.mkdir()
-    sample = pa.struct(list(job.samples.schema))
-    schema = pa.schema([("task", pa.int64()), ("batches", pa.list_(pa.list_(sample)))])
-    starts = np.flatnonzero(np.r_[True, np.diff(task_N[order]) != 0])
-    with pq.ParquetWriter(work / "work.parquet", schema) as writer:
-        for rows in np.split(order, starts[1:]):
-            task = int(task_N[rows[0]])
-            if task in todo:
-                batches = np.split(rows, np.flatnonzero(np.diff(job.batch_N[rows])) + 1)
-                content = [job.samples.take(batch).to_pylist() for batch in batches]
-                writer.write_table(pa.Table.from_pylist([{"task": task, "batches": content}], schema=schema))
+    return _checked([_part(folder, task) for task in tasks], len(task_N))
 
 
 def _stream(work: Path, folder: Path, job: Job, resources: Resources, tasks: int) -> Iterable[dict[str, Any]]:
@@ -111,6 +104,7 @@ def _stream(work: Path, folder: Path, job: Job, resources: Resources, tasks: int
         "worker": job.worker,
         "arguments": job.arguments,
         "threads": resources.threads_per_actor,
+        "loaders": resources.loaders_per_actor,
     }
     if job.pooled:
         done = dataset.map_batches(
@@ -136,11 +130,13 @@ def _cpus(resources: Resources) -> float:
 class TaskRunner:
     """The actor: runs the worker over a task's planned batches and writes their rows as one part file."""
 
-    def __init__(self, folder: str, worker: Callable[..., Worker], arguments: dict[str, Any], threads: int) -> None:
+    def __init__(
+        self, folder: str, worker: Callable[..., Worker], arguments: dict[str, Any], threads: int, loaders: int
+    ) -> None:
         import torch
 
         torch.set_num_threads(threads)
-        self.folder = Path(folder)
+        self.folder, self.loaders = Path(folder), loaders
         self.worker = worker(**arguments)
 
     def __call__(self, tasks: pa.Table) -> pa.Table:
@@ -150,13 +146,23 @@ class TaskRunner:
         return pa.table({"task": tasks["task"], "rows": written, "seconds": seconds})
 
     def _run(self, task: int, batches: Sequence[list[dict[str, Any]]]) -> int:
-        table = pa.concat_tables([self.worker(batch) for batch in batches])
+        table = pa.concat_tables([self.worker(prepared) for prepared in self._prepared(batches)])
         expected = sum(len(batch) for batch in batches)
         if len(table) != expected:
             raise RuntimeError(f"task {task}: {len(table)} rows for {expected} samples")
         with appearing(_part(self.folder, task)) as temporary:
             pq.write_table(table, temporary, compression="none", use_dictionary=False)
         return len(table)
+
+    def _prepared(self, batches: Sequence[list[dict[str, Any]]]) -> Iterator[Any]:
+        prepare = getattr(self.worker, "prepare", None)
+        if prepare is None:
+            yield from batches
+        elif not self.loaders:
+            yield from map(prepare, batches)
+        else:
+            with ThreadPoolExecutor(self.loaders) as threads:
+                yield from threads.map(prepare, batches)
 
 
 _held: dict[str, TaskRunner] = {}

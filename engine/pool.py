@@ -33,9 +33,19 @@ def _ids(path: Path, schema: pa.Schema) -> list[pa.Array]:
     return [chunk.cast(pa.string()) for chunk in table["id"].chunks] or [pa.array([], pa.string())]
 
 
+def described(releases: list[Path], pool: Path) -> pa.Table:
+    """id, key, dataset and length of every sample of a pool, sorted by key. Raises KeyError as `samples` does."""
+    return _of(releases, read_table(pool, ["id"])["id"], ["id", "key", "dataset", "length"])
+
+
 def samples(releases: list[Path], ids: pa.ChunkedArray) -> pa.Table:
     """The SAMPLE rows with these ids, sorted by key. Raises KeyError naming an id that no release has."""
-    found = [table.filter(pc.is_in(table["id"], ids.combine_chunks())) for table in map(read_table, releases)]
+    return _of(releases, ids, None)
+
+
+def _of(releases: list[Path], ids: pa.ChunkedArray, columns: list[str] | None) -> pa.Table:
+    tables = (read_table(release, columns) for release in releases)
+    found = [table.filter(pc.is_in(table["id"], ids.combine_chunks())) for table in tables]
     table = sort_by_key(pa.concat_tables(found))
     if len(table) != len(ids):
         missing = ids.filter(pc.invert(pc.is_in(ids, table["id"].combine_chunks())))

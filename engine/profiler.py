@@ -17,7 +17,7 @@ from torch import nn
 
 from liit.engine import custom, models
 from liit.engine.adapter import merge
-from liit.engine.encoding import Encoded, SampleError, encode, without_images
+from liit.engine.encoding import Encoded, SampleError, blank_images, encode, without_images
 from liit.engine.passes import Batch, Seen, look
 from liit.engine.profile_spec import MAIN, ProfilerSpec, layer_indices
 from liit.engine.readers.images import open_image
@@ -41,6 +41,18 @@ class Row:
     vectors: Mapping[str, np.ndarray] | None = None
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """Samples of a planned batch as tensors, with and without their images, and reasons where that failed."""
+
+    samples: Sequence[Sample]
+    encoded: Mapping[int, Encoded]
+    blind: Mapping[int, Encoded | None]
+    failed: Mapping[int, str]
+    beside: Sequence["Prepared"] = ()
+    """The same samples for other models, in the order that they are asked."""
+
+
 class Profiler:
     """Holds the model of a timestep; `profile` turns a planned batch of samples into rows.
 
@@ -48,10 +60,14 @@ class Profiler:
     Always in eval mode: no dropout.
     """
 
-    def __init__(self, spec: ProfilerSpec, device: str | None = None) -> None:
+    def __init__(
+        self, spec: ProfilerSpec, device: str | None = None, loaded: tuple[Any, nn.Module] | None = None
+    ) -> None:
+        """loaded: processor and model, where they do not lie in the folder that `spec` names."""
         self.spec = spec
-        self.processor = models.load_processor(spec.model, spec.revision)
-        self.model = _load(spec).to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.processor = loaded[0] if loaded else models.load_processor(spec.model, spec.revision)
+        model = _ready(spec, loaded[1] if loaded else None)
+        self.model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._makers = makers(spec, self.model)
         self._norm = _norm(spec, self.model) if "grad_norm" in spec.scores else None
         readers = [*self._makers.values(), *([self._norm] if self._norm else [])]
@@ -59,101 +75,104 @@ class Profiler:
         watched = dict.fromkeys(module for maker in readers for module in maker.watched)
         self._look = partial(look, self.model, gradient_layers=layers, watched=watched)
         self._custom = {name: custom.load(name, place) for name, place in spec.custom.items() if name in spec.scores}
-        self._reference = Profiler(_reference(spec), device) if "learnability" in spec.scores else None
-        self._proxies = [Profiler(_proxy(spec, model, names), device) for model, names in spec.proxies().items()]
+        others = [_reference(spec)] if "learnability" in spec.scores else []
+        others += [_proxy(spec, model, names) for model, names in spec.proxies().items()]
+        self._others = [Profiler(other, device) for other in others]
 
     def profile(self, samples: Sequence[Sample]) -> list[Row]:
         """One row per sample, in the given order; a sample that cannot be encoded gets its reason as status.
 
         Of a sample, `best_nll` may be the lowest negative log-likelihood that was ever recorded of it.
         """
+        return self.run(self.prepare(samples))
+
+    def prepare(self, samples: Sequence[Sample]) -> Prepared:
+        """The part of `profile` that needs no model: images read, conversations tokenized. Any thread may do it."""
         encoded: dict[int, Encoded] = {}
+        blind: dict[int, Encoded | None] = {}
         failed: dict[int, str] = {}
         for at, sample in enumerate(samples):
             try:
                 images = [open_image(image) for image in sample["images"] or []]
                 encoded[at] = encode(self.processor, sample["conversation"], images, self.spec.max_length)
+                if images and "image_grounding" in self.spec.scores:
+                    blind[at] = self._blind(sample, encoded[at])
             except (SampleError, ValueError, OSError) as error:
+                encoded.pop(at, None)
                 failed[at] = str(error) or type(error).__name__
-        usable = [samples[at] for at in encoded]
-        rows = dict(zip(encoded, self._profile(usable, list(encoded.values())), strict=True)) if encoded else {}
-        return [Row(str(sample["id"]), failed[at]) if at in failed else rows[at] for at, sample in enumerate(samples)]
+        return Prepared(samples, encoded, blind, failed, [other.prepare(samples) for other in self._others])
 
-    def _profile(self, samples: Sequence[Sample], encoded: Sequence[Encoded]) -> list[Row]:
-        batch = Batch(encoded, self.processor, self.spec.padding_side, self.model)
+    def run(self, prepared: Prepared) -> list[Row]:
+        """The rest of `profile`: the passes through the model."""
+        rows = {at: Row(str(prepared.samples[at]["id"]), reason) for at, reason in prepared.failed.items()}
+        if prepared.encoded:
+            rows |= dict(zip(prepared.encoded, self._passes(prepared), strict=True))
+        found = [rows[at] for at in range(len(prepared.samples))]
+        for other, theirs in zip(self._others, prepared.beside, strict=True):
+            found = [_joined(mine, row) for mine, row in zip(found, other.run(theirs), strict=True)]
+        return found
+
+    def _passes(self, prepared: Prepared) -> list[Row]:
+        encoded = list(prepared.encoded.values())
+        batch = self._batch(encoded)
         seen: Seen = self._look(batch)
         raw = {name: maker(batch, seen) for name, maker in self._makers.items()}
-        scores = self._scores(samples, encoded, batch, seen, raw)
+        scores = self._scores(prepared, batch, seen, raw)
         vectors = {name: values.cpu().numpy().astype(np.float16) for name, values in unit(raw).items()}
-        rows = [
+        return [
             Row(
-                id=str(samples[at]["id"]),
+                id=str(prepared.samples[at]["id"]),
                 status="ok",
                 n_tokens=len(one.input_ids),
                 n_response_tokens=int(one.response.sum()),
-                scores={name: scores[name][at] for name in self.spec.scores if name in scores},
-                vectors={name: vectors[name][at] for name in vectors},
+                scores={name: scores[name][row] for name in self.spec.scores if name in scores},
+                vectors={name: vectors[name][row] for name in vectors},
             )
-            for at, one in enumerate(encoded)
+            for row, (at, one) in enumerate(prepared.encoded.items())
         ]
-        return self._beside(samples, rows)
 
     def _scores(
-        self,
-        samples: Sequence[Sample],
-        encoded: Sequence[Encoded],
-        batch: Batch,
-        seen: Seen,
-        raw: Mapping[str, torch.Tensor],
+        self, prepared: Prepared, batch: Batch, seen: Seen, raw: Mapping[str, torch.Tensor]
     ) -> dict[str, list[float]]:
         logits, targets = seen.logits_MV, batch.targets_M
         means = batch.means(token_scores(logits, targets))
         scores = dict(zip(TOKEN_SCORES, means.T.tolist(), strict=True))
         if "image_grounding" in self.spec.scores:
-            scores["image_grounding"] = self._image_grounding(samples, encoded, means[:, 0])
+            scores["image_grounding"] = self._image_grounding(prepared, means[:, 0])
         if self._norm is not None:
             scores["grad_norm"] = self._norm.norm(seen).tolist()
         if "sketch_norm" in self.spec.scores:
             scores["sketch_norm"] = raw[MAIN].norm(dim=1).tolist()
         if "forgetting" in self.spec.scores:
-            best = [sample.get("best_nll") for sample in samples]
-            scores["forgetting"] = [
-                0.0 if low is None else nll - low for nll, low in zip(scores["nll"], best, strict=True)
-            ]
+            best = [prepared.samples[at].get("best_nll") for at in prepared.encoded]
+            pairs = zip(scores["nll"], best, strict=True)
+            scores["forgetting"] = [0.0 if low is None else nll - low for nll, low in pairs]
         for name, score in self._custom.items():
             scores[name] = custom.evaluate(name, score, logits, targets, batch.counts)
         return scores
 
-    def _image_grounding(
-        self, samples: Sequence[Sample], encoded: Sequence[Encoded], nll_B: torch.Tensor
-    ) -> list[float]:
+    def _image_grounding(self, prepared: Prepared, nll_B: torch.Tensor) -> list[float]:
         """log(PPL without image / PPL with image) (Adapt-∞ eq. 2) over the same response tokens; 0 where no image is."""
-        with_image = [bool(sample["images"]) for sample in samples]
-        blind = {at: self._blind(samples[at], encoded[at]) for at, has in enumerate(with_image) if has}
-        pairs = [(at, one) for at, one in blind.items() if one is not None]
-        grounding = [math.nan if has else 0.0 for has in with_image]
-        if pairs:
-            batch = Batch([one for _, one in pairs], self.processor, self.spec.padding_side, self.model)
+        rows = [row for row, at in enumerate(prepared.encoded) if prepared.blind.get(at) is not None]
+        blind = [one for one in prepared.blind.values() if one is not None]
+        grounding = [math.nan if at in prepared.blind else 0.0 for at in prepared.encoded]
+        if rows:
             with torch.no_grad():
-                without = look(self.model, batch).losses_B
-            for (at, _), value in zip(pairs, (without - nll_B[[at for at, _ in pairs]]).tolist(), strict=True):
-                grounding[at] = value
+                without = look(self.model, self._batch(blind)).losses_B
+            for row, value in zip(rows, (without - nll_B[rows]).tolist(), strict=True):
+                grounding[row] = value
         return grounding
+
+    def _batch(self, encoded: Sequence[Encoded]) -> Batch:
+        return Batch(encoded, self.processor, self.spec.padding_side, self.model)
 
     def _blind(self, sample: Sample, seen: Encoded) -> Encoded | None:
         """The sample without its images; None where the tokenizer then splits the response differently."""
         if self.spec.no_image == "blank":
-            blank = {name: torch.zeros_like(x) if x.is_floating_point() else x for name, x in seen.extras.items()}
-            return Encoded(seen.input_ids, seen.response, blank)
+            return blank_images(seen)
         blind = encode(self.processor, without_images(sample["conversation"]), [], self.spec.max_length)
         same = torch.equal(blind.input_ids[blind.response], seen.input_ids[seen.response])
         return blind if same else None
-
-    def _beside(self, samples: Sequence[Sample], rows: list[Row]) -> list[Row]:
-        """What other models say of the same samples: the reference's nll, the proxies' sketches."""
-        for other in [*([self._reference] if self._reference else []), *self._proxies]:
-            rows = [_joined(mine, theirs) for mine, theirs in zip(rows, other.profile(samples), strict=True)]
-        return rows
 
 
 def _joined(mine: Row, theirs: Row) -> Row:
@@ -183,11 +202,12 @@ def _norm(spec: ProfilerSpec, model: nn.Module) -> Sketcher:
     return Sketcher(plain, layer_indices(plain.layers, len(models.decoder_layers(model))), spec.seed, {})
 
 
-def _load(spec: ProfilerSpec) -> nn.Module:
+def _ready(spec: ProfilerSpec, model: nn.Module | None) -> nn.Module:
     """The model with its adapter, merged but in the layers whose LoRA gradients are wanted."""
-    model = models.load_model(
-        spec.model, revision=spec.revision, dtype=spec.dtype, attention=spec.attention, adapter=spec.adapter
-    )
+    if model is None:
+        model = models.load_model(
+            spec.model, revision=spec.revision, dtype=spec.dtype, attention=spec.attention, adapter=spec.adapter
+        )
     here = [*spec.sketches_here().values(), *([spec.sketches[MAIN]] if "grad_norm" in spec.scores else [])]
     apart = [sketch for sketch in here if sketch.parameters == "lora"]
     if apart and spec.adapter is None:

@@ -1,5 +1,6 @@
 """Every sample of the pool profiled with the current model: Ray Data around `profiler.py`."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from liit.engine import models, planned
 from liit.engine.config import Config
 from liit.engine.custom import known
 from liit.engine.ingest import quarantine
+from liit.engine.pool import described
 from liit.engine.profile_spec import MAIN, ProfilerSpec, layer_indices
-from liit.engine.profiler import Profiler, Row
+from liit.engine.profiler import Prepared, Profiler, Row
 from liit.engine.readers import Bad
 from liit.engine.store import Clock, fingerprint, read_json, read_table, write_json, write_table
+from liit.engine.work import read_chunks
 
 
 class ProfileWorker:
@@ -25,11 +28,14 @@ class ProfileWorker:
         self.profiler = Profiler(ProfilerSpec.of(spec))
         self.model = model
 
-    def __call__(self, samples: list[dict[str, Any]]) -> pa.Table:
-        return profile_table(samples, self.profiler.profile(samples), self.profiler.spec, self.model)
+    def prepare(self, samples: list[dict[str, Any]]) -> Prepared:
+        return self.profiler.prepare(samples)
+
+    def __call__(self, prepared: Prepared) -> pa.Table:
+        return profile_table(prepared.samples, self.profiler.run(prepared), self.profiler.spec, self.model)
 
 
-def profile_table(samples: list[dict[str, Any]], rows: list[Row], spec: ProfilerSpec, model: str) -> pa.Table:
+def profile_table(samples: Sequence[Mapping[str, Any]], rows: list[Row], spec: ProfilerSpec, model: str) -> pa.Table:
     """Profile rows as a table; a failed sample has NaN scores and zero vectors, and its reason as status."""
     columns: dict[str, Any] = {
         "id": pa.array([row.id for row in rows], pa.string()),
@@ -86,7 +92,8 @@ def profiler_spec(
 
 
 def score(
-    samples: pa.Table,
+    releases: list[Path],
+    pool: Path,
     previous: Path,
     spec: ProfilerSpec,
     config: Config,
@@ -95,7 +102,7 @@ def score(
     label: str,
     clock: Clock,
 ) -> None:
-    """Write the profile of `samples` (SAMPLE rows) as part files and `columns.json` below `partial`.
+    """Write the profile of a pool as part files and `columns.json` below `partial`; its samples are in the releases.
 
     previous: the profile of the timestep before, where there is one; forgetting is measured against it.
 
@@ -103,32 +110,41 @@ def score(
     stage "score"; the others of its batch are not touched by that.
     """
     scoring = config.scoring
-    keys, lengths = samples["key"].to_numpy(), samples["length"].to_numpy()
-    batch_N = planned.plan(keys, lengths, scoring.samples_per_batch, scoring.tokens_per_batch)
-    plan = samples.select(["id", "key", "length"]).append_column("batch", pa.array(batch_N))
+    known = described(releases, pool)
+    keys_N = known["key"].to_numpy()
+    batch_N = planned.plan(keys_N, known["length"].to_numpy(), scoring.samples_per_batch, scoring.tokens_per_batch)
+    plan = known.select(["id", "key", "length"]).append_column("batch", pa.array(batch_N))
     write_table(partial.with_name("batches.parquet"), plan)
-    if "forgetting" in spec.scores:
-        samples = samples.append_column("best_nll", _best(samples["id"], previous))
     model = fingerprint(models.fingerprint(spec.model, spec.revision), spec.adapter and _adapter_mark(spec.adapter))
     arguments = {"spec": asdict(spec), "model": model}
-    job = planned.Job(label, ProfileWorker, arguments, samples, batch_N, scoring.batches_per_file)
+    best = _Best(previous) if "forgetting" in spec.scores else None
+
+    def chunks() -> Iterator[pa.Table]:
+        for chunk in read_chunks(releases):
+            yield chunk if best is None else best.beside(chunk)
+
+    job = planned.Job(label, ProfileWorker, arguments, keys_N, batch_N, chunks, scoring.batches_per_file)
     parts = planned.run(partial, job, config.resources, clock.tick)
     status = pa.concat_tables([read_table(part, ["id", "status"]) for part in parts])
-    failed = status.filter(pc.not_equal(status["status"], "ok")).to_pylist()
-    dataset_of = dict(zip(samples["id"].to_pylist(), samples["dataset"].to_pylist(), strict=True))
-    quarantine(
-        quarantined, {"score"}, [Bad(row["id"], dataset_of[row["id"]], row["status"], "score") for row in failed]
-    )
+    failed = status.filter(pc.not_equal(status["status"], "ok"))
+    dataset = known["dataset"].take(pc.index_in(failed["id"], known["id"].combine_chunks()))
+    rows = zip(*(column.to_pylist() for column in (failed["id"], dataset, failed["status"])), strict=True)
+    quarantine(quarantined, {"score"}, [Bad(name, of, reason, "score") for name, of, reason in rows])
     write_json(partial / "columns.json", _columns(spec, read_table(parts[0])))
 
 
-def _best(ids: pa.ChunkedArray, previous: Path) -> pa.Array:
-    """The lowest nll on record of each sample, null at its first visit."""
-    if not previous.is_dir():
-        return pa.nulls(len(ids), pa.float32())
-    table = read_profile(previous, ["nll", "forgetting"])
-    best = pc.subtract(table["nll"], pc.max_element_wise(table["forgetting"], 0.0))
-    return pc.cast(best, pa.float32()).combine_chunks().take(pc.index_in(ids, table["id"]).combine_chunks())
+class _Best:
+    """The lowest nll on record of every sample that was profiled before."""
+
+    def __init__(self, previous: Path) -> None:
+        table = read_profile(previous, ["nll", "forgetting"]) if previous.is_dir() else None
+        self.keys = np.empty(0, np.uint64) if table is None else table["key"].to_numpy()
+        self.nll = np.empty(0) if table is None else table["nll"].to_numpy() - np.maximum(table["forgetting"], 0)
+
+    def beside(self, chunk: pa.Table) -> pa.Table:
+        """The chunk with a column `best_nll`, null at a sample's first visit."""
+        at = pc.index_in(chunk["key"], pa.array(self.keys))
+        return chunk.append_column("best_nll", pa.array(self.nll, pa.float32()).take(at.combine_chunks()))
 
 
 def _adapter_mark(adapter: str) -> str:

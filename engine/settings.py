@@ -209,6 +209,8 @@ class Resources(Settings):
     gpus_per_actor: float = Field(0, ge=0)
     threads_per_actor: PositiveInt = 1
     """torch threads of one actor; part of what makes results bit-equal, so it is fixed here, not detected."""
+    loaders_per_actor: int = Field(0, ge=0)
+    """Threads of a scoring actor that read images and tokenize ahead of its model: for GPUs, 4 to 8."""
     cpus_per_worker: PositiveFloat = 1
     gpus_per_worker: float = Field(0, ge=0)
 

@@ -86,7 +86,8 @@ class Stages:
         return self.store.make(
             f"t{t:02d}/profile",
             lambda partial, clock: score(
-                samples([made.path for made in self.releases[: t + 1]], read_table(pool.path, ["id"])["id"]),
+                [made.path for made in self.releases[: t + 1]],
+                pool.path,
                 self.step(t - 1) / "profile",
                 spec,
                 self.config,

@@ -15,7 +15,7 @@ from liit.engine.store import read_table
 
 
 class Doubler:
-    """Doubles a number and says which process did it; a marker file makes it kill its own process once."""
+    """Doubles a number; a marker file makes it kill its own process once."""
 
     def __init__(self, trap: str | None = None) -> None:
         self.trap = trap
@@ -32,7 +32,9 @@ def job(count: int, batch: int, trap: str | None = None) -> planned.Job:
         {"id": [str(i) for i in range(count)], "key": pa.array(range(count), pa.uint64()), "value": range(count)}
     )
     batch_N = (np.arange(count) // batch).astype(np.int32)
-    return planned.Job("double", Doubler, {"trap": trap}, samples, batch_N, 1)
+    return planned.Job(
+        "double", Doubler, {"trap": trap}, np.arange(count, dtype=np.uint64), batch_N, lambda: [samples], 1
+    )
 
 
 def result(parts: list[Path]) -> dict[str, int]:
@@ -94,3 +96,22 @@ def test_a_killed_actor_costs_a_retry(tmp_path: Path) -> None:
     parts = planned.run(tmp_path / "out", job(40, 4, str(trap)), Resources(cpus_per_actor=0.5), lambda: None)
     assert not trap.exists(), "no actor was killed"
     assert result(parts) == {str(i): 2 * i for i in range(40)}
+
+
+class Adder(Doubler):
+    """Doubles by adding, prepared beforehand."""
+
+    def prepare(self, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{**sample, "more": sample["value"]} for sample in samples]
+
+    def __call__(self, samples: list[dict[str, Any]]) -> pa.Table:
+        return pa.table({"id": [s["id"] for s in samples], "twice": [s["value"] + s["more"] for s in samples]})
+
+
+@pytest.mark.parametrize("loaders", [0, 3])
+def test_batches_prepared_ahead_stay_in_order(loaders: int, tmp_path: Path) -> None:
+    runner = planned.TaskRunner(str(tmp_path), Adder, {}, 1, loaders)
+    batches = [[{"id": f"{batch}.{i}", "value": 10 * batch + i} for i in range(3)] for batch in range(6)]
+    runner(pa.table({"task": [4], "batches": [batches]}))
+    table = read_table(tmp_path / "part-0000004.parquet")
+    assert table["twice"].to_pylist() == [2 * (10 * batch + i) for batch in range(6) for i in range(3)]
