@@ -93,7 +93,7 @@ def settings(folder: Path, actors: int) -> Any:
 
 
 def spec_of(config: Any) -> Any:
-    from liit.engine.scoring import profiler_spec
+    from liit.engine.specification import profiler_spec
 
     return profiler_spec(config, None, ("nll", "el2n", "entropy", "image_grounding"), ("sketch", "embedding"))
 

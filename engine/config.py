@@ -13,6 +13,7 @@ from liit.engine.settings import (
     Evaluation,
     FileStream,
     Model,
+    Pool,
     Resources,
     Scoring,
     Settings,
@@ -34,6 +35,7 @@ class Config(Settings):
     seed: int = Field(0, ge=0, lt=2**31)
     model: Model = Model()
     stream: Annotated[DigitsStream | FileStream, Field(discriminator="kind")] = DigitsStream()
+    pool: Pool = Pool()
     strategy: Strategy = Strategy()
     scoring: Scoring = Scoring()
     clustering: Clustering = Clustering()

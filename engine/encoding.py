@@ -152,7 +152,8 @@ def _render(processor: Any, messages: list[dict[str, Any]]) -> tuple[str, list[t
         if message["role"] != "assistant":
             continue
         prompt = processor.apply_chat_template(messages[:turn], tokenize=False, add_generation_prompt=True)
-        upto = processor.apply_chat_template(messages[: turn + 1], tokenize=False)
+        last = turn == len(messages) - 1
+        upto = text if last else processor.apply_chat_template(messages[: turn + 1], tokenize=False)
         if not (upto.startswith(prompt) and text.startswith(upto)):
             raise SampleError(f"the chat template rewrites earlier turns, so turn {turn} has no fixed response span")
         spans.append((len(prompt), len(upto.rstrip("\n"))))

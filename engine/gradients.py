@@ -6,7 +6,7 @@ the backward stops at the first of these layers and no weight gradient is ever f
 outputs, I inputs, r LoRA rank.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -68,16 +68,22 @@ class Recorder(AbstractContextManager["Recorder"]):
         same = last is not None and last.data_ptr() == x.data_ptr() and last.shape == x.shape
         return last if last is not None and same else x.detach()
 
-    def backward(self, losses_B: torch.Tensor, attention_BS: torch.Tensor) -> list[Linear]:
-        """Every recorded linear with the gradient of each sample's loss at its output."""
+    def backward(
+        self, losses_B: torch.Tensor, attention_BS: torch.Tensor, layers: Collection[int], retain: bool
+    ) -> list[Linear]:
+        """Every recorded linear of these layers with the gradient of each sample's loss at its output.
+
+        retain: whether there will be another backward of the same forward.
+        """
         padding = (attention_BS == 0)[..., None]
-        deltas = torch.autograd.grad(losses_B.sum(), [output for *_, output in self.records])
-        shown = {id(x): x for _, _, _, x, _ in self.records}  # linears side by side read the same tensor
+        mine = [record for record in self.records if record[0] in layers]
+        deltas = torch.autograd.grad(losses_B.sum(), [output for *_, output in mine], retain_graph=retain)
+        shown = {id(x): x for _, _, _, x, _ in mine}  # linears side by side read the same tensor
         shape = attention_BS.shape  # some blocks flatten (B, S)
         shown = {name: x.reshape(*shape, -1).masked_fill(padding, 0) for name, x in shown.items()}
         return [
             Linear(layer, name, module, shown[id(x)], delta.reshape(*shape, -1).masked_fill(padding, 0))
-            for (layer, name, module, x, _), delta in zip(self.records, deltas, strict=True)
+            for (layer, name, module, x, _), delta in zip(mine, deltas, strict=True)
         ]
 
 

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from liit.engine import planned
 from liit.engine.config import Config
+from liit.engine.contents import content_hash
 from liit.engine.encoding import SampleError, encode
 from liit.engine.models import load_processor
 from liit.engine.progress import log
@@ -23,7 +24,7 @@ from liit.engine.settings import Model, Release
 from liit.engine.store import Clock, read_table, remove, write_table
 from liit.engine.tables import QUARANTINE, SAMPLE, key_of, sort_by_key
 
-CHECKED = pa.schema([("id", pa.string()), ("length", pa.int32()), ("reason", pa.string())])
+CHECKED = pa.schema([("id", pa.string()), ("length", pa.int32()), ("content", pa.binary(16)), ("reason", pa.string())])
 SAMPLES_PER_TASK = 256
 
 
@@ -46,8 +47,9 @@ class Checker:
             images = [open_image(image) for image in sample["images"]]
             encoded = encode(self.processor, sample["conversation"], images, self.max_length)
         except (SampleError, ValueError, OSError) as error:
-            return {"id": sample["id"], "length": None, "reason": str(error) or type(error).__name__}
-        return {"id": sample["id"], "length": len(encoded.input_ids), "reason": None}
+            return {"id": sample["id"], "reason": str(error) or type(error).__name__}
+        content = content_hash(sample["conversation"], images)
+        return {"id": sample["id"], "length": len(encoded.input_ids), "content": content}
 
 
 def ingest(
@@ -79,7 +81,7 @@ def _read(release: Release, arrival: int, good: list[dict[str, Any]], bad: list[
         if isinstance(row, Bad):
             bad.append(row)
         else:
-            good.append({**row, "key": key_of(row["id"]), "arrival": arrival, "length": None})
+            good.append({**row, "key": key_of(row["id"]), "arrival": arrival, "length": None, "content": None})
     if reader.prepended:
         log.info(
             "%s: %d samples had images but no <image>; put before their first turn", release.name, reader.prepended
@@ -105,7 +107,9 @@ def _check(samples: pa.Table, config: Config, folder: Path, label: str, clock: C
     checked = checked.take(pc.index_in(samples["id"].combine_chunks(), checked["id"].combine_chunks()))
     remove(folder)
     fine = pc.is_null(checked["reason"])
-    measured = samples.set_column(samples.schema.get_field_index("length"), SAMPLE.field("length"), checked["length"])
+    measured = samples
+    for name in ("length", "content"):
+        measured = measured.set_column(SAMPLE.get_field_index(name), SAMPLE.field(name), checked[name])
     failed = samples.select(["id", "dataset"]).append_column("reason", checked["reason"]).filter(pc.invert(fine))
     return measured.filter(fine), [Bad(row["id"], row["dataset"], row["reason"], "check") for row in failed.to_pylist()]
 

@@ -22,22 +22,23 @@ from liit.engine.stream import open_stream
 def run(config: Config, store: Store) -> dict[str, Any]:
     """Teach the model the whole stream; returns what `results.json` says."""
     stream = open_stream(config, store)
-    stages = Stages(config, store)
+    stages = Stages(config, store, {one.name: one.skill for one in stream.targets})
     for t, release in enumerate(stream.releases):
         stages.ingest(release, t)
-    exam = stages.exam(stream.evaluations) if stream.evaluations else None
+    exam, split = stages.exam(stream.evaluations), stages.split(stream.targets)
 
     adapter: Made | None = None
     left: tuple[Made, ...] = ()
     evaluations: list[Made] = []
     for t, release in enumerate(stream.releases):
         log.info("t%d: %s", t, release.name)
-        pool = stages.pool(t, left)
+        pool = stages.pool(t, left, exam)
         profile = clusters = None
         if t > 0:
             profile = stages.score(t, pool, adapter)
             clusters = stages.cluster(t, profile)
-            selection = stages.select(t, pool, profile, clusters)
+            targets = stages.targets(t, split, adapter)
+            selection = stages.select(t, pool, profile, clusters, targets)
             adapter = stages.train(t, selection, adapter)
         if exam is not None:
             evaluations.append(stages.evaluate(t, exam, stream.evaluations, adapter))

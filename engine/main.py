@@ -51,7 +51,11 @@ def settle(arguments: list[str], output: str | None) -> Config:
     if output is not None:
         overrides.append(f"output={output}")
     config = read(_config_file(files[0]) if files else DEFAULT, overrides)
-    catalog.get(config.strategy.name)
+    strategy = catalog.get(config.strategy.name)
+    if strategy.targets and isinstance(config.stream, FileStream) and not config.stream.targets:
+        raise ConfigError(
+            f"strategy {strategy.name} selects for targets; give stream.targets, a few samples of each skill"
+        )
     return config.model_copy(update={"output": str(_output(config))})
 
 
@@ -73,7 +77,7 @@ def check_model(config: Config) -> None:
     """Raises ValueError, one line, when a model or its processor, or a score that is wanted, is not there."""
     from liit.engine import custom
     from liit.engine.models import load_processor
-    from liit.engine.scoring import profiler_spec
+    from liit.engine.specification import profiler_spec
 
     strategy = catalog.get(config.strategy.name)
     spec = profiler_spec(config, None, strategy.scores_for(config.strategy.options), strategy.vectors)

@@ -54,33 +54,40 @@ class Seen:
 
     logits_MV: torch.Tensor
     losses_B: torch.Tensor
-    linears: list[Linear]
-    """Of the layers whose gradients were wanted."""
+    linears: Mapping[float, list[Linear]]
+    """Of the layers whose gradients were wanted, by the temperature of the loss."""
     outputs: Mapping[nn.Module, torch.Tensor]
     """Of the watched modules, (B, S, ...)."""
 
 
 def look(
-    model: nn.Module, batch: Batch, gradient_layers: Collection[int] = (), watched: Collection[nn.Module] = ()
+    model: nn.Module,
+    batch: Batch,
+    gradient_layers: Mapping[float, Collection[int]] | None = None,
+    watched: Collection[nn.Module] = (),
 ) -> Seen:
-    """One forward, and a backward to the linears of the named layers; no gradient of a weight is ever formed."""
+    """One forward, and for each temperature a backward to the linears of its layers; no gradient of a weight is ever formed."""
+    wanted = gradient_layers or {}
     layers = models.decoder_layers(model)
     outputs: dict[nn.Module, torch.Tensor] = {}
 
     def keep(module: nn.Module, inputs: Any, output: Any) -> None:
         outputs[module] = (output[0] if isinstance(output, tuple) else output).detach()
 
-    recorder = Recorder({index: layers[index] for index in sorted(gradient_layers)})
-    with ExitStack() as during, torch.set_grad_enabled(bool(gradient_layers)):
+    recorded = sorted({index for indices in wanted.values() for index in indices})
+    recorder = Recorder({index: layers[index] for index in recorded})
+    with ExitStack() as during, torch.set_grad_enabled(bool(recorded)):
         for module in watched:
             during.callback(module.register_forward_hook(keep).remove)
         during.enter_context(recorder)
-        if len(layers) - 1 not in gradient_layers:
+        if len(layers) - 1 not in recorded:
             during.enter_context(RowsOnly(layers[-1], batch.predicts_BS | batch.response_BS))
         logits = _response_logits(model, batch)
-        losses = batch.means(token_nll(logits, batch.targets_M))
-    linears = recorder.backward(losses, batch.attention_BS) if gradient_layers else []
-    return Seen(logits.detach(), losses.detach(), linears, outputs)
+        losses = {heat: batch.means(token_nll(logits / heat, batch.targets_M)) for heat in {1.0, *wanted}}
+    linears = {}
+    for left, (heat, mine) in zip(reversed(range(len(wanted))), wanted.items(), strict=True):
+        linears[heat] = recorder.backward(losses[heat], batch.attention_BS, mine, retain=left > 0)
+    return Seen(logits.detach(), losses[1.0].detach(), linears, outputs)
 
 
 def _response_logits(model: nn.Module, batch: Batch) -> torch.Tensor:

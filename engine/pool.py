@@ -2,21 +2,68 @@
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from liit.engine.contents import words
+from liit.engine.progress import log
+from liit.engine.settings import Pool
 from liit.engine.store import read_table, write_table
 from liit.engine.tables import POOL, QUARANTINE, REMOVED, sort_by_key
+from liit.selectors.duplicates import contamination, duplicates
 
 
-def grow(previous: Path | None, release: Path, partial: Path) -> None:
-    """Write the POOL rows of a timestep: the previous pool without what left it there, and the whole new release.
+def grow(previous: Path | None, releases: list[Path], exam: Path | None, rules: Pool, partial: Path) -> None:
+    """Write the POOL rows of a timestep, and beside them as `copies.parquet` (REMOVED rows) what is left out of it.
 
-    previous: the folder of the timestep before; None at the first one.
+    The pool is what stayed of the previous one and the whole new release, without exact copies: of equal samples the
+    first arrival stays. A copy of a sample that the model is examined on is left out too, or only reported.
+
+    previous: the folder of the timestep before; None at the first one. releases: all until now, the new one last. exam: the
+    samples of the evaluation sets.
     """
-    new = read_table(release, POOL.names)
+    new = read_table(releases[-1], POOL.names)
     old = remaining(previous) if previous is not None else POOL.empty_table()
-    write_table(partial, sort_by_key(pa.concat_tables([old, new])))
+    table = sort_by_key(pa.concat_tables([old, new]))
+    contents = words(_of(releases, table["id"], ["id", "key", "content"])["content"])
+    copies = [_copies(table, contents)] if rules.duplicates == "remove" else []
+    if exam is not None:
+        examined = read_table(exam, ["id", "content"])
+        found = _examined(table, contents, examined["id"], words(examined["content"]))
+        copies += [found] if rules.contamination == "remove" else []
+        if len(found):
+            fate = "leave the pool" if rules.contamination == "remove" else "stay, as pool.contamination says"
+            log.info("contamination: %d samples are copies of evaluation samples; they %s", len(found), fate)
+    left = pa.concat_tables([REMOVED.empty_table(), *reversed(copies)])
+    left = left.filter(first_of(left["id"]))
+    if len(left):
+        log.info("pool: %d of %d samples are exact copies and left out", len(left), len(table))
+    write_table(partial.with_name("copies.parquet"), left)
+    write_table(partial, table.filter(pc.invert(pc.is_in(table["id"], left["id"].combine_chunks()))))
+
+
+def _copies(table: pa.Table, contents: np.ndarray) -> pa.Table:
+    stays = duplicates(contents, table["arrival"].to_numpy(), table["key"].to_numpy())
+    gone = np.flatnonzero(stays >= 0)
+    return _removed(table["id"].take(gone), "duplicate", table["id"].take(stays[gone]))
+
+
+def _examined(table: pa.Table, contents: np.ndarray, ids: pa.ChunkedArray, examined: np.ndarray) -> pa.Table:
+    like = contamination(contents, examined)
+    gone = np.flatnonzero(like >= 0)
+    return _removed(table["id"].take(gone), "contamination", ids.take(like[gone]))
+
+
+def _removed(ids: pa.ChunkedArray, reason: str, like: pa.ChunkedArray) -> pa.Table:
+    return pa.table([ids, pa.array([reason] * len(ids), pa.string()), like], schema=REMOVED)
+
+
+def first_of(ids: pa.ChunkedArray) -> pa.Array:
+    """Which rows are the first of their id."""
+    first = np.zeros(len(ids), bool)
+    first[np.unique(np.asarray(ids.to_pylist(), dtype=object).astype(str), return_index=True)[1]] = True
+    return pa.array(first)
 
 
 def remaining(timestep: Path) -> pa.Table:

@@ -71,7 +71,10 @@ class Profiler:
         self._makers = makers(spec, self.model)
         self._norm = _norm(spec, self.model) if "grad_norm" in spec.scores else None
         readers = [*self._makers.values(), *([self._norm] if self._norm else [])]
-        layers = {layer for maker in readers for layer in maker.gradient_layers}
+        layers: dict[float, set[int]] = {}
+        for maker in readers:
+            for heat, mine in maker.gradient_layers.items():
+                layers.setdefault(heat, set()).update(mine)
         watched = dict.fromkeys(module for maker in readers for module in maker.watched)
         self._look = partial(look, self.model, gradient_layers=layers, watched=watched)
         self._custom = {name: custom.load(name, place) for name, place in spec.custom.items() if name in spec.scores}

@@ -7,19 +7,21 @@ import pyarrow as pa
 
 from liit.engine.progress import log
 from liit.engine.selection import pool_arrays
-from liit.engine.store import write_table
+from liit.engine.store import read_table, write_table
 from liit.engine.tables import REMOVED
 from liit.selectors.redundancy import prune
 
 
 def prune_pool(timestep: Path, pool_budget: int | None, partial: Path) -> None:
-    """Write REMOVED rows: what leaves the pool for good, each with the kept sample that is most like it.
+    """Write REMOVED rows: the exact copies that never entered the pool, and what leaves it for good, each with the kept
+    sample that is most like it.
 
     pool_budget: samples that stay; None removes nothing. Within a cluster the samples far from the centroid are kept
     first.
     """
+    copies = read_table(timestep / "copies.parquet")
     if pool_budget is None:
-        write_table(partial, REMOVED.empty_table())
+        write_table(partial, copies)
         return
     ids, labels_N, pool = pool_arrays(timestep, (), ("embedding",), clusters=True)
     assert labels_N is not None
@@ -29,5 +31,5 @@ def prune_pool(timestep: Path, pool_budget: int | None, partial: Path) -> None:
     like = pa.array(like_N[gone], mask=like_N[gone] < 0)
     reason = pa.array(["pruned"] * len(gone), pa.string())
     columns = [ids.take(pa.array(gone)), reason, ids.take(like)]
-    write_table(partial, pa.table(columns, schema=REMOVED))
+    write_table(partial, pa.concat_tables([copies, pa.table(columns, schema=REMOVED)]))
     log.info("pruning: %d samples leave the pool, %d stay", len(gone), len(pool) - len(gone))

@@ -11,10 +11,9 @@ import pyarrow.compute as pc
 
 from liit.engine import models, planned
 from liit.engine.config import Config
-from liit.engine.custom import known
 from liit.engine.ingest import quarantine
 from liit.engine.pool import described
-from liit.engine.profile_spec import MAIN, ProfilerSpec, layer_indices
+from liit.engine.profile_spec import ProfilerSpec, layer_indices
 from liit.engine.profiler import Prepared, Profiler, Row
 from liit.engine.readers import Bad
 from liit.engine.store import Clock, fingerprint, read_json, read_table, write_json, write_table
@@ -65,32 +64,6 @@ def _width(name: str, spec: ProfilerSpec) -> int:
     return min(spec.embedding, hidden * len(layer_indices(spec.embedding_layers, count)))
 
 
-def profiler_spec(
-    config: Config, adapter: Path | None, scores: tuple[str, ...], vectors: tuple[str, ...]
-) -> ProfilerSpec:
-    """What a strategy needs of the pool, and nothing else, with the model of the timestep."""
-    scoring, lora = config.scoring, config.training.lora
-    return ProfilerSpec(
-        model=config.model.path,
-        adapter=None if adapter is None else str(adapter),
-        revision=config.model.revision,
-        dtype=config.model.dtype,
-        attention=config.model.attention,
-        max_length=config.model.max_length,
-        scores=tuple(dict.fromkeys((*scores, *scoring.scores))),
-        vectors=tuple(dict.fromkeys((*vectors, *scoring.vectors))),
-        sketches={name: one.spec() for name, one in {MAIN: scoring.gradient, **scoring.sketches}.items()},
-        embedding=scoring.embedding,
-        embedding_layers=scoring.embedding_layer,
-        reference=scoring.reference,
-        custom=known(scoring.custom),
-        no_image=scoring.no_image,
-        padding_side=scoring.padding_side,
-        lora=lora.model_dump() | {"projector": False, "seed": config.seed},
-        seed=0,
-    )
-
-
 def score(
     releases: list[Path],
     pool: Path,
@@ -106,7 +79,7 @@ def score(
 
     previous: the profile of the timestep before, where there is one; forgetting is measured against it.
 
-    The plan of batches is stored beside it as `batches.parquet`. A sample that cannot be profiled is quarantined with
+    The plan of batches is stored beside it as `profile.batches.parquet`. A sample that cannot be profiled is quarantined with
     stage "score"; the others of its batch are not touched by that.
     """
     scoring = config.scoring
@@ -114,7 +87,7 @@ def score(
     keys_N = known["key"].to_numpy()
     batch_N = planned.plan(keys_N, known["length"].to_numpy(), scoring.samples_per_batch, scoring.tokens_per_batch)
     plan = known.select(["id", "key", "length"]).append_column("batch", pa.array(batch_N))
-    write_table(partial.with_name("batches.parquet"), plan)
+    write_table(partial.with_name(f"{partial.name.partition('.')[0]}.batches.parquet"), plan)
     model = fingerprint(models.fingerprint(spec.model, spec.revision), spec.adapter and _adapter_mark(spec.adapter))
     arguments = {"spec": asdict(spec), "model": model}
     best = _Best(previous) if "forgetting" in spec.scores else None

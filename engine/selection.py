@@ -1,5 +1,7 @@
 """The subset that a timestep trains on, with the reason for every sample of it."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +16,17 @@ from liit.selectors import catalog
 from liit.selectors.protocol import Pool
 
 
-def select(timestep: Path, t: int, config: Config, partial: Path) -> None:
-    """Write the SELECTION rows of a timestep from its pool, and from profile and clusters where the strategy needs them."""
+def select(timestep: Path, t: int, config: Config, skills: Mapping[str, str], partial: Path) -> None:
+    """Write the SELECTION rows of a timestep from its pool, and from profile, clusters and targets where the strategy needs
+    them.
+
+    skills: the skill of each data set of the target split.
+    """
     strategy = catalog.get(config.strategy.name)
     scores = strategy.scores_for(config.strategy.options)
     ids, labels_N, pool = pool_arrays(timestep, scores, strategy.vectors, strategy.clusters)
+    if strategy.targets:
+        pool = replace(pool, targets=target_vectors(timestep / "targets", strategy.vectors[0], skills))
     choice = strategy.choose(pool, config.strategy.budget, config.seed, t, config.strategy.options)
     clusters = labels_N[choice.index_n] if labels_N is not None else np.full(len(choice.index_n), -1)
     table = pa.table(
@@ -33,6 +41,16 @@ def select(timestep: Path, t: int, config: Config, partial: Path) -> None:
     )
     write_table(partial, sort_by_key(table.select(SELECTION.names).cast(SELECTION)))
     log.info("selection: %d of %d samples by %s", len(table), len(pool), strategy.name)
+
+
+def target_vectors(profile: Path, name: str, skills: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """Skill to the vectors (n, D) of its target samples, in the order of their keys."""
+    table = read_profile(profile, [name])
+    skill_of = [skills[sample.partition("/")[0]] for sample in table["id"].to_pylist()]
+    vectors = vector(table, name)
+    return {
+        skill: vectors[[at for at, one in enumerate(skill_of) if one == skill]] for skill in dict.fromkeys(skill_of)
+    }
 
 
 def pool_arrays(

@@ -80,6 +80,14 @@ class FileStream(Settings):
 Layers = Literal["first", "middle", "last", "all"] | tuple[int, ...]
 
 
+class Pool(Settings):
+    """What never enters the pool. Exact copies have the same pixels and words; of several the first arrival stays."""
+
+    duplicates: Literal["remove", "keep"] = "remove"
+    contamination: Literal["remove", "report"] = "remove"
+    """Samples that an evaluation set holds too."""
+
+
 class Gradient(Settings):
     """One gradient sketch per sample: which gradient, of which layers and parameters, projected how."""
 
@@ -95,6 +103,9 @@ class Gradient(Settings):
     """K of zero-order, and the size of its vector."""
     epsilon: PositiveFloat = 1e-3
     """How far zero-order moves the weights."""
+    temperature: PositiveFloat = 1
+    """Of the loss whose gradient this is. Above 1, samples that the model answers surely are told apart by their task; at 1, as
+    in the paper, their gradients are rounding errors of a probability near one."""
     model: str | None = None
     """A smaller model whose gradients stand in for the current model's. None: the current model."""
 

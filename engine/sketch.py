@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
-from liit.engine.gradients import Linear, adam_gradients, base_gradients, lora_gradients, sign_gradients
+from liit.engine.gradients import adam_gradients, base_gradients, lora_gradients, sign_gradients
 from liit.engine.passes import Batch, Seen
 from liit.engine.projections import PROJECTIONS, Gradient, Projection, stacked
 from liit.engine.sketch_spec import SketchSpec
@@ -19,25 +19,26 @@ class Sketcher:
     watched: Sequence[torch.nn.Module] = ()
 
     def __init__(self, spec: SketchSpec, layers: Sequence[int], seed: int, moments: Mapping[str, torch.Tensor]) -> None:
-        self.spec, self.gradient_layers = spec, frozenset(layers)
+        self.spec, self.gradient_layers = spec, {spec.temperature: frozenset(layers)}
         self._moments = moments
         self._projection: Projection = PROJECTIONS[spec.projection](spec.dimension, seed)
 
     def __call__(self, batch: Batch, seen: Seen) -> torch.Tensor:
         """(B, P) float32, not normalised."""
-        parts = [self._projection.project(name, gradient) for name, gradient in self._gradients(seen.linears)]
+        parts = [self._projection.project(name, gradient) for name, gradient in self._gradients(seen)]
         if not parts:
             raise ValueError("no adapter in the sketched layers; give training.lora.targets that are in them")
         return torch.stack(parts).sum(0)
 
     def norm(self, seen: Seen) -> torch.Tensor:
         """(B,): the exact norm of the gradient that is sketched."""
-        gradients = stacked(gradient for _, gradient in self._gradients(seen.linears))
+        gradients = stacked(gradient for _, gradient in self._gradients(seen))
         squares = [gradient.squared_norm() for gradient in gradients]
         return torch.stack(squares).sum(0).sqrt()
 
-    def _gradients(self, recorded: Sequence[Linear]) -> Iterator[tuple[str, Gradient]]:
-        mine = [linear for linear in recorded if linear.layer in self.gradient_layers]
+    def _gradients(self, seen: Seen) -> Iterator[tuple[str, Gradient]]:
+        layers = self.gradient_layers[self.spec.temperature]
+        mine = [linear for linear in seen.linears[self.spec.temperature] if linear.layer in layers]
         plain = lora_gradients(mine) if self.spec.parameters == "lora" else base_gradients(mine)
         if self.spec.gradient == "adam":
             return adam_gradients(plain, self._moments)

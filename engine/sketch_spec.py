@@ -24,6 +24,9 @@ class SketchSpec:
     """Of a zero-order feature: its K shared directions, which are its size."""
     epsilon: float = 1e-3
     """Of a zero-order feature: how far the weights are moved along a direction."""
+    temperature: float = 1.0
+    """Logits are divided by it before the loss whose gradient this is. Above 1, samples that the model is sure of have a
+    gradient that says what they are about, not the last rounding of a probability near one."""
     model: str | None = None
     """A smaller model whose gradient stands in for the current model's. None: the current model."""
 
@@ -38,6 +41,8 @@ class SketchSpec:
             raise ValueError(
                 f"{self.gradient} gradients are formed whole, which only parameters: lora is small enough for"
             )
+        if not self.temperature > 0:
+            raise ValueError(f"temperature is {self.temperature}; it must be above 0")
         if self.projection == "sparse" and self.dimension % BLOCKS:
             raise ValueError(
                 f"a sparse projection has {BLOCKS} blocks; dimension {self.dimension} must be a multiple of it"

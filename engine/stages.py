@@ -4,7 +4,8 @@ A stage is skipped when its result was made from the same settings and parents (
 their results only; the order is in `lifelong.py`.
 """
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from liit.engine.ingest import ingest
 from liit.engine.pool import grow, samples
 from liit.engine.profile_spec import ProfilerSpec
 from liit.engine.pruning import prune_pool
-from liit.engine.scoring import profiler_spec, score
+from liit.engine.scoring import score
 from liit.engine.selection import select
 from liit.engine.settings import EvaluationSet, Release
+from liit.engine.specification import profiler_spec
 from liit.engine.store import Clock, Made, Store, read_table, remove, write_table
 from liit.engine.teaching import teach
 from liit.selectors import catalog
@@ -31,6 +33,8 @@ class Stages:
 
     config: Config
     store: Store
+    skills: Mapping[str, str] = field(default_factory=dict)
+    """The skill of each data set of the target split."""
     releases: list[Made] = field(default_factory=list)
 
     @cached_property
@@ -56,24 +60,33 @@ class Stages:
         self.releases.append(made)
         return made
 
-    def exam(self, sets: tuple[EvaluationSet, ...]) -> Made:
-        """The evaluation sets → exam.parquet, through the same reader and checks."""
+    def exam(self, sets: tuple[EvaluationSet, ...]) -> Made | None:
+        """The evaluation sets → exam.parquet, through the same reader and checks; None where there are none."""
+        return self._held_out("exam", "evaluation sets", sets)
 
+    def split(self, sets: tuple[EvaluationSet, ...]) -> Made | None:
+        """The target split → targets.parquet, where the strategy looks at it."""
+        return self._held_out("targets", "target split", sets) if self.strategy.targets else None
+
+    def _held_out(self, name: str, label: str, sets: tuple[EvaluationSet, ...]) -> Made | None:
         def work(partial: Path, clock: Clock) -> None:
-            quarantined = self.store.root / "exam.quarantine.parquet"
-            ingest(sets, 0, self.config, partial, quarantined, "evaluation sets", clock)
+            ingest(sets, 0, self.config, partial, self.store.root / f"{name}.quarantine.parquet", label, clock)
             write_table(partial, first_of_each(read_table(partial), {one.name: one.limit for one in sets}))
 
+        if not sets:
+            return None
         settings = [[stream.mark(one), one.limit] for one in sets]
-        return self.store.make("exam.parquet", work, settings=[settings, self._reads(), self.config.max_bad_share])
+        return self.store.make(f"{name}.parquet", work, settings=[settings, self._reads(), self.config.max_bad_share])
 
-    def pool(self, t: int, previous: tuple[Made, ...]) -> Made:
-        """The pool at t: what stayed of the pool before, and the release."""
+    def pool(self, t: int, previous: tuple[Made, ...], exam: Made | None) -> Made:
+        """The pool at t: what stayed of the pool before, and the release; without copies of either or of the exam."""
         before = self.step(t - 1) if previous else None
+        releases, rules = [made.path for made in self.releases[: t + 1]], self.config.pool
         return self.store.make(
             f"t{t:02d}/pool.parquet",
-            lambda partial, clock: grow(before, self.releases[t].path, partial),
-            parents=(*previous, self.releases[t]),
+            lambda partial, clock: grow(before, releases, _path(exam), rules, partial),
+            settings=rules,
+            parents=(*previous, self.releases[t], *_there(exam)),
         )
 
     def score(self, t: int, pool: Made, adapter: Made | None) -> Made | None:
@@ -82,7 +95,6 @@ class Stages:
         if not (scores or vectors):
             return None
         spec = profiler_spec(self.config, _path(adapter), scores, vectors)
-        scoring = self.config.scoring
         return self.store.make(
             f"t{t:02d}/profile",
             lambda partial, clock: score(
@@ -96,10 +108,7 @@ class Stages:
                 f"t{t} score",
                 clock,
             ),
-            settings=[
-                asdict(spec) | {"model": self.model_mark, "adapter": None, **self._other_models(spec)},
-                [scoring.samples_per_batch, scoring.tokens_per_batch, scoring.batches_per_file],
-            ],
+            settings=self._scored_by(spec),
             parents=(pool, *_there(adapter)),
         )
 
@@ -107,6 +116,35 @@ class Stages:
         """Fingerprints of the models beside the stream's own, in place of where they lie."""
         sketches = {name: asdict(one) | {"model": _mark(one.model)} for name, one in spec.sketches.items()}
         return {"reference": _mark(spec.reference), "sketches": sketches}
+
+    def targets(self, t: int, split: Made | None, adapter: Made | None) -> Made | None:
+        """The target split profiled by the current model, where the strategy selects for it: plain gradients."""
+        if split is None or not self.strategy.targets:
+            return None
+        spec = profiler_spec(self.config, _path(adapter), (), self.strategy.vectors[:1])
+        spec = replace(spec, sketches={name: replace(one, gradient="sgd") for name, one in spec.sketches.items()})
+        folder = self.step(t)
+        return self.store.make(
+            f"t{t:02d}/targets",
+            lambda partial, clock: score(
+                [split.path],
+                split.path,
+                folder / "no-profile",
+                spec,
+                self.config,
+                partial,
+                folder / "targets.quarantine.parquet",
+                f"t{t} targets",
+                clock,
+            ),
+            settings=self._scored_by(spec),
+            parents=(split, *_there(adapter)),
+        )
+
+    def _scored_by(self, spec: ProfilerSpec) -> list[object]:
+        scoring = self.config.scoring
+        plain = asdict(spec) | {"model": self.model_mark, "adapter": None, **self._other_models(spec)}
+        return [plain, [scoring.samples_per_batch, scoring.tokens_per_batch, scoring.batches_per_file]]
 
     def cluster(self, t: int, profile: Made | None) -> Made | None:
         """profile → clusters, where the strategy wants pseudo-tasks."""
@@ -120,14 +158,16 @@ class Stages:
             parents=(profile,),
         )
 
-    def select(self, t: int, pool: Made, profile: Made | None, clusters: Made | None) -> Made:
-        """pool, profile, clusters → selection."""
+    def select(
+        self, t: int, pool: Made, profile: Made | None, clusters: Made | None, targets: Made | None = None
+    ) -> Made:
+        """pool, profile, clusters, targets → selection."""
         settings = [self.config.strategy.model_dump(exclude={"pool_budget"}), self.config.seed, t]
         return self.store.make(
             f"t{t:02d}/selection.parquet",
-            lambda partial, clock: select(self.step(t), t, self.config, partial),
+            lambda partial, clock: select(self.step(t), t, self.config, self.skills, partial),
             settings=settings,
-            parents=(pool, *_there(profile), *_there(clusters)),
+            parents=(pool, *_there(profile), *_there(clusters), *_there(targets)),
         )
 
     def train(self, t: int, selection: Made, adapter: Made | None) -> Made:

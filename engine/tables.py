@@ -9,7 +9,8 @@ IMAGE = pa.struct([("path", pa.string()), ("bytes", pa.binary())])
 
 # A sample as every reader yields it. `conversation`: roles user / assistant / system; the text holds exactly one
 # `<image>` per image, in order. `references`: further accepted answers, used by evaluation sets only.
-# `length`: tokens of the whole sample under the run's model, image tokens included; known after the checks of ingest.
+# `length`: tokens of the whole sample under the run's model, image tokens included; `content`: a hash of its pixels and its
+# words, alike for exact copies; both known after the checks of ingest.
 SAMPLE = pa.schema(
     [
         ("id", pa.string()),
@@ -21,6 +22,7 @@ SAMPLE = pa.schema(
         ("images", pa.list_(IMAGE)),
         ("references", pa.list_(pa.string())),
         ("length", pa.int32()),
+        ("content", pa.binary(16)),
     ]
 )
 POOL = pa.schema([("id", pa.string()), ("key", pa.uint64()), ("dataset", pa.string()), ("arrival", pa.int32())])

@@ -4,6 +4,7 @@ Legend: B samples, S positions, H hidden, D features.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -23,8 +24,8 @@ class Maker(Protocol):
     """Makes one vector per sample."""
 
     @property
-    def gradient_layers(self) -> Collection[int]:
-        """Layers whose gradients the pass must keep."""
+    def gradient_layers(self) -> Mapping[float, Collection[int]]:
+        """Layers whose gradients the pass must keep, by the temperature of the loss."""
         ...
 
     @property
@@ -58,7 +59,7 @@ def makers(spec: ProfilerSpec, model: nn.Module) -> dict[str, Maker]:
 class Embedding:
     """Mean hidden state of the response tokens over some layers; wider than D it is projected by random signs."""
 
-    gradient_layers: Collection[int] = ()
+    gradient_layers: Mapping[float, Collection[int]] = MappingProxyType({})
 
     def __init__(self, model: nn.Module, layers: Sequence[int], dimension: int, seed: int) -> None:
         self.watched = [models.decoder_layers(model)[index] for index in layers]
@@ -81,7 +82,7 @@ class Coincide:
     A sample without images has a zero first half.
     """
 
-    gradient_layers: Collection[int] = ()
+    gradient_layers: Mapping[float, Collection[int]] = MappingProxyType({})
 
     def __init__(self, model: nn.Module, layers: Sequence[int]) -> None:
         self.watched = [_attention_output(models.decoder_layers(model)[index]) for index in layers]

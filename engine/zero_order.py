@@ -8,6 +8,7 @@ moved ones run once. Legend: B samples, K directions.
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from liit.engine.sketch_spec import SketchSpec
 class ZeroOrder:
     """Makes one feature: its directions, over the parameters of some layers."""
 
-    gradient_layers: Collection[int] = ()
+    gradient_layers: Mapping[float, Collection[int]] = MappingProxyType({})
     watched: Sequence[nn.Module] = ()
 
     def __init__(self, spec: SketchSpec, model: nn.Module, layers: Sequence[int], seed: int) -> None:

@@ -1,6 +1,7 @@
 """Every strategy by name."""
 
 from collections.abc import Callable
+from importlib.metadata import entry_points
 
 import numpy as np
 
@@ -69,9 +70,11 @@ STRATEGIES: dict[str, Strategy] = {
         Strategy("el2n", _by("el2n", "highest"), ("el2n",)),
         Strategy("entropy", _by("entropy", "highest"), ("entropy",)),
         Strategy("grad-norm", _by("grad_norm", "highest"), ("grad_norm",)),
+        Strategy("learnability", _by("learnability", "highest"), ("learnability",)),
+        Strategy("forgetting", _by("forgetting", "highest"), ("nll", "forgetting")),
         Strategy("semdedup", semdedup, vectors=("embedding",)),
         Strategy("density", density, vectors=("embedding",)),
-        Strategy("coincide", coincide, vectors=("embedding",)),
+        Strategy("coincide", coincide, vectors=("coincide",)),
         Strategy("d2", d2, ("el2n",), ("embedding",)),
         Strategy("less", less, vectors=("sketch",), targets=True),
         Strategy("icons", icons, vectors=("sketch",), targets=True),
@@ -79,8 +82,22 @@ STRATEGIES: dict[str, Strategy] = {
 }
 
 
+GROUP = "liit.strategies"
+"""Entry points of installed packages: a name and the `module:attribute` of a `Strategy`."""
+
+
 def get(name: str) -> Strategy:
-    """Raises ValueError for an unknown name, with all known ones."""
-    if name not in STRATEGIES:
-        raise ValueError(f"unknown strategy {name!r}; choose one of: {', '.join(STRATEGIES)}")
-    return STRATEGIES[name]
+    """The strategy of a name: one of these, or one that an installed package brings.
+
+    Raises:
+        ValueError: the name is unknown, with all known ones, or what the package brings is no `Strategy`.
+    """
+    if name in STRATEGIES:
+        return STRATEGIES[name]
+    installed = {point.name: point for point in entry_points(group=GROUP)}
+    if name not in installed:
+        raise ValueError(f"unknown strategy {name!r}; choose one of: {', '.join((*STRATEGIES, *installed))}")
+    found = installed[name].load()
+    if not isinstance(found, Strategy):
+        raise ValueError(f"strategy {name!r}: {installed[name].value} is {type(found).__name__}, not a Strategy")
+    return found

@@ -23,13 +23,15 @@ CENTROIDS = 1024  # compared with all others at a time
 
 
 def coincide(pool: Pool, budget: int, seed: int, timestep: int, options: Options) -> Choice:
-    """COINCIDE on the embeddings.
+    """COINCIDE on its own features, the vector `coincide`: of image tokens, then of text tokens, half each.
 
     Options: `k` clusters, `temperature` τ, `width` σ of the kernel, and `language`: first and last + 1 of the dimensions
-    that transferability is measured on; by default all, since the embeddings are of the response.
+    that transferability is measured on; by default the second half.
     """
-    parts = settled(options, k=10_000, temperature=0.1, width=1.0, language=None)
-    chosen = spread(pool.vector("embedding"), pool.keys_N, budget, seed=seed, timestep=timestep, **parts)
+    features_ND = pool.vector("coincide")
+    width = features_ND.shape[1]
+    parts = settled(options, k=10_000, temperature=0.1, width=1.0, language=[width // 2, width])
+    chosen = spread(features_ND, pool.keys_N, budget, seed=seed, timestep=timestep, **parts)
     return choice(pool, chosen)
 
 

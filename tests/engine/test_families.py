@@ -49,7 +49,7 @@ def test_scores_of_a_mixed_batch_equal_the_naive_reference(family: Family, side:
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_gradients_of_each_sample_of_a_mixed_batch_equal_autograd(family: Family, side: str) -> None:
     batch = Batch([encoded(family, sample) for sample in family.samples], family.processor, side, family.model)
-    found = list(base_gradients(look(family.model, batch, gradient_layers=[1]).linears))
+    found = list(base_gradients(look(family.model, batch, gradient_layers={1.0: [1]}).linears[1.0]))
     for row, sample in enumerate(family.samples):
         true = dict(zip(_names(family), naive(family, sample)["gradients"], strict=True))
         for name, gradient in found:

@@ -147,7 +147,7 @@ def test_zero_order_is_the_gradient_along_shared_directions_and_leaves_the_weigh
         np.testing.assert_allclose(row.vectors["zo"], np.array(along) / np.linalg.norm(along), atol=2e-2)
 
 
-def base_gradients(profiler: Profiler) -> list[dict[str, torch.Tensor]]:
+def base_gradients(profiler: Profiler, temperature: float = 1.0) -> list[dict[str, torch.Tensor]]:
     named: dict[str, Any] = {
         f"layers.2.{name}": module.weight for name, module in linears(models.decoder_layers(profiler.model)[2])
     }
@@ -156,8 +156,10 @@ def base_gradients(profiler: Profiler) -> list[dict[str, torch.Tensor]]:
         weight.requires_grad_(True)
     for sample in samples():
         inputs = collate([encode(profiler.processor, sample["conversation"], [], 400)], pad_id_of(profiler.processor))
-        labels = inputs["input_ids"].masked_fill(~inputs.pop("response"), -100)
-        gradients = torch.autograd.grad(profiler.model(**inputs, labels=labels).loss, list(named.values()))
+        response = inputs.pop("response")[0, 1:]
+        logits = profiler.model(**inputs).logits[0, :-1][response] / temperature
+        loss = torch.nn.functional.cross_entropy(logits, inputs["input_ids"][0, 1:][response])
+        gradients = torch.autograd.grad(loss, list(named.values()))
         found.append(dict(zip(named, gradients, strict=True)))
     return found
 
@@ -175,6 +177,19 @@ def test_several_features_in_one_pass_equal_each_alone(tiny_llama: str, adapter:
         alone = vectors(spec(tiny_llama, adapter, **{name: kind}), name)
         both = np.stack([(row.vectors or {})[name] for row in together]).astype(np.float32)
         np.testing.assert_allclose(both, alone, atol=2e-3, err_msg=name)
+
+
+def test_a_temperature_is_the_gradient_of_the_softened_loss(tiny_llama: str) -> None:
+    kinds = {"sketch": SketchSpec("last", dimension=64), "soft": SketchSpec("last", temperature=4.0, dimension=64)}
+    profiler = Profiler(replace(spec(tiny_llama, **kinds), scores=("nll", "grad_norm")))
+    rows = profiler.profile(samples())
+    plain = Profiler(replace(spec(tiny_llama, **kinds), scores=("nll", "grad_norm"), vectors=("sketch",)))
+    for row, other, one in zip(rows, plain.profile(samples()), base_gradients(profiler, temperature=4.0), strict=True):
+        assert row.vectors is not None
+        expected = torch.stack([Factored(64, 0).project(name, Matrix(g[None])) for name, g in one.items()]).sum(0)[0]
+        np.testing.assert_allclose(row.vectors["soft"], expected / expected.norm(), atol=2e-3)
+        assert row.scores == other.scores, "scores are of the model as it is"
+        np.testing.assert_array_equal(row.vectors["sketch"], (other.vectors or {})["sketch"])
 
 
 def test_a_proxy_gives_its_own_gradients_and_nothing_else(tiny_llama: str, tiny_llava: str) -> None:

@@ -28,10 +28,11 @@ def stream(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (folder / "torn.png").write_bytes((folder / "red.png").read_bytes()[:60])
     write_rows(folder / "base.json", [seen(i) for i in range(12)])
     bad = [{**seen(90), "image": "torn.png"}, {**seen(91), "image": "../red.png"}, {**seen(92), "conversations": []}]
-    write_rows(folder / "words.json", [said(i) for i in range(30)] + [seen(i) for i in range(10)] + bad)
+    copies = [seen(3), said(105)]  # of a sample of the first release, and of one of the evaluation sets
+    write_rows(folder / "words.json", [said(i) for i in range(30)] + [seen(20 + i) for i in range(8)] + copies + bad)
     write_rows(folder / "pairs.json", [both(i) for i in range(16)])
-    write_rows(folder / "exam-colour.json", [seen(i) for i in range(10)])
-    write_rows(folder / "exam-sum.json", [said(i) for i in range(10)])
+    write_rows(folder / "exam-colour.json", [seen(100 + i) for i in range(10)])
+    write_rows(folder / "exam-sum.json", [said(100 + i) for i in range(10)])
     return {
         "kind": "files",
         "releases": [{"name": n, "path": str(folder / f"{n}.json")} for n in ("base", "words", "pairs")],

@@ -51,11 +51,19 @@ def test_in_is_kept_and_quarantined_and_removed_at_every_timestep(finished: Path
         kept, bad = ids(finished / "releases" / f"{t:02d}-{release}.parquet"), ids(step / "quarantine.parquet")
         assert len(kept) + len(bad) == {"base": 12, "words": 43, "pairs": 16}[release]
         pool, removed = ids(step / "pool.parquet"), ids(step / "removed.parquet")
-        assert pool == left | kept
-        assert removed <= pool
+        copies = ids(step / "copies.parquet")
+        assert pool == (left | kept) - copies
+        assert copies <= removed <= pool | copies
         left = pool - removed
         assert t == 0 or len(left) == min(30, len(pool))
         assert t == 0 or len(ids(step / "selection.parquet")) == 12
+
+
+def test_exact_copies_never_enter_the_pool_and_say_of_what_they_are(finished: Path) -> None:
+    rows = {row["id"]: row for row in pq.read_table(finished / "t01" / "removed.parquet").to_pylist()}
+    assert rows["words/seen-3"] == {"id": "words/seen-3", "reason": "duplicate", "kept_id": "base/seen-3"}
+    assert rows["words/105"] == {"id": "words/105", "reason": "contamination", "kept_id": "exam-sum/105"}
+    assert {row["reason"] for name, row in rows.items() if name not in ("words/seen-3", "words/105")} == {"pruned"}
 
 
 def test_bad_samples_are_quarantined_with_stage_and_reason(finished: Path) -> None:
@@ -74,7 +82,7 @@ def test_the_profile_says_what_it_holds(finished: Path) -> None:
     assert columns["sketch"]["dimension"] == profile["sketch"].type.list_size == 64
     assert columns["embedding"]["dimension"] == profile["embedding"].type.list_size == 32
     assert {"nll", "image_grounding", "el2n", "entropy"} <= set(profile.column_names)
-    plan = pq.read_table(step / "batches.parquet")
+    plan = pq.read_table(step / "profile.batches.parquet")
     assert set(plan["id"].to_pylist()) == ids(step / "pool.parquet")
 
 
@@ -92,7 +100,7 @@ def test_the_last_adapter_loads_and_the_results_cover_every_timestep(finished: P
     results = json.loads((finished / "results.json").read_text())
     assert [set(row) for row in results["accuracy"]] == [{"colour", "sum"}] * 3
     assert results["seconds"]["t01/profile"] > 0
-    assert results["samples"][1] == {"pool": 52, "quarantine": 3, "selection": 12, "removed": 22}
+    assert results["samples"][1] == {"pool": 50, "quarantine": 3, "selection": 12, "removed": 22}
     assert "after each timestep" in (finished / "report.html").read_text()
 
 

@@ -21,6 +21,8 @@ Call = Callable[..., subprocess.CompletedProcess[str]]
         ("model.path=/nowhere", "model /nowhere: no config.json"),
         ("output=/proc/run", "output /proc/run cannot be written"),
         ("seed", "config file seed"),
+        ("scoring.scores=[beauty]", "cannot profile ['beauty']; scores are ['nll'"),
+        ("scoring.gradient.gradient=adam", "adam gradients are formed whole, which only parameters: lora"),
     ],
 )
 def test_a_bad_argument_is_refused_in_one_line(
@@ -33,6 +35,16 @@ def test_a_bad_argument_is_refused_in_one_line(
     lines = [line for line in capsys.readouterr().out.splitlines() if "error:" in line]
     assert len(lines) == 1
     assert says in lines[0]
+
+
+def test_a_score_or_targets_that_are_not_there_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from liit.engine.main import main
+
+    own = ["scoring.custom={odd: 'nowhere:score'}", "scoring.scores=[odd]"]
+    assert main(own, str(tmp_path / "run"), dry_run=False) == REFUSED
+    assert "score odd: 'nowhere:score' is not module:function" in capsys.readouterr().out
+    assert main(["llava-1.5-7b.yaml", "strategy.name=less"], str(tmp_path / "run"), dry_run=True) == REFUSED
+    assert "strategy less selects for targets; give stream.targets" in capsys.readouterr().out
 
 
 def test_a_model_folder_without_a_processor_is_refused(

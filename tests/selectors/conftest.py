@@ -5,7 +5,8 @@ import pytest
 
 from liit.selectors.protocol import Pool
 
-SCORES = ("nll", "image_grounding", "el2n", "entropy", "grad_norm")
+SCORES = ("nll", "image_grounding", "el2n", "entropy", "grad_norm", "learnability", "forgetting")
+VECTORS = ("sketch", "embedding", "coincide")
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +17,7 @@ def _floating_point_errors_raise() -> Iterator[None]:
 
 @pytest.fixture
 def pool_of() -> Callable[[int], Pool]:
-    """Pools of any size: three releases, seven clusters, three skills, five scores, one often missing, one constant."""
+    """Pools of any size: three releases, seven clusters, three skills, seven scores, one often missing, one constant."""
 
     def make(size: int) -> Pool:
         chance = np.random.default_rng(size)
@@ -27,7 +28,7 @@ def pool_of() -> Callable[[int], Pool]:
             keys_N=chance.permutation(10 * size)[:size].astype(np.uint64),
             arrival_N=chance.integers(3, size=size, dtype=np.int32),
             scores=scores,
-            vectors={name: chance.normal(size=(size, 16)).astype(np.float16) for name in ("sketch", "embedding")},
+            vectors={name: chance.normal(size=(size, 16)).astype(np.float16) for name in VECTORS},
             labels_N=(chance.integers(28, size=size, dtype=np.int32) ** 0.58).astype(np.int32),
             distance_N=chance.random(size, dtype=np.float32),
             targets={skill: chance.normal(size=(n, 16)) for skill, n in (("vqa", 5), ("caption", 1), ("chat", 9))},

@@ -1,5 +1,6 @@
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -192,3 +193,27 @@ def test_a_pool_that_lacks_a_column_is_refused_by_the_columns_name(pool_of: Make
         dataclasses.replace(pool, arrival_N=pool.arrival_N[1:])
     with pytest.raises(ValueError, match=f"key {pool.keys_N[0]} occurs 100 times"):
         dataclasses.replace(pool, keys_N=np.repeat(pool.keys_N[:1], 100))
+
+
+def test_an_installed_package_brings_a_strategy_by_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a user's own package holds: a function, a line that says what it needs, and the entry point."""
+    (tmp_path / "my_strategies.py").write_text(
+        "from liit.selectors.protocol import Strategy, choice\n"
+        "from liit.selectors.ranking import ranked\n"
+        "def surprising(pool, budget, seed, timestep, options):\n"
+        "    index = ranked(pool.score('nll'), pool.keys_N, budget, direction='highest', seed=seed, timestep=timestep)\n"
+        "    return choice(pool, index, 'nll')\n"
+        "STRATEGY = Strategy('surprising', surprising, scores=('nll',))\n"
+    )
+    info = tmp_path / "mine-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[liit.strategies]\nsurprising = my_strategies:STRATEGY\nbroken = my_strategies:surprising\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert get("surprising").scores == ("nll",)
+    with pytest.raises(ValueError, match=r"broken.*is function, not a Strategy"):
+        get("broken")
+    with pytest.raises(ValueError, match=r"choose one of:.*random.*surprising"):
+        get("absent")

@@ -1,0 +1,29 @@
+"""What makes two samples exact copies: the same pixels, and the same words but for case, spacing and form of characters."""
+
+import hashlib
+import unicodedata
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+
+def content_hash(conversation: Sequence[Mapping[str, str]], images: Sequence[Image.Image]) -> bytes:
+    """128 bits over roles, normalised texts (NFKC, case folded, runs of white space one space) and decoded images."""
+    digest = hashlib.blake2b(digest_size=16)
+    for turn in conversation:
+        digest.update(f"{turn['role']}\0{normalised(turn['text'])}\0".encode())
+    for image in images:
+        digest.update(f"{image.mode} {image.size}\0".encode())
+        digest.update(image.tobytes())
+    return digest.digest()
+
+
+def normalised(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def words(contents: pa.ChunkedArray) -> np.ndarray:
+    """(N, 2) uint64 of N hashes, as selectors take them."""
+    return np.frombuffer(b"".join(contents.to_pylist()), np.uint64).reshape(-1, 2)

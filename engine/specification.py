@@ -1,0 +1,33 @@
+"""From a configuration to what the profiler computes; apart from both, so that neither needs the other's packages."""
+
+from pathlib import Path
+
+from liit.engine.config import Config
+from liit.engine.custom import known
+from liit.engine.profile_spec import MAIN, ProfilerSpec
+
+
+def profiler_spec(
+    config: Config, adapter: Path | None, scores: tuple[str, ...], vectors: tuple[str, ...]
+) -> ProfilerSpec:
+    """What a strategy needs of the pool, and nothing else, with the model of the timestep."""
+    scoring, lora = config.scoring, config.training.lora
+    return ProfilerSpec(
+        model=config.model.path,
+        adapter=None if adapter is None else str(adapter),
+        revision=config.model.revision,
+        dtype=config.model.dtype,
+        attention=config.model.attention,
+        max_length=config.model.max_length,
+        scores=tuple(dict.fromkeys((*scores, *scoring.scores))),
+        vectors=tuple(dict.fromkeys((*vectors, *scoring.vectors))),
+        sketches={name: one.spec() for name, one in {MAIN: scoring.gradient, **scoring.sketches}.items()},
+        embedding=scoring.embedding,
+        embedding_layers=scoring.embedding_layer,
+        reference=scoring.reference,
+        custom=known(scoring.custom),
+        no_image=scoring.no_image,
+        padding_side=scoring.padding_side,
+        lora=lora.model_dump() | {"projector": False, "seed": config.seed},
+        seed=0,
+    )
