@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from liit.engine.profiles import read_profile, vector
 from liit.engine.progress import log
-from liit.engine.scoring import read_profile, vector
 from liit.engine.store import write_json, write_table
 from liit.engine.tables import CLUSTERS
 from liit.selectors.clustering import cluster

@@ -18,6 +18,7 @@ from liit.engine.readers import read as open_release
 from liit.engine.settings import FileStream
 from liit.engine.store import Store, StoreError, appearing
 from liit.selectors import catalog
+from liit.selectors.protocol import rehearse
 
 DEFAULT = Path(__file__).resolve().parent.parent / "jobs" / "configs" / "digits.yaml"
 REFUSED, FAILED = 2, 1
@@ -52,6 +53,7 @@ def settle(arguments: list[str], output: str | None) -> Config:
         overrides.append(f"output={output}")
     config = read(_config_file(files[0]) if files else DEFAULT, overrides)
     strategy = catalog.get(config.strategy.name)
+    rehearse(strategy, config.strategy.options)
     if strategy.targets and isinstance(config.stream, FileStream) and not config.stream.targets:
         raise ConfigError(
             f"strategy {strategy.name} selects for targets; give stream.targets, a few samples of each skill"

@@ -15,6 +15,7 @@ from liit.engine.ingest import quarantine
 from liit.engine.pool import described
 from liit.engine.profile_spec import ProfilerSpec, layer_indices
 from liit.engine.profiler import Prepared, Profiler, Row
+from liit.engine.profiles import read_profile
 from liit.engine.readers import Bad
 from liit.engine.store import Clock, fingerprint, read_json, read_table, write_json, write_table
 from liit.engine.work import read_chunks
@@ -133,15 +134,3 @@ def _columns(spec: ProfilerSpec, table: pa.Table) -> dict[str, Any]:
     }
     common = {"dtype": "float16", "normalisation": "l2", "seed": spec.seed}
     return {name: {**kinds[name], "dimension": table[name].type.list_size, **common} for name in spec.vectors}
-
-
-def read_profile(folder: Path, columns: list[str]) -> pa.Table:
-    """The usable rows of a profile, sorted by key: `id`, `key` and the named columns."""
-    table = read_table(folder, ["id", "key", "status", *columns])
-    return table.filter(pc.equal(table["status"], "ok")).drop_columns(["status"]).sort_by("key")
-
-
-def vector(table: pa.Table, name: str) -> np.ndarray:
-    """(N, D) float16: a vector column as a matrix."""
-    column = table[name].combine_chunks()
-    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(table), column.type.list_size)

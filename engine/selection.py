@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 
 from liit.engine.config import Config
+from liit.engine.profiles import read_profile, vector
 from liit.engine.progress import log
-from liit.engine.scoring import read_profile, vector
 from liit.engine.store import read_table, write_table
 from liit.engine.tables import SELECTION, sort_by_key
 from liit.selectors import catalog
-from liit.selectors.protocol import Pool
+from liit.selectors.protocol import Choice, Pool, chosen
 
 
 def select(timestep: Path, t: int, config: Config, skills: Mapping[str, str], partial: Path) -> None:
@@ -27,20 +27,25 @@ def select(timestep: Path, t: int, config: Config, skills: Mapping[str, str], pa
     ids, labels_N, pool = pool_arrays(timestep, scores, strategy.vectors, strategy.clusters)
     if strategy.targets:
         pool = replace(pool, targets=target_vectors(timestep / "targets", strategy.vectors[0], skills))
-    choice = strategy.choose(pool, config.strategy.budget, config.seed, t, config.strategy.options)
-    clusters = labels_N[choice.index_n] if labels_N is not None else np.full(len(choice.index_n), -1)
-    table = pa.table(
-        {
-            "id": ids.take(pa.array(choice.index_n)),
-            "key": pa.array(pool.keys_N[choice.index_n], pa.uint64()),
-            "cluster": pa.array(clusters, pa.int32(), mask=clusters < 0),
-            "scorer": pa.array(choice.scorer_n.tolist(), pa.string()),
-            "score": pa.array(choice.score_n, pa.float32(), mask=np.isnan(choice.score_n)),
-            "stratum": pa.array(choice.stratum_n, pa.int32(), mask=choice.stratum_n < 0),
-        }
-    )
-    write_table(partial, sort_by_key(table.select(SELECTION.names).cast(SELECTION)))
+    choice = chosen(strategy, pool, config.strategy.budget, config.seed, t, config.strategy.options)
+    labels = pa.nulls(len(pool), pa.int32()) if labels_N is None else pa.array(labels_N, pa.int32())
+    table = selection_rows(choice, ids, labels, pool)
+    write_table(partial, table)
     log.info("selection: %d of %d samples by %s", len(table), len(pool), strategy.name)
+
+
+def selection_rows(choice: Choice, ids: pa.ChunkedArray, labels: pa.Array, pool: Pool) -> pa.Table:
+    """SELECTION rows of a choice, sorted by key; `ids` and `labels` in the order of the pool."""
+    index = pa.array(choice.index_n)
+    columns = [
+        ids.take(index),
+        pa.array(pool.keys_N[choice.index_n], pa.uint64()),
+        labels.take(index),
+        pa.array(choice.scorer_n.tolist(), pa.string()),
+        pa.array(choice.score_n, pa.float32(), mask=np.isnan(choice.score_n)),
+        pa.array(choice.stratum_n, pa.int32(), mask=choice.stratum_n < 0),
+    ]
+    return sort_by_key(pa.table(columns, schema=SELECTION))
 
 
 def target_vectors(profile: Path, name: str, skills: Mapping[str, str]) -> dict[str, np.ndarray]:

@@ -129,5 +129,44 @@ class Strategy:
     from_base: bool = False  # trained from the base model instead of the last timestep's adapter
 
     def scores_for(self, options: Options) -> tuple[str, ...]:
-        """The scores it judges by: its own, or those that the option `scores` names instead."""
-        return tuple(options.get("scores", self.scores))
+        """The scores it judges by: its own, or those that the option `scores` names instead.
+
+        Raises:
+            ValueError: the option is no list of names.
+        """
+        named = options.get("scores", self.scores)
+        if not isinstance(named, list | tuple) or not all(isinstance(name, str) for name in named):
+            raise ValueError(f"option scores is {named!r}; pass a list of names: scores=[nll, el2n]")
+        return tuple(named)
+
+
+def rehearse(strategy: Strategy, options: Options) -> None:
+    """Let a strategy choose from nothing, so that options which it cannot use are refused before anything is computed.
+
+    Raises:
+        ValueError: what is wrong with the options.
+    """
+    nothing = Pool(
+        keys_N=np.empty(0, np.uint64),
+        arrival_N=np.empty(0, np.int32),
+        scores={name: np.empty(0, np.float32) for name in strategy.scores_for(options)},
+        vectors={name: np.empty((0, 2), np.float32) for name in strategy.vectors},
+        labels_N=np.empty(0, np.int32),
+        distance_N=np.empty(0, np.float32),
+        targets={"any": np.zeros((1, 2))},
+    )
+    chosen(strategy, nothing, 1, 0, 0, options)
+
+
+def chosen(strategy: Strategy, pool: Pool, budget: int, seed: int, timestep: int, options: Options) -> Choice:
+    """What a strategy chooses.
+
+    Raises:
+        ValueError: a column that the pool lacks, or options that the strategy cannot use.
+    """
+    try:
+        return strategy.choose(pool, budget, seed, timestep, options)
+    except TypeError as error:
+        if not options:
+            raise
+        raise ValueError(f"strategy {strategy.name} cannot use the options {dict(options)}: {error}") from error

@@ -21,6 +21,8 @@ Call = Callable[..., subprocess.CompletedProcess[str]]
         ("model.path=/nowhere", "model /nowhere: no config.json"),
         ("output=/proc/run", "output /proc/run cannot be written"),
         ("seed", "config file seed"),
+        ("strategy.options={bims: 5}", "unknown strategy options ['bims']"),
+        ("strategy.options={scores: nll}", "option scores is 'nll'; pass a list of names"),
         ("scoring.scores=[beauty]", "cannot profile ['beauty']; scores are ['nll'"),
         ("scoring.gradient.gradient=adam", "adam gradients are formed whole, which only parameters: lora"),
     ],
