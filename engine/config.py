@@ -53,7 +53,8 @@ class Config(Settings):
     @model_validator(mode="after")
     def _pool_budget_holds_a_selection(self) -> "Config":
         limit = self.strategy.pool_budget
-        if limit is not None and limit < self.strategy.budget:
+        counted = self.strategy.unit == "samples" and self.strategy.lifetime is None
+        if counted and limit is not None and limit < self.strategy.budget:
             raise ValueError(f"strategy.pool_budget={limit} is smaller than strategy.budget={self.strategy.budget}")
         return self
 

@@ -30,11 +30,13 @@ class Step:
 
 def forecast(config: Config) -> list[Step]:
     """One Step per timestep. Raises ValueError for a release that is not here and does not state its `samples`."""
-    strategy, budget, rate = catalog.get(config.strategy.name), config.strategy.budget, config.estimate
+    strategy, rate = catalog.get(config.strategy.name), config.estimate
     answers = _answers(config)
-    limit = (config.strategy.pool_budget or 4 * budget) if strategy.prunes else None
+    limit = (config.strategy.pool_budget or 4 * config.strategy.budget) if strategy.prunes else None
     steps, pool, seen = [], 0, 0
-    for t, (name, new) in enumerate(_releases(config)):
+    releases = list(_releases(config))
+    for t, (name, new) in enumerate(releases):
+        budget = _budget(config, len(releases) - 1)
         pool, seen = pool + new, seen + new
         scored = pool if t and (strategy.scores or strategy.vectors) else 0
         chosen = 0 if t == 0 else _chosen(strategy.name, budget, new, pool, seen)
@@ -48,6 +50,20 @@ def forecast(config: Config) -> list[Step]:
         steps.append(Step(name, new, pool, tokens, chosen, sketch, scoring / 3600, training / 3600, wall))
         pool = min(pool, limit) if limit and t else pool
     return steps
+
+
+def _budget(config: Config, steps: int) -> int:
+    """Samples that a timestep's budget buys, about; a lifetime is shared evenly here."""
+    strategy = config.strategy
+    budget = strategy.budget if strategy.lifetime is None else strategy.lifetime // max(steps, 1)
+    if strategy.unit == "samples":
+        return budget
+    cost = config.estimate.tokens_per_sample
+    if strategy.unit == "flops":
+        from liit.engine.budget import flops_per_token  # torch takes seconds; other units need none
+
+        cost *= flops_per_token(config)
+    return int(budget / cost)
 
 
 def _chosen(strategy: str, budget: int, new: int, pool: int, seen: int) -> int:

@@ -58,6 +58,9 @@ def settle(arguments: list[str], output: str | None) -> Config:
         raise ConfigError(
             f"strategy {strategy.name} selects for targets; give stream.targets, a few samples of each skill"
         )
+    counted = config.strategy.unit == "samples" and config.strategy.lifetime is None
+    if strategy.prunes and not counted and config.strategy.pool_budget is None:
+        raise ConfigError("strategy.pool_budget is in samples; give it, since the budget of a timestep is not")
     return config.model_copy(update={"output": str(_output(config))})
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from liit.engine.budget import spend
 from liit.engine.config import Config
 from liit.engine.profiles import read_profile, vector
 from liit.engine.progress import log
@@ -16,18 +17,27 @@ from liit.selectors import catalog
 from liit.selectors.protocol import Choice, Pool, chosen
 
 
-def select(timestep: Path, t: int, config: Config, skills: Mapping[str, str], partial: Path) -> None:
+def select(
+    timestep: Path,
+    t: int,
+    timesteps: int,
+    releases: list[Path],
+    config: Config,
+    skills: Mapping[str, str],
+    partial: Path,
+) -> None:
     """Write the SELECTION rows of a timestep from its pool, and from profile, clusters and targets where the strategy needs
     them.
 
-    skills: the skill of each data set of the target split.
+    timesteps: how many the stream has. releases: those until now. skills: the skill of each data set of the target split.
     """
     strategy = catalog.get(config.strategy.name)
     scores = strategy.scores_for(config.strategy.options)
     ids, labels_N, pool = pool_arrays(timestep, scores, strategy.vectors, strategy.clusters)
     if strategy.targets:
         pool = replace(pool, targets=target_vectors(timestep / "targets", strategy.vectors[0], skills))
-    choice = chosen(strategy, pool, config.strategy.budget, config.seed, t, config.strategy.options)
+    affordable = spend(timestep, t, timesteps, releases, pool.keys_N, config, strategy.whole)
+    choice = affordable(lambda count: chosen(strategy, pool, count, config.seed, t, config.strategy.options))
     labels = pa.nulls(len(pool), pa.int32()) if labels_N is None else pa.array(labels_N, pa.int32())
     table = selection_rows(choice, ids, labels, pool)
     write_table(partial, table)

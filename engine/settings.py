@@ -158,7 +158,13 @@ class Strategy(Settings):
 
     name: str = "lite-adapt-inf"
     budget: PositiveInt = 25_000
-    """T: samples per timestep."""
+    """T: what a timestep may spend, in `unit`."""
+    unit: Literal["samples", "tokens", "flops"] = "samples"
+    """tokens: of the chosen samples, images included, once. flops: of training on them, all epochs."""
+    lifetime: PositiveInt | None = None
+    """What all timesteps together may spend; in place of `budget`."""
+    decay: float = Field(1.0, gt=0, le=1)
+    """Of a lifetime: what a timestep gets of what the one before it got."""
     pool_budget: PositiveInt | None = None
     """D: samples the pool is pruned to at the end of a timestep, by strategies that prune. None: four times T."""
     options: dict[str, Any] = {}

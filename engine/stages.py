@@ -36,6 +36,7 @@ class Stages:
     skills: Mapping[str, str] = field(default_factory=dict)
     """The skill of each data set of the target split."""
     releases: list[Made] = field(default_factory=list)
+    selections: list[Made] = field(default_factory=list)
 
     @cached_property
     def model_mark(self) -> str:
@@ -162,13 +163,25 @@ class Stages:
         self, t: int, pool: Made, profile: Made | None, clusters: Made | None, targets: Made | None = None
     ) -> Made:
         """pool, profile, clusters, targets → selection."""
-        settings = [self.config.strategy.model_dump(exclude={"pool_budget"}), self.config.seed, t]
-        return self.store.make(
+        config, count, releases = self.config, len(self.releases), [made.path for made in self.releases[: t + 1]]
+        lifetime = config.strategy.lifetime is not None
+        settings = [config.strategy.model_dump(exclude={"pool_budget"}), config.seed, t]
+        made = self.store.make(
             f"t{t:02d}/selection.parquet",
-            lambda partial, clock: select(self.step(t), t, self.config, self.skills, partial),
-            settings=settings,
-            parents=(pool, *_there(profile), *_there(clusters), *_there(targets)),
+            lambda partial, clock: select(self.step(t), t, count, releases, config, self.skills, partial),
+            settings=[settings, count, config.training.epochs]
+            if lifetime or config.strategy.unit == "flops"
+            else settings,
+            parents=(
+                pool,
+                *_there(profile),
+                *_there(clusters),
+                *_there(targets),
+                *(self.selections if lifetime else []),
+            ),
         )
+        self.selections.append(made)
+        return made
 
     def train(self, t: int, selection: Made, adapter: Made | None) -> Made:
         """selection → the adapter of t, continued from the adapter before it."""

@@ -23,7 +23,7 @@ def make(
     only: Annotated[str, typer.Option(help="Make one model alone: base or proxy.")] = "",
     threads: Annotated[int, typer.Option(help="Threads; another number than one makes other weights.")] = 1,
 ) -> None:
-    """Trains, measures and saves the models. About half an hour on one core."""
+    """Trains, measures and saves the models. About forty minutes on one core."""
     if only and only not in SHAPES:
         raise typer.BadParameter(f"--only {only}: must be one of {', '.join(SHAPES)}")
     torch.set_num_threads(threads)

@@ -1,27 +1,18 @@
 """Budgets over a lifetime, and budgets counted in tokens or FLOPs instead of samples.
 
 Adapt-∞ (arXiv 2410.10636) trains on a constant T at every timestep. What it constrains is compute, though, and over a
-lifetime that is a total: `allowance` says how much of it a timestep may spend, and `affordable` what that buys.
+lifetime that is a total: `allowance` says how much of it a timestep may spend, and `within` what that buys.
 
-Shapes: N samples, n samples in an order, K clusters.
+Shapes: N samples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
 
-from liit.selectors.priority import Indices
-
-
-def constant(pools: Sequence[int], budget: int) -> list[int]:
-    """min(N, T) at every timestep, for pools of N.
-
-    Raises:
-        ValueError: the budget or a pool is negative.
-    """
-    return [allowance(pool, budget, steps=1) for pool in pools]
+from liit.selectors.protocol import Choice
 
 
 def lifetime(pools: Sequence[int], total: int, decay: float = 1.0) -> list[int]:
@@ -63,42 +54,29 @@ def allowance(pool: int, left: int, *, steps: int | None, decay: float = 1.0) ->
     return min(pool, left, ceil(left / shares))
 
 
-def affordable(order_n: Indices, cost_N: NDArray[np.number], budget: float) -> Indices:
-    """The first samples of an order, up to the one that would cost more than is left; positions in their order.
+def within(limit: float, cost_N: NDArray[np.number], choose: Callable[[int], Choice]) -> Choice:
+    """What a strategy chooses when it is asked for as many samples as cost no more than the limit.
 
-    Nothing is skipped for something cheaper behind it, so a larger budget only adds.
+    Found by bisection over the count, so the strategy is asked some twenty times. One more sample would cost too much, or there
+    is none; where a larger count happens to be cheaper again, that one is not looked for.
 
     Args:
-        order_n: positions, the most wanted first: a strategy's ranking, or `fair_order` over clusters.
-        cost_N: cost of every sample in the unit of the budget, exact while the sum is below 2^53.
+        choose: the strategy's choice of so many samples.
 
     Raises:
-        ValueError: the budget is negative or a cost is negative or not finite.
+        ValueError: the limit is negative or a cost is negative or not finite.
     """
     cost_N = _checked(cost_N)
-    if not budget >= 0:
-        raise ValueError(f"cannot spend {budget}; pass a budget of 0 or more")
-    return order_n[: int(np.searchsorted(np.cumsum(cost_N[order_n]), budget, side="right"))]
-
-
-def fair_order(order_n: Indices, cost_N: NDArray[np.number], labels_N: NDArray[np.integer]) -> Indices:
-    """Interleave the clusters of an order so that each of its beginnings costs every cluster alike.
-
-    Next is always the cluster that has cost least so far, equals by total cost, the larger first, then by label; a
-    cluster without samples is passed over. Water-filling in units of cost: with `affordable` no two unexhausted clusters
-    differ by more than one sample, and where all cost the same the budgets are `budgets.uniform`.
-
-    Raises:
-        ValueError: a cost is negative or not finite.
-    """
-    cost_n, label_n = _checked(cost_N)[order_n], np.asarray(labels_N)[order_n]
-    by_label = np.argsort(label_n, kind="stable")
-    cost_n, label_n, order_n = cost_n[by_label], label_n[by_label], order_n[by_label]
-    total_K = np.bincount(label_n, weights=cost_n)
-    starts = np.flatnonzero(np.diff(label_n, prepend=-1))
-    before_n = np.cumsum(cost_n) - cost_n
-    before_n -= np.repeat(before_n[starts], np.diff(starts, append=len(label_n)))
-    return order_n[np.lexsort((np.arange(len(order_n)), label_n, -total_K[label_n], before_n))]
+    if not limit >= 0:
+        raise ValueError(f"cannot spend {limit}; pass a budget of 0 or more")
+    fits, too_many = 0, len(cost_N) + 1
+    while too_many - fits > 1:
+        count = (fits + too_many) // 2
+        if cost_N[choose(count).index_n].sum() <= limit:
+            fits = count
+        else:
+            too_many = count
+    return choose(fits)
 
 
 def _checked(cost_N: NDArray[np.number]) -> NDArray[np.float64]:

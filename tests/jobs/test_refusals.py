@@ -45,6 +45,9 @@ def test_a_score_or_targets_that_are_not_there_are_refused(capsys: pytest.Captur
     own = ["scoring.custom={odd: 'nowhere:score'}", "scoring.scores=[odd]"]
     assert main(own, str(tmp_path / "run"), dry_run=False) == REFUSED
     assert "score odd: 'nowhere:score' is not module:function" in capsys.readouterr().out
+    tokens = ["strategy.unit=tokens", "strategy.pool_budget=null"]
+    assert main(tokens, str(tmp_path / "run"), dry_run=True) == REFUSED
+    assert "strategy.pool_budget is in samples; give it" in capsys.readouterr().out
     assert main(["llava-1.5-7b.yaml", "strategy.name=less"], str(tmp_path / "run"), dry_run=True) == REFUSED
     assert "strategy less selects for targets; give stream.targets" in capsys.readouterr().out
 

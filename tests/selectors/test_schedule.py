@@ -1,17 +1,15 @@
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from liit.selectors.budgets import uniform
-from liit.selectors.schedule import affordable, allowance, constant, fair_order, lifetime
+from liit.selectors.catalog import get
+from liit.selectors.protocol import Choice, Pool
+from liit.selectors.schedule import allowance, lifetime, within
 
 CHANCE = np.random.default_rng(0)
 POOLS = [10**6] * 6
-
-
-def test_the_papers_budget_is_constant_where_the_pool_allows() -> None:
-    assert constant([665_000, 10, 2_765_000], 25_000) == [25_000, 10, 25_000]
 
 
 @pytest.mark.parametrize("decay", [0.1, 0.5, 0.9, 1.0])
@@ -61,57 +59,29 @@ def test_unusable_schedules_are_refused() -> None:
         lifetime([4, 4], -1)
 
 
-def test_the_order_is_bought_from_its_beginning_as_far_as_the_money_goes() -> None:
-    order, cost = CHANCE.permutation(50), CHANCE.integers(0, 9, size=50)
-    for budget in range(int(cost.sum()) + 3):
-        bought = affordable(order, cost, budget)
-        assert bought.tolist() == order[: len(bought)].tolist()
-        assert cost[bought].sum() <= budget
-        assert len(bought) == 50 or cost[order[: len(bought) + 1]].sum() > budget
+@pytest.mark.parametrize("name", ["random", "adapt-inf", "entropy", "semdedup"])
+def test_a_strategy_chooses_as_many_samples_as_cost_no_more(name: str, pool_of: Callable[[int], Pool]) -> None:
+    pool = pool_of(300)
+    cost = CHANCE.integers(1, 90, size=300)
+
+    def choose(count: int) -> Choice:
+        return get(name).choose(pool, count, 0, 1, {})
+
+    for limit in (0, 40, 1000, 5000, int(cost.sum()), 10**9):
+        bought = within(limit, cost, choose).index_n
+        assert cost[bought].sum() <= limit
+        assert len(bought) == 300 or cost[choose(len(bought) + 1).index_n].sum() > limit
 
 
-def naive_fair_order(order: np.ndarray, cost: np.ndarray, labels: np.ndarray) -> list[int]:
-    """The cluster that has cost least so far is next."""
-    waiting = {k: [i for i in order if labels[i] == k] for k in np.unique(labels)}
-    total = {k: cost[members].sum() for k, members in waiting.items()}
-    spent, merged = dict.fromkeys(waiting, 0), []
-    while any(waiting.values()):
-        k = min((k for k in waiting if waiting[k]), key=lambda k: (spent[k], -total[k], k))
-        merged.append(waiting[k].pop(0))
-        spent[k] += cost[merged[-1]]
-    return merged
+def test_unusable_costs_are_refused(pool_of: Callable[[int], Pool]) -> None:
+    pool = pool_of(2)
 
+    def choose(count: int) -> Choice:
+        return get("random").choose(pool, count, 0, 1, {})
 
-@pytest.mark.parametrize("size", [0, 1, 60])
-def test_clusters_are_interleaved_by_what_they_have_cost(size: int) -> None:
-    labels, cost = 2 * CHANCE.integers(4, size=size), CHANCE.integers(0, 6, size=size)
-    order = CHANCE.permutation(size)
-    assert fair_order(order, cost, labels).tolist() == naive_fair_order(order, cost, labels)
-
-
-def test_with_equal_costs_it_is_the_uniform_budget() -> None:
-    labels = CHANCE.integers(6, size=200) ** 2
-    order = fair_order(CHANCE.permutation(200), np.full(200, 7), labels)
-    for budget in range(202):
-        bought = affordable(order, np.full(200, 7), 7 * budget + 3)
-        expected = uniform(np.bincount(labels), budget)
-        assert np.bincount(labels[bought], minlength=26).tolist() == expected.tolist()
-
-
-def test_no_unexhausted_cluster_is_more_than_a_sample_behind() -> None:
-    labels, cost = CHANCE.integers(5, size=300), CHANCE.integers(1, 100, size=300)
-    order = fair_order(CHANCE.permutation(300), cost, labels)
-    for budget in range(0, int(cost.sum()), 97):
-        bought = affordable(order, cost, budget)
-        spent, whole = (np.bincount(labels[i], weights=cost[i], minlength=5) for i in (bought, order))
-        open_clusters = spent < whole
-        assert spent.max() - spent[open_clusters].min() <= cost.max()
-
-
-def test_unusable_costs_are_refused() -> None:
     with pytest.raises(ValueError, match="the cost of sample 1 is nan"):
-        affordable(np.arange(2), np.array([1, np.nan]), 5)
+        within(5, np.array([1, np.nan]), choose)
     with pytest.raises(ValueError, match=r"the cost of sample 0 is -1\.0"):
-        fair_order(np.arange(2), np.array([-1, 2]), np.zeros(2, int))
+        within(5, np.array([-1, 2]), choose)
     with pytest.raises(ValueError, match="cannot spend nan"):
-        affordable(np.arange(2), np.ones(2), float("nan"))
+        within(float("nan"), np.ones(2), choose)
