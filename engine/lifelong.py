@@ -33,7 +33,7 @@ def run(config: Config, store: Store) -> dict[str, Any]:
     for t, release in enumerate(stream.releases):
         log.info("t%d: %s", t, release.name)
         pool = stages.pool(t, left, exam)
-        profile = clusters = None
+        profile = clusters = selection = None
         if t > 0:
             profile = stages.score(t, pool, adapter)
             clusters = stages.cluster(t, profile)
@@ -42,7 +42,7 @@ def run(config: Config, store: Store) -> dict[str, Any]:
             adapter = stages.train(t, selection, adapter)
         if exam is not None:
             evaluations.append(stages.evaluate(t, exam, stream.evaluations, adapter))
-        removed = stages.prune(t, pool, profile, clusters)
+        removed = stages.prune(t, pool, profile, clusters, selection)
         left = (pool, removed) if profile is None else (pool, removed, profile)
         stages.forget_vectors(t)
     results = write_results(store, config, [release.name for release in stream.releases], evaluations)

@@ -8,6 +8,7 @@ import pyarrow as pa
 from liit.engine.progress import log
 from liit.engine.selection import pool_arrays
 from liit.engine.store import read_table, write_table
+from liit.engine.summary import summarise
 from liit.engine.tables import REMOVED
 from liit.selectors.redundancy import prune
 
@@ -21,7 +22,7 @@ def prune_pool(timestep: Path, pool_budget: int | None, partial: Path) -> None:
     """
     copies = read_table(timestep / "copies.parquet")
     if pool_budget is None:
-        write_table(partial, copies)
+        _write(timestep, copies, partial)
         return
     ids, labels_N, pool = pool_arrays(timestep, (), ("embedding",), clusters=True)
     assert labels_N is not None
@@ -31,5 +32,10 @@ def prune_pool(timestep: Path, pool_budget: int | None, partial: Path) -> None:
     like = pa.array(like_N[gone], mask=like_N[gone] < 0)
     reason = pa.array(["pruned"] * len(gone), pa.string())
     columns = [ids.take(pa.array(gone)), reason, ids.take(like)]
-    write_table(partial, pa.concat_tables([copies, pa.table(columns, schema=REMOVED)]))
+    _write(timestep, pa.concat_tables([copies, pa.table(columns, schema=REMOVED)]), partial)
     log.info("pruning: %d samples leave the pool, %d stay", len(gone), len(pool) - len(gone))
+
+
+def _write(timestep: Path, removed: pa.Table, partial: Path) -> None:
+    summarise(timestep, removed, partial.with_name("summary.parquet"))
+    write_table(partial, removed)

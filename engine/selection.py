@@ -46,16 +46,30 @@ def select(
 
 def selection_rows(choice: Choice, ids: pa.ChunkedArray, labels: pa.Array, pool: Pool) -> pa.Table:
     """SELECTION rows of a choice, sorted by key; `ids` and `labels` in the order of the pool."""
-    index = pa.array(choice.index_n)
+    index, percentile_n = pa.array(choice.index_n), percentiles(choice, pool)
     columns = [
         ids.take(index),
         pa.array(pool.keys_N[choice.index_n], pa.uint64()),
         labels.take(index),
         pa.array(choice.scorer_n.tolist(), pa.string()),
         pa.array(choice.score_n, pa.float32(), mask=np.isnan(choice.score_n)),
+        pa.array(percentile_n, pa.float32(), mask=np.isnan(percentile_n)),
         pa.array(choice.stratum_n, pa.int32(), mask=choice.stratum_n < 0),
     ]
     return sort_by_key(pa.table(columns, schema=SELECTION))
+
+
+def percentiles(choice: Choice, pool: Pool) -> np.ndarray:
+    """(n,): how many percent of its cluster's samples (of the pool's, without clusters) score no more; NaN without score."""
+    labels_N = np.zeros(len(pool), np.int32) if pool.labels_N is None else pool.labels_N
+    found = np.full(len(choice.index_n), np.nan, np.float32)
+    for scorer in {name for name in choice.scorer_n if name is not None}:
+        values_N = pool.score(scorer)
+        for cluster in np.unique(labels_N[choice.index_n[choice.scorer_n == scorer]]):
+            among = np.sort(values_N[(labels_N == cluster) & np.isfinite(values_N)])
+            mine = (choice.scorer_n == scorer) & (labels_N[choice.index_n] == cluster)
+            found[mine] = 100 * np.searchsorted(among, choice.score_n[mine], side="right") / len(among)
+    return found
 
 
 def target_vectors(profile: Path, name: str, skills: Mapping[str, str]) -> dict[str, np.ndarray]:

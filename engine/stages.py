@@ -211,15 +211,15 @@ class Stages:
             parents=(exam, *_there(adapter)),
         )
 
-    def prune(self, t: int, pool: Made, profile: Made | None, clusters: Made | None) -> Made:
-        """pool → removed: what leaves for good. Nothing at t0, and nothing by strategies that do not prune."""
+    def prune(self, t: int, pool: Made, profile: Made | None, clusters: Made | None, selection: Made | None) -> Made:
+        """pool → removed: what leaves for good. Nothing at t0, and nothing by strategies that do not prune. And the summary."""
         budget = self.config.strategy.pool_budget or 4 * self.config.strategy.budget
         limit = budget if self.strategy.prunes and clusters is not None else None
         return self.store.make(
             f"t{t:02d}/removed.parquet",
             lambda partial, clock: prune_pool(self.step(t), limit, partial),
             settings=limit,
-            parents=(pool, *_there(profile), *_there(clusters)),
+            parents=(pool, *_there(profile), *_there(clusters), *_there(selection)),
         )
 
     def forget_vectors(self, t: int) -> None:

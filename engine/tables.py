@@ -29,6 +29,7 @@ POOL = pa.schema([("id", pa.string()), ("key", pa.uint64()), ("dataset", pa.stri
 QUARANTINE = pa.schema([("id", pa.string()), ("dataset", pa.string()), ("stage", pa.string()), ("reason", pa.string())])
 REMOVED = pa.schema([("id", pa.string()), ("reason", pa.string()), ("kept_id", pa.string())])
 CLUSTERS = pa.schema([("id", pa.string()), ("key", pa.uint64()), ("cluster", pa.int32()), ("distance", pa.float32())])
+# `percentile`: of the sample's score among those of its cluster (of the pool, where there are no clusters), 0 to 100.
 SELECTION = pa.schema(
     [
         ("id", pa.string()),
@@ -36,7 +37,20 @@ SELECTION = pa.schema(
         ("cluster", pa.int32()),
         ("scorer", pa.string()),
         ("score", pa.float32()),
+        ("percentile", pa.float32()),
         ("stratum", pa.int32()),
+    ]
+)
+# What became of a timestep's samples: `outcome` selected (reason: the score that chose), not selected, left out (of the
+# pool, as a copy), quarantined. `pruned`: how many of them leave the pool at the end.
+SUMMARY = pa.schema(
+    [
+        ("dataset", pa.string()),
+        ("cluster", pa.int32()),
+        ("outcome", pa.string()),
+        ("reason", pa.string()),
+        ("samples", pa.int64()),
+        ("pruned", pa.int64()),
     ]
 )
 ANSWER = pa.schema(

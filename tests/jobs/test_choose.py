@@ -87,7 +87,7 @@ def test_a_profile_alone_gives_the_selection_of_the_run(name: str, tmp_path: Pat
         add_targets(step)
     if strategy.clusters:
         cluster_pool(step / "profile", strategy.vectors[0], GRID, 7, step / "clusters.parquet")
-    select(step, 2, Config.model_validate(told), SKILLS, step / "selection.parquet")
+    select(step, 2, 3, [], Config.model_validate(told), SKILLS, step / "selection.parquet")
     given = [part for key, value in options.items() for part in ("--option", f"{key}={value}")]
     done = call(step / "profile", tmp_path / "out.parquet", "--seed", 7, "--k-grid", "3-6,8", *given, strategy=name)
     assert done.exit_code == 0, done.output

@@ -150,8 +150,9 @@ def _until_selection(config: Config, folder: Path) -> tuple[Stages, Store]:
     stream, stages = open_stream(config, store), Stages(config, store)
     for t, release in enumerate(stream.releases):
         stages.ingest(release, t)
-    first = stages.pool(0, ())
-    pool = stages.pool(1, (first, stages.prune(0, first, None, None)))
+    exam = stages.exam(stream.evaluations)
+    first = stages.pool(0, (), exam)
+    pool = stages.pool(1, (first, stages.prune(0, first, None, None, None)), exam)
     profile = stages.score(1, pool, None)
     stages.select(1, pool, profile, stages.cluster(1, profile))
     return stages, store
@@ -161,3 +162,18 @@ def _table(path: Path) -> Any:
     from liit.engine.store import read_table
 
     return read_table(path).sort_by("key")
+
+
+def test_the_summary_accounts_for_every_sample_that_came_to_a_timestep(finished: Path) -> None:
+    for t in range(3):
+        step = finished / f"t{t:02d}"
+        rows = pq.read_table(step / "summary.parquet").to_pylist()
+        counted: dict[str, int] = {}
+        for row in rows:
+            counted[row["outcome"]] = counted.get(row["outcome"], 0) + row["samples"]
+        chosen = pq.read_table(step / "selection.parquet")["id"].to_pylist() if t else []
+        assert counted.get("selected", 0) == len(chosen)
+        assert counted.get("selected", 0) + counted.get("not selected", 0) == len(ids(step / "pool.parquet"))
+        assert counted.get("left out", 0) == len(ids(step / "copies.parquet"))
+        assert sum(row["pruned"] for row in rows) == len(ids(step / "removed.parquet") - ids(step / "copies.parquet"))
+        assert counted.get("quarantined", 0) == {0: 0, 1: 3, 2: 0}[t]
