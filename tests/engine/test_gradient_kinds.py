@@ -181,9 +181,9 @@ def test_several_features_in_one_pass_equal_each_alone(tiny_llama: str, adapter:
 
 def test_a_temperature_is_the_gradient_of_the_softened_loss(tiny_llama: str) -> None:
     kinds = {"sketch": SketchSpec("last", dimension=64), "soft": SketchSpec("last", temperature=4.0, dimension=64)}
-    profiler = Profiler(replace(spec(tiny_llama, **kinds), scores=("nll", "grad_norm")))
+    profiler = Profiler(replace(spec(tiny_llama, None, **kinds), scores=("nll", "grad_norm")))
     rows = profiler.profile(samples())
-    plain = Profiler(replace(spec(tiny_llama, **kinds), scores=("nll", "grad_norm"), vectors=("sketch",)))
+    plain = Profiler(replace(spec(tiny_llama, None, **kinds), scores=("nll", "grad_norm"), vectors=("sketch",)))
     for row, other, one in zip(rows, plain.profile(samples()), base_gradients(profiler, temperature=4.0), strict=True):
         assert row.vectors is not None
         expected = torch.stack([Factored(64, 0).project(name, Matrix(g[None])) for name, g in one.items()]).sum(0)[0]

@@ -16,7 +16,6 @@ from liit.selectors.coverage import ccs
 from liit.selectors.density import density_budgets
 from liit.selectors.multiway import NO_ENTROPY, choose_scores, score_entropy
 from liit.selectors.ranking import DIRECTIONS, ranked
-from liit.selectors.schedule import affordable, fair_order
 
 laws = settings(
     derandomize=True,
@@ -126,20 +125,3 @@ def test_no_cluster_is_scored_by_what_is_constant_or_missing_in_it(data: Any, si
         entropies = [score_entropy(values) for values in scores[labels == k].T]
         assert (chosen[k] == -1) == (max(entropies) == NO_ENTROPY)
         assert chosen[k] == -1 or entropies[chosen[k]] > NO_ENTROPY
-
-
-@laws
-@given(
-    items=st.lists(st.tuples(st.integers(0, 5), st.one_of(st.just(0), st.integers(0, 10**12))), max_size=80),
-    budget=st.integers(0, 10**13),
-    more=st.integers(0, 10**12),
-)
-def test_costs_are_never_exceeded_and_more_money_only_adds(
-    items: list[tuple[int, int]], budget: int, more: int
-) -> None:
-    labels, cost = np.array(items, np.int64).reshape(-1, 2).T
-    order = fair_order(np.arange(len(items)), cost, labels)
-    assert sorted(order) == list(range(len(items)))
-    bought = affordable(order, cost, budget)
-    assert cost[bought].sum() <= budget
-    assert set(bought) <= set(affordable(order, cost, budget + more))
