@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow.compute as pc
 from safetensors import safe_open
 
-from liit.engine import models
 from liit.engine.config import Config
 from liit.engine.pool import described
 from liit.engine.store import read_json, write_json
@@ -67,6 +66,8 @@ def flops_per_token(config: Config) -> float:
 
 def parameters(model: str) -> int:
     """Weights of a model folder, from the headers of its files. Raises ValueError where there are none."""
+    from liit.engine import models  # torch and transformers: seconds that other units need not wait
+
     files = sorted(Path(models.locate(model)).glob("*.safetensors"))
     if not files:
         raise ValueError(f"model {model}: no safetensors file here; a budget in FLOPs needs a local folder")

@@ -60,8 +60,10 @@ def selection_rows(choice: Choice, ids: pa.ChunkedArray, labels: pa.Array, pool:
 
 
 def percentiles(choice: Choice, pool: Pool) -> np.ndarray:
-    """(n,): how many percent of its cluster's samples (of the pool's, without clusters) score no more; NaN for chance and where the
-    strategy made the score itself."""
+    """(n,): how many percent of its cluster's samples (of the pool's, without clusters) score no more.
+
+    NaN for chance, and where the strategy made the score itself.
+    """
     labels_N = np.zeros(len(pool), np.int32) if pool.labels_N is None else pool.labels_N
     found = np.full(len(choice.index_n), np.nan, np.float32)
     for scorer in {name for name in choice.scorer_n if name in pool.scores}:
