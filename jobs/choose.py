@@ -31,7 +31,9 @@ def choose(
     profile: Annotated[Path, typer.Option(help="A finished profile: tNN/profile of a run.")],
     strategy: Annotated[str, typer.Option(help="A name from selectors/catalog.py.")],
     budget: Annotated[int, typer.Option(help="Samples to choose.")],
-    output: Annotated[Path, typer.Option(help="The Parquet file to write: id, key, cluster, scorer, score, percentile, stratum.")],
+    output: Annotated[
+        Path, typer.Option(help="The Parquet file to write: id, key, cluster, scorer, score, percentile, stratum.")
+    ],
     seed: Annotated[int, typer.Option(help="Of clusters and of chance.")] = 0,
     timestep: Annotated[
         int | None, typer.Option(help="By default the NN of tNN, elsewhere the newest arrival.")
