@@ -28,8 +28,7 @@ check: $(VENV)/installed-test
 	cp liit/__init__.py liit/py.typed $(TYPES)/liit
 	ln -s $(CURDIR)/engine $(CURDIR)/selectors $(CURDIR)/jobs $(TYPES)/liit
 	MYPYPATH=$(TYPES) $(BIN)/mypy -p liit
-	MYPYPATH=$(TYPES) $(BIN)/mypy tests
-	MYPYPATH=$(TYPES):benchmarks $(BIN)/mypy benchmarks
+	MYPYPATH=$(TYPES):benchmarks $(BIN)/mypy tests benchmarks
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest

@@ -1,0 +1,54 @@
+"""The GPU benchmark runs on a CPU with a tiny model, and what it counts on paper is what torch counts."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from flops import Lengths, forward
+from tiny_llava import Shape, configuration
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import LlavaForConditionalGeneration
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_it_runs_without_a_gpu_and_reports_every_figure(tmp_path: Path) -> None:
+    command = [sys.executable, "benchmarks/gpu.py", "--small", "--device", "cpu", "--samples", "6", "--largest", "4"]
+    out = tmp_path / "gpu.json"
+    done = subprocess.run(
+        [*command, "--json", str(out)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    report = json.loads(out.read_text())
+    for kind in ("forward", "profile"):
+        assert report[kind]["batch"] == 4
+        assert 0 < report[kind]["share_of_matrix_rate"] < 2
+    assert report["profile"]["samples_per_second_end_to_end"] > 0
+    assert report["released"]["projection_seconds_per_sample"] > 0
+    assert report["vs_released"] == pytest.approx(
+        report["profile"]["samples_per_second"] / report["released"]["samples_per_second"]
+    )
+
+
+def test_operations_on_paper_are_those_that_torch_counts() -> None:
+    shape = Shape(layers=3, hidden=128, intermediate=256, vocabulary=512, image_side=32, patch=4)
+    torch.manual_seed(0)
+    model = LlavaForConditionalGeneration(configuration(shape)).eval()
+    model.set_attn_implementation("eager")  # of which torch sees the products
+    one = Lengths(text=40, response=10, image=shape.image_tokens)
+    tokens = one.text + one.image
+    ids = torch.full((1, tokens), 7)
+    ids[0, : one.image] = 3
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(input_ids=ids, pixel_values=torch.zeros(1, 3, 32, 32), use_cache=False)
+    head = 2 * (tokens - one.response) * shape.vocabulary * shape.hidden  # torch's forward sees every position
+    masked = shape.layers * 2 * tokens**2 * shape.hidden  # and multiplies what causality then hides
+    assert counter.get_total_flops() == pytest.approx(forward(shape, one) + head + masked, rel=0.02)
