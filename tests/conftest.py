@@ -36,7 +36,7 @@ TEMPLATE = (
 def _tokenizer() -> PreTrainedTokenizerFast:
     """Every byte is a token, so any text goes through."""
     specials = ["<pad>", "<s>", "</s>", "<unk>", "<image>"]
-    vocabulary = {token: index for index, token in enumerate([*specials, *pre_tokenizers.ByteLevel.alphabet()])}
+    vocabulary = {token: index for index, token in enumerate([*specials, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = token_decoders.ByteLevel()

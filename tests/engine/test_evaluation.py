@@ -32,8 +32,10 @@ def test_answers_are_those_of_a_batch_of_one_cut_at_their_own_limit(tiny_llama: 
     ]
     together = answerer.answer(mine)
     assert together == [answerer.answer([one])[0] for one in mine]
-    tokens = answerer.processor
-    assert len(tokens(together[1])["input_ids"]) <= 3
+    longer = Answerer(model, None, 300, {"short": 12, "long": 12}).answer(mine)
+    assert longer[1] != together[1]
+    assert [longer[0], longer[2]] == [together[0], together[2]]
+    assert len(together[1]) <= 3, "a token is a byte, and no character has less"
     assert answerer.processor.eos_token not in "".join(together)
 
 
