@@ -1,6 +1,6 @@
 """How fast a sample is scored: LiIT beside plain batched Hugging Face and beside the released way, in one run.
 
-    python benchmarks/throughput.py [--threads 1] [--json FILE]
+    python benchmarks/throughput.py [--threads 2] [--json FILE]
 
 Everyone starts from the same samples on disk and ends with their scores; peers run at their best of batch 8, 16 and 32; runs are
 interleaved, and figures are medians of three. The released way needs `pip install traker` (the `benchmark` extra).
@@ -157,7 +157,7 @@ def say(found: dict[str, float], summary: dict[str, float], parts: dict[str, flo
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=1, help="torch threads, the same for all")
+    parser.add_argument("--threads", type=int, default=2, help="torch threads, the same for all")
     parser.add_argument("--samples", type=int, default=96, help="samples of each kind")
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args(arguments)
