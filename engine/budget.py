@@ -21,22 +21,25 @@ SPENT = "budget.json"
 
 
 def spend(
-    timestep: Path, t: int, timesteps: int, releases: list[Path], keys_N: np.ndarray, config: Config, whole: bool
-) -> Callable[[Callable[[int], Choice]], Choice]:
-    """A function that lets a strategy, as `choose(count)`, choose what its timestep can afford, and writes down the cost.
+    choose: Callable[[int], Choice],
+    timestep: Path,
+    t: int,
+    timesteps: int,
+    releases: list[Path],
+    keys_N: np.ndarray,
+    config: Config,
+    whole: bool,
+) -> Choice:
+    """What a strategy, as `choose(count)`, chooses with what its timestep can afford; the cost is written down.
 
     keys_N: of the pool that it chooses from. whole: the strategy's own definition says how much, not the budget.
     """
     cost_N = costs(timestep / "pool.parquet", releases, keys_N, config)
-
-    def choose_affordable(choose: Callable[[int], Choice]) -> Choice:
-        limit = allowed(timestep, t, timesteps, float(cost_N.sum()), config)
-        choice = choose(limit) if whole or config.strategy.unit == "samples" else within(limit, cost_N, choose)
-        spent = float(cost_N[choice.index_n].sum())
-        write_json(timestep / SPENT, {"unit": config.strategy.unit, "allowed": limit, "spent": spent})
-        return choice
-
-    return choose_affordable
+    limit = allowed(timestep, t, timesteps, float(cost_N.sum()), config)
+    choice = choose(limit) if whole or config.strategy.unit == "samples" else within(limit, cost_N, choose)
+    spent = float(cost_N[choice.index_n].sum())
+    write_json(timestep / SPENT, {"unit": config.strategy.unit, "allowed": limit, "spent": spent})
+    return choice
 
 
 def allowed(timestep: Path, t: int, timesteps: int, pool: float, config: Config) -> int:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from liit.engine.config import read as read_config
 from liit.engine.profiles import read_profile, vector
-from liit.engine.selection import selection_rows
+from liit.engine.selection import selection_rows, target_vectors
 from liit.engine.settings import FileStream
 from liit.engine.store import read_table
 from liit.selectors import catalog
@@ -71,7 +71,7 @@ def choose(
         vectors=vectors,
         labels_N=found.labels_N if found else None,
         distance_N=found.distance_N if found else None,
-        targets=_targets(profile, strategy.vectors[0]) if strategy.targets else {},
+        targets=_targets(profile, strategy) if strategy.targets else {},
     )
     t = _timestep(profile, arrival_N) if timestep is None else timestep
     choice = chosen(strategy, pool, budget, seed, t, options)
@@ -114,15 +114,9 @@ def _arrival(profile: Path, keys: pa.ChunkedArray) -> np.ndarray:
     return pool["arrival"].take(at).to_numpy()
 
 
-def _targets(profile: Path, name: str) -> dict[str, np.ndarray]:
-    """Skill to the vectors (n, D) of its samples in the target split, which is profiled beside the pool."""
-    table = read_profile(profile.with_name("targets"), [name])
-    skills, vectors = _skills(profile.resolve().parents[1]), vector(table, name)
-    skill_n = np.array([skills.get(sample.partition("/")[0], "") for sample in table["id"].to_pylist()])
-    if "" in skill_n:
-        unknown = table["id"][int(np.argmax(skill_n == ""))]
-        raise ValueError(f"the run's configuration names no target set of {unknown}, so its skill is unknown")
-    return {str(skill): vectors[skill_n == skill] for skill in np.unique(skill_n)}
+def _targets(profile: Path, strategy: Strategy) -> dict[str, np.ndarray]:
+    """Of the target split that a run profiled beside the pool."""
+    return target_vectors(profile.with_name("targets"), strategy.vectors[0], _skills(profile.resolve().parents[1]))
 
 
 def _skills(run: Path) -> dict[str, str]:

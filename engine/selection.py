@@ -36,8 +36,11 @@ def select(
     ids, labels_N, pool = pool_arrays(timestep, scores, strategy.vectors, strategy.clusters)
     if strategy.targets:
         pool = replace(pool, targets=target_vectors(timestep / "targets", strategy.vectors[0], skills))
-    affordable = spend(timestep, t, timesteps, releases, pool.keys_N, config, strategy.whole)
-    choice = affordable(lambda count: chosen(strategy, pool, count, config.seed, t, config.strategy.options))
+
+    def choose(count: int) -> Choice:
+        return chosen(strategy, pool, count, config.seed, t, config.strategy.options)
+
+    choice = spend(choose, timestep, t, timesteps, releases, pool.keys_N, config, strategy.whole)
     labels = pa.nulls(len(pool), pa.int32()) if labels_N is None else pa.array(labels_N, pa.int32())
     table = selection_rows(choice, ids, labels, pool)
     write_table(partial, table)
@@ -76,13 +79,17 @@ def percentiles(choice: Choice, pool: Pool) -> np.ndarray:
 
 
 def target_vectors(profile: Path, name: str, skills: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """Skill to the vectors (n, D) of its target samples, in the order of their keys."""
+    """Skill to the vectors (n, D) of its target samples, in the order of their keys.
+
+    Raises ValueError for a sample of a data set that has no skill.
+    """
     table = read_profile(profile, [name])
-    skill_of = [skills[sample.partition("/")[0]] for sample in table["id"].to_pylist()]
     vectors = vector(table, name)
-    return {
-        skill: vectors[[at for at, one in enumerate(skill_of) if one == skill]] for skill in dict.fromkeys(skill_of)
-    }
+    skill_n = np.array([skills.get(sample.partition("/")[0], "") for sample in table["id"].to_pylist()])
+    if "" in skill_n:
+        unknown = table["id"][int(np.argmax(skill_n == ""))]
+        raise ValueError(f"the run's configuration names no target set of {unknown}, so its skill is unknown")
+    return {str(skill): vectors[skill_n == skill] for skill in np.unique(skill_n)}
 
 
 def pool_arrays(

@@ -35,8 +35,16 @@ def buy(release: Path, t: int, **strategy: object) -> tuple[Choice, float]:
     config = Config.model_validate({"strategy": {"name": "random", **strategy}})
     keys = np.sort(np.array([key_of(f"a/{index}") for index in range(60)], np.uint64))
     pool = Pool(keys, np.zeros(60, np.int32))
-    affordable = spend(release.parent / f"t{t:02d}", t, 4, [release], keys, config, whole=False)
-    choice = affordable(lambda count: get("random").choose(pool, count, 0, t, {}))
+    choice = spend(
+        lambda count: get("random").choose(pool, count, 0, t, {}),
+        release.parent / f"t{t:02d}",
+        t,
+        4,
+        [release],
+        keys,
+        config,
+        whole=False,
+    )
     length_of = {key_of(f"a/{index}"): length for index, length in enumerate(LENGTHS)}
     return choice, sum(length_of[int(key)] for key in keys[choice.index_n])
 
@@ -72,5 +80,14 @@ def test_a_strategy_that_says_itself_how_much_has_no_budget(release: Path) -> No
     keys = np.sort(np.array([key_of(f"a/{index}") for index in range(60)], np.uint64))
     config = Config.model_validate({"strategy": {"name": "multi-task", "budget": 5, "unit": "tokens"}})
     pool = Pool(keys, np.zeros(60, np.int32))
-    everything = spend(release.parent / "t01", 1, 4, [release], keys, config, whole=True)
-    assert len(everything(lambda count: get("multi-task").choose(pool, count, 0, 1, {})).index_n) == 60
+    everything = spend(
+        lambda count: get("multi-task").choose(pool, count, 0, 1, {}),
+        release.parent / "t01",
+        1,
+        4,
+        [release],
+        keys,
+        config,
+        whole=True,
+    )
+    assert len(everything.index_n) == 60
