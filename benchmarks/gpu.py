@@ -127,7 +127,7 @@ class Ours:
 def released(loaded: tuple[Any, Any], mine: Samples, device: str) -> dict[str, float]:
     """Samples per second of the released way, and seconds of projecting sixteen of its gradients."""
     peer = Released(*loaded, device)
-    seconds = timed(lambda: peer.score(mine, project=False), device)
+    seconds = timed(lambda: peer.run(peer.prepare(mine), project=False), device)
     gradients = torch.randn(16, peer.size, device=device, dtype=next(peer.model.parameters()).dtype)
     projection = timed(lambda: block_projection(gradients), device) / 16
     return {

@@ -17,6 +17,7 @@ from liit.engine.readers.images import open_image
 
 PROJECTED = 8192
 PROJECTED_AT_ONCE = 16
+Pair = tuple[list[Encoded], ...]
 
 
 class Peer:
@@ -42,15 +43,19 @@ class Peer:
 class Plain(Peer):
     """Batched Hugging Face with nothing spared and nothing computed."""
 
-    def score(self, samples: Sequence[dict[str, Any]]) -> torch.Tensor:
+    def prepare(self, samples: Sequence[dict[str, Any]]) -> Pair:
+        return tuple([self.encoded(sample, images) for sample in samples] for images in (True, False))
+
+    def run(self, prepared: Pair) -> torch.Tensor:
+        seen, blind = prepared
         layers = models.decoder_layers(self.model)
         start = layers[len(layers) // 2].register_forward_pre_hook(_leaf, with_kwargs=True)
-        inputs, labels = self.inputs([self.encoded(sample) for sample in samples])
+        inputs, labels = self.inputs(seen)
         loss = _sample_losses(self.model(**inputs, use_cache=False).logits, labels).sum()
         start.remove()
         torch.autograd.grad(loss, [_leaf.made.pop()])
         with torch.no_grad():
-            inputs, labels = self.inputs([self.encoded(sample, images=False) for sample in samples])
+            inputs, labels = self.inputs(blind)
             return loss.detach() - _sample_losses(self.model(**inputs, use_cache=False).logits, labels).sum()
 
 
@@ -82,11 +87,14 @@ class Released(Peer):
         self.size = sum(weight.numel() for weight in self.weights)
         self.projector: Any = None
 
-    def score(self, samples: Sequence[dict[str, Any]], project: bool) -> torch.Tensor:
+    def prepare(self, samples: Sequence[dict[str, Any]]) -> list[Encoded]:
+        return [self.encoded(sample) for sample in samples]
+
+    def run(self, prepared: Sequence[Encoded], project: bool) -> torch.Tensor:
         """A row of scores per sample; gradients are projected sixteen at a time, as there."""
         rows, gradients = [], []
-        for sample in samples:
-            inputs, labels = self.inputs([self.encoded(sample)])
+        for one in prepared:
+            inputs, labels = self.inputs([one])
             self.model.zero_grad()
             output = self.model(**inputs, labels=labels, use_cache=False)
             output.loss.backward()

@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from tiny_llava import Shape, mixed_lengths, samples, save_model
 
 from liit.engine import models, planned, profiler
 from liit.engine.profile_spec import ProfilerSpec
-from liit.engine.profiler import Profiler
+from liit.engine.profiler import Prepared, Profiler
 from liit.engine.sketch_spec import SketchSpec
 
 REPEATS = 3
@@ -45,16 +46,15 @@ class Ours:
         spec = ProfilerSpec(model=model, adapter=adapter, max_length=4096, scores=scores, sketches=sketches)
         self.profiler = Profiler(spec, "cpu")
 
-    def score(self, mine: Samples, batch: int, tokens: int) -> None:
-        for rows in plan(mine, batch, tokens):
-            done = self.profiler.profile([mine[row] for row in rows])
-            assert all(row.status == "ok" for row in done), done[0].status
+    def run(self, prepared: Prepared) -> None:
+        done = self.profiler.run(prepared)
+        assert all(row.status == "ok" for row in done), done[0].status
 
 
-def plan(mine: Samples, batch: int, tokens: int) -> list[np.ndarray]:
+def plan(mine: Samples, batch: int, tokens: int) -> list[Samples]:
     keys, lengths = (np.array([sample[name] for sample in mine]) for name in ("key", "length"))
     batch_N = planned.plan(keys, lengths, batch, tokens)
-    return [np.flatnonzero(batch_N == number) for number in range(batch_N.max() + 1)]
+    return [[mine[row] for row in np.flatnonzero(batch_N == number)] for number in range(batch_N.max() + 1)]
 
 
 def chunks(mine: Samples, size: int) -> list[Samples]:
@@ -80,22 +80,25 @@ def compare(model: str, adapter: str, equal: Samples, mixed: Samples) -> dict[st
     plain = Plain(processor, models.load_model(model, adapter=adapter))
     released = Released(processor, models.load_model(model, adapter=adapter))
     ours = Ours(model, adapter)
-    few = equal[:RELEASED_SAMPLES]
+    few = [equal[:RELEASED_SAMPLES]]
     runs: dict[str, tuple[int, Callable[[], object]]] = {
-        "released, with projection": (len(few), partial(released.score, few, project=True)),
-        "released": (len(few), partial(released.score, few, project=False)),
+        "released, with projection": (RELEASED_SAMPLES, partial(score, released.prepare, partial(released.run, project=True), few)),
+        "released": (RELEASED_SAMPLES, partial(score, released.prepare, partial(released.run, project=False), few)),
     }
+    theirs, mine = partial(score, plain.prepare, plain.run), partial(score, ours.profiler.prepare, ours.run)
     for size in BATCHES:
-        runs[f"plain, equal lengths, batch {size}"] = (len(equal), partial(each, plain.score, equal, size))
-        runs[f"plain, mixed lengths, batch {size}"] = (len(mixed), partial(each, plain.score, mixed, size))
-        runs[f"LiIT, equal lengths, batch {size}"] = (len(equal), partial(ours.score, equal, size, 16384))
-        runs[f"LiIT, mixed lengths, batch {size}"] = (len(mixed), partial(ours.score, mixed, size, 4096))
+        runs[f"plain, equal lengths, batch {size}"] = (len(equal), partial(theirs, chunks(equal, size)))
+        runs[f"plain, mixed lengths, batch {size}"] = (len(mixed), partial(theirs, chunks(mixed, size)))
+        runs[f"LiIT, equal lengths, batch {size}"] = (len(equal), partial(mine, plan(equal, size, 16384)))
+        runs[f"LiIT, mixed lengths, batch {size}"] = (len(mixed), partial(mine, plan(mixed, size, 4096)))
     return rates(runs)
 
 
-def each(score: Callable[[Samples], object], mine: Samples, size: int) -> None:
-    for chunk in chunks(mine, size):
-        score(chunk)
+def score(prepare: Callable[[Samples], Any], run: Callable[[Any], object], batches: Sequence[Samples]) -> None:
+    """Batch after batch; a thread reads and tokenizes ahead, as an actor does it."""
+    with ThreadPoolExecutor(1) as loader:
+        for prepared in loader.map(prepare, batches):
+            run(prepared)
 
 
 def best(found: dict[str, float], of: str) -> float:
@@ -103,8 +106,8 @@ def best(found: dict[str, float], of: str) -> float:
 
 
 def shares(model: str, adapter: str, equal: Samples, batch: int) -> dict[str, float]:
-    """What each part takes of a pass: sketch, scores, embedding, data loading (images and tokens)."""
-    ours, spent = Ours(model, adapter), dict.fromkeys(("sketch", "scores", "embedding", "data loading"), 0.0)
+    """What each part takes of a pass: sketch, scores, embedding, and data loading: what the model waits for images and tokens."""
+    ours, spent = Ours(model, adapter), dict.fromkeys(("sketch", "scores", "embedding", "run"), 0.0)
 
     def timed(part: str, work: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -120,16 +123,14 @@ def shares(model: str, adapter: str, equal: Samples, batch: int) -> dict[str, fl
         ours.profiler._makers[name] = cast(Any, timed(name, maker))
     if ours.profiler._norm is not None:
         ours.profiler._norm.norm = timed("scores", ours.profiler._norm.norm)  # type: ignore[method-assign]
-    ours.score(equal[:batch], batch, 16384)
-    with (
-        replaced("token_scores", timed("scores", profiler.token_scores)),
-        replaced("encode", timed("data loading", profiler.encode)),
-        replaced("open_image", timed("data loading", profiler.open_image)),
-    ):
+    batches = plan(equal, batch, 16384)
+    score(ours.profiler.prepare, ours.run, batches[:1])
+    with replaced("token_scores", timed("scores", profiler.token_scores)):
         spent.update(dict.fromkeys(spent, 0.0))
         began = time.perf_counter()
-        ours.score(equal, batch, 16384)
+        score(ours.profiler.prepare, timed("run", ours.run), batches)
         whole = time.perf_counter() - began
+    spent["data loading"] = whole - spent.pop("run")
     return {part: seconds / whole for part, seconds in spent.items()}
 
 

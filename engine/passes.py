@@ -83,11 +83,13 @@ def look(
         if len(layers) - 1 not in recorded:
             during.enter_context(RowsOnly(layers[-1], batch.predicts_BS | batch.response_BS))
         logits = _response_logits(model, batch)
-        losses = {heat: batch.means(token_nll(logits / heat, batch.targets_M)) for heat in {1.0, *wanted}}
+        losses = {heat: batch.means(token_nll(logits / heat, batch.targets_M)) for heat in wanted}
     linears = {}
     for left, (heat, mine) in zip(reversed(range(len(wanted))), wanted.items(), strict=True):
         linears[heat] = recorder.backward(losses[heat], batch.attention_BS, mine, retain=left > 0)
-    return Seen(logits.detach(), losses[1.0].detach(), linears, outputs)
+    logits = logits.detach()
+    plain = losses[1.0].detach() if 1.0 in losses else batch.means(token_nll(logits, batch.targets_M))
+    return Seen(logits, plain, linears, outputs)
 
 
 def _response_logits(model: nn.Module, batch: Batch) -> torch.Tensor:

@@ -42,24 +42,29 @@ class ZeroOrder:
         with self.cut.recording():
             look(self.model, batch)
         columns = []
-        with self.cut.skipping():
+        with self.cut.skipping(), self._restored() as before:
             for k in range(self.spec.directions):
-                with self._moved(k, self.spec.epsilon):
-                    above = look(self.model, batch).losses_B
-                with self._moved(k, -self.spec.epsilon):
-                    below = look(self.model, batch).losses_B
-                columns.append((above - below) / (2 * self.spec.epsilon))
+                direction = self._direction(k)
+                losses = []
+                for distance in (self.spec.epsilon, -self.spec.epsilon):
+                    for name, parameter in self._parameters.items():
+                        parameter.copy_(before[name].float() + distance * direction[name])
+                    losses.append(look(self.model, batch).losses_B)
+                columns.append((losses[0] - losses[1]) / (2 * self.spec.epsilon))
         return torch.stack(columns, 1) / math.sqrt(self.spec.directions)
 
+    def _direction(self, k: int) -> dict[str, torch.Tensor]:
+        return {
+            name: gaussian(parameter.shape, self.seed, f"{name}/direction {k}").to(parameter.device)
+            for name, parameter in self._parameters.items()
+        }
+
     @contextmanager
-    def _moved(self, k: int, distance: float) -> Iterator[None]:
-        """The weights moved along direction k, and afterwards the same bits as before."""
+    def _restored(self) -> Iterator[dict[str, torch.Tensor]]:
+        """The weights as they are, by name; afterwards the model has the same bits again."""
         before = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
         try:
-            for name, parameter in self._parameters.items():
-                direction = gaussian(parameter.shape, self.seed, f"{name}/direction {k}").to(parameter.device)
-                parameter.copy_(parameter.float() + distance * direction)
-            yield
+            yield before
         finally:
             for name, parameter in self._parameters.items():
                 parameter.copy_(before[name])
