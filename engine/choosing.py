@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from liit.engine.config import read as read_config
-from liit.engine.profiles import read_profile, vector
+from liit.engine.profiles import read_profile, read_vectors
 from liit.engine.selection import selection_rows, target_vectors
 from liit.engine.settings import FileStream
 from liit.engine.store import read_table
@@ -60,9 +60,9 @@ def choose(
         raise ValueError(f"budget is {budget}; pass the number of samples to choose, 1 or more")
     _check(profile, strategy, options)
     scores = strategy.scores_for(options)
-    table = read_profile(profile, [*scores, *strategy.vectors])
+    table = read_profile(profile, scores)
     keys_N, arrival_N = table["key"].to_numpy(), _arrival(profile, table["key"])
-    vectors = {name: vector(table, name) for name in strategy.vectors}
+    vectors = {name: read_vectors(profile, name) for name in strategy.vectors}
     found = cluster(vectors[strategy.vectors[0]], keys_N, k_grid=k_grid, seed=seed) if strategy.clusters else None
     pool = Pool(
         keys_N=keys_N,
@@ -91,7 +91,7 @@ def _check(profile: Path, strategy: Strategy, options: Mapping[str, Any]) -> Non
         )
     schema = pq.read_schema(parts[0])
     scores = [field.name for field in schema if pa.types.is_float32(field.type)]
-    vectors = [field.name for field in schema if pa.types.is_fixed_size_list(field.type)]
+    vectors = [field.name for field in schema if pa.types.is_fixed_size_binary(field.type)]
     needed = strategy.scores_for(options)
     lacking = [*(name for name in needed if name not in scores), *(v for v in strategy.vectors if v not in vectors)]
     if lacking:

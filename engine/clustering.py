@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from liit.engine.profiles import read_profile, vector
+from liit.engine.profiles import read_profile, read_vectors
 from liit.engine.progress import log
 from liit.engine.store import write_json, write_table
 from liit.engine.tables import CLUSTERS
@@ -17,8 +17,8 @@ def cluster_pool(profile: Path, name: str, k_grid: tuple[int, ...], seed: int, p
 
     name: the vector to cluster by.
     """
-    table = read_profile(profile, [name])
-    found = cluster(vector(table, name), table["key"].to_numpy(), k_grid=k_grid, seed=seed)
+    table = read_profile(profile, [])
+    found = cluster(read_vectors(profile, name), table["key"].to_numpy(), k_grid=k_grid, seed=seed)
     curve = {"wss": {str(k): wss for k, wss in found.wss_by_k.items()}, "k": found.k, "margin": found.margin}
     write_json(partial.with_name("wss.json"), curve)
     columns = [

@@ -15,7 +15,7 @@ from liit.engine.ingest import quarantine
 from liit.engine.pool import described
 from liit.engine.profile_spec import ProfilerSpec, layer_indices
 from liit.engine.profiler import Prepared, Profiler, Row
-from liit.engine.profiles import read_profile
+from liit.engine.profiles import NUMBER, packed, read_profile
 from liit.engine.readers import Bad
 from liit.engine.store import Clock, fingerprint, read_json, read_table, write_json, write_table
 from liit.engine.work import read_chunks
@@ -49,8 +49,7 @@ def profile_table(samples: Sequence[Mapping[str, Any]], rows: list[Row], spec: P
         columns[name] = pa.array([row.scores[name] if row.scores else np.nan for row in rows], pa.float32())
     for name in spec.vectors:
         width = next((len(row.vectors[name]) for row in rows if row.vectors), 0) or _width(name, spec)
-        flat = np.concatenate([row.vectors[name] if row.vectors else np.zeros(width, np.float16) for row in rows])
-        columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float16()), width)
+        columns[name] = packed(np.stack([row.vectors[name] if row.vectors else np.zeros(width) for row in rows]))
     return pa.table(columns)
 
 
@@ -133,4 +132,4 @@ def _columns(spec: ProfilerSpec, table: pa.Table) -> dict[str, Any]:
         **{name: {"kind": "gradient", **asdict(sketch)} for name, sketch in spec.sketches.items()},
     }
     common = {"dtype": "float16", "normalisation": "l2", "seed": spec.seed}
-    return {name: {**kinds[name], "dimension": table[name].type.list_size, **common} for name in spec.vectors}
+    return {name: {**kinds[name], "dimension": table[name].type.byte_width // NUMBER.itemsize, **common} for name in spec.vectors}

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from liit.engine.budget import spend
 from liit.engine.config import Config
-from liit.engine.profiles import read_profile, vector
+from liit.engine.profiles import read_profile, read_vectors
 from liit.engine.progress import log
 from liit.engine.store import read_table, write_table
 from liit.engine.tables import SELECTION, sort_by_key
@@ -83,8 +83,7 @@ def target_vectors(profile: Path, name: str, skills: Mapping[str, str]) -> dict[
 
     Raises ValueError for a sample of a data set that has no skill.
     """
-    table = read_profile(profile, [name])
-    vectors = vector(table, name)
+    table, vectors = read_profile(profile, []), read_vectors(profile, name)
     skill_n = np.array([skills.get(sample.partition("/")[0], "") for sample in table["id"].to_pylist()])
     if "" in skill_n:
         unknown = table["id"][int(np.argmax(skill_n == ""))]
@@ -99,7 +98,7 @@ def pool_arrays(
     pool = read_table(timestep / "pool.parquet")
     if not (scores or vectors or clusters):
         return pool["id"], None, Pool(pool["key"].to_numpy(), pool["arrival"].to_numpy())
-    profile = read_profile(timestep / "profile", [*scores, *vectors])
+    profile = read_profile(timestep / "profile", scores)
     arrival = dict(zip(pool["key"].to_pylist(), pool["arrival"].to_pylist(), strict=True))
     keys_N = profile["key"].to_numpy()
     labels_N = distance_N = None
@@ -112,7 +111,7 @@ def pool_arrays(
         keys_N=keys_N,
         arrival_N=np.array([arrival[key] for key in keys_N.tolist()], dtype=np.int32),
         scores={name: profile[name].to_numpy() for name in scores},
-        vectors={name: vector(profile, name) for name in vectors},
+        vectors={name: read_vectors(timestep / "profile", name) for name in vectors},
         labels_N=labels_N,
         distance_N=distance_N,
     )

@@ -6,7 +6,7 @@ Shapes: N samples, S scores, K clusters, P dimensions, n chosen samples.
 import numpy as np
 from numpy.typing import NDArray
 
-from liit.selectors.budgets import uniform
+from liit.selectors.budgets import proportional, uniform
 from liit.selectors.coverage import ccs
 from liit.selectors.density import density_budgets
 from liit.selectors.directions import directions
@@ -23,11 +23,13 @@ def adapt_inf(pool: Pool, budget: int, seed: int, timestep: int, options: Option
     """Clusters of gradients (Adapt-∞, sections 4.1 to 4.3).
 
     Options: `scores` to judge by, `bins` and `trim` of CCS and entropy, `min_size` of a cluster that chooses its own
-    score, `budgets`: "uniform" or "density".
+    score, `budgets`: "uniform", "density", "spread" (in proportion to the standard deviation of the score `weight`, as in the
+    released code) or "mean" (half of them even, half in proportion to its mean and the root of the cluster's size).
     """
-    parts = settled(options, **PARTS, budgets="uniform")
+    parts = settled(options, **PARTS, budgets="uniform", weight=None)
     labels_N = pool.labels()
-    return _multiway(pool, labels_N, _budgets(pool, labels_N, budget, parts.pop("budgets")), seed, timestep, **parts)
+    budget_K = _budgets(pool, labels_N, budget, parts.pop("budgets"), parts.pop("weight"))
+    return _multiway(pool, labels_N, budget_K, seed, timestep, **parts)
 
 
 def random_clusters(pool: Pool, budget: int, seed: int, timestep: int, options: Options) -> Choice:
@@ -71,7 +73,9 @@ def _multiway(
     return choice(pool, index, scorer_n, np.concatenate(stratum_n))
 
 
-def _budgets(pool: Pool, labels_N: NDArray[np.int32], budget: int, kind: str) -> NDArray[np.int64]:
+def _budgets(
+    pool: Pool, labels_N: NDArray[np.int32], budget: int, kind: str, weight: str | None
+) -> NDArray[np.int64]:
     sizes_K = np.bincount(labels_N)
     if kind == "uniform":
         return uniform(sizes_K, budget)
@@ -79,4 +83,23 @@ def _budgets(pool: Pool, labels_N: NDArray[np.int32], budget: int, kind: str) ->
         rows = directions(pool.vector("sketch"), pool.keys_N, np.argsort(pool.keys_N))
         centroids_KP = tally(rows, labels_N[rows.order_N], len(sizes_K)).centroids_KP
         return density_budgets(centroids_KP, sizes_K, budget, minimum=0)
-    raise ValueError(f"budgets are {kind!r}; choose uniform or density")
+    if kind not in ("spread", "mean"):
+        raise ValueError(f"budgets are {kind!r}; choose uniform, density, spread or mean")
+    if weight is None:
+        raise ValueError(f"budgets {kind!r} need a score to go by: weight=el2n")
+    mean_K, deviation_K = _moments(pool.score(weight), labels_N, len(sizes_K))
+    if kind == "spread":
+        return proportional(deviation_K, sizes_K, budget)
+    even_K = uniform(sizes_K, budget // 2)
+    return even_K + proportional(np.maximum(mean_K, 0) * np.sqrt(sizes_K), sizes_K - even_K, budget - budget // 2)
+
+
+def _moments(
+    values_N: NDArray[np.floating], labels_N: NDArray[np.int32], n_clusters: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of a score in each cluster, over its finite values; 0 where there are none."""
+    known = np.isfinite(values_N)
+    labels, values = labels_N[known], values_N[known].astype(np.float64)
+    count_K = np.maximum(np.bincount(labels, minlength=n_clusters), 1)
+    mean_K = np.bincount(labels, values, n_clusters) / count_K
+    return mean_K, np.sqrt(np.bincount(labels, (values - mean_K[labels]) ** 2, n_clusters) / count_K)

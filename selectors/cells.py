@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from liit.selectors.directions import BLOCK_NUMBERS, Directions, directions
+from liit.selectors.directions import BLOCK_NUMBERS, BLOCK_ROWS, Directions, directions
 from liit.selectors.kmeans import Partition, assign, distances, lloyd, start, tally
 from liit.selectors.priority import Indices, Keys, smallest
 
@@ -34,7 +34,7 @@ class Cells:
         return np.bincount(self.labels_N, minlength=len(self.centroids_KP))
 
 
-def cells(vectors_NP: NDArray[Any], keys_N: Keys, k: int, *, seed: int, largest: int | None = None) -> Cells:
+def cells(vectors_NP: NDArray[Any], keys_N: Keys, k: int, *, seed: int, largest: int | None = None, iterations: int = MAX_ITERATIONS) -> Cells:
     """At most `k` cells, and no more than leave 20 rows to each on average.
 
     The result depends on the set of (key, vector) pairs and the seed, not on row order.
@@ -42,6 +42,7 @@ def cells(vectors_NP: NDArray[Any], keys_N: Keys, k: int, *, seed: int, largest:
     Args:
         vectors_NP: float16 or float32, any norm.
         largest: a cell of more rows is split by k-means of its own, rows that are all alike in the order of their keys.
+        iterations: at most so many.
 
     Raises:
         ValueError: `k` or `largest` is below 1, shapes disagree, or a vector is not finite.
@@ -50,13 +51,13 @@ def cells(vectors_NP: NDArray[Any], keys_N: Keys, k: int, *, seed: int, largest:
         raise ValueError(f"cannot make {k} cells of at most {largest} rows; pass at least 1 of each")
     n_rows, width = vectors_NP.shape if vectors_NP.ndim == 2 else (0, 0)
     k = max(1, min(k, n_rows // ROWS_PER_CELL))
-    rows_per_block = max(64, BLOCK_NUMBERS // max(1, width, k))
+    rows_per_block = min(max(64, BLOCK_NUMBERS // max(1, width, k)), BLOCK_ROWS)
     rows = directions(vectors_NP, keys_N, np.argsort(keys_N), rows_per_block)
     if not n_rows:
         return Cells(np.empty(0, np.int32), np.empty(0, np.float32), np.empty((0, width)))
-    groups = _grouped(_fit(rows, keys_N, k, seed).labels_N)
+    groups = _grouped(_fit(rows, keys_N, k, seed, iterations).labels_N)
     labels_N = np.empty(n_rows, np.int32)
-    for label, members in enumerate(_split(rows, keys_N, groups, largest or n_rows, seed)):
+    for label, members in enumerate(_split(rows, keys_N, groups, largest or n_rows, seed, iterations)):
         labels_N[members] = label
     partition = tally(rows, labels_N, int(labels_N.max()) + 1)
     found_N, distance_N = np.empty_like(labels_N), np.empty(n_rows, np.float32)
@@ -65,17 +66,19 @@ def cells(vectors_NP: NDArray[Any], keys_N: Keys, k: int, *, seed: int, largest:
     return Cells(found_N, distance_N, partition.centroids_KP)
 
 
-def _fit(rows: Directions, keys_N: Keys, k: int, seed: int) -> Partition:
+def _fit(rows: Directions, keys_N: Keys, k: int, seed: int, iterations: int) -> Partition:
     """Lloyd over the rows that have a direction; the others join the nearest cell."""
     pointing = np.flatnonzero(rows.norm_N > 0)
     fitted = rows.subset(pointing) if len(pointing) else rows
     own_keys = keys_N[fitted.order_N]
     begin_KP = start(fitted, own_keys, k, seed) if k <= FEW else fitted.take(smallest(own_keys, k, "cells", seed))
-    partition, _ = lloyd(fitted, begin_KP, MAX_ITERATIONS, TOLERANCE)
+    partition, _ = lloyd(fitted, begin_KP, iterations, TOLERANCE)
     return assign(rows, partition.centroids_KP[partition.counts_K > 0])
 
 
-def _split(rows: Directions, keys_N: Keys, waiting: list[Indices], largest: int, seed: int) -> list[Indices]:
+def _split(
+    rows: Directions, keys_N: Keys, waiting: list[Indices], largest: int, seed: int, iterations: int
+) -> list[Indices]:
     """Groups of at most `largest` positions, ordered by their first."""
     small = []
     while waiting:
@@ -84,7 +87,7 @@ def _split(rows: Directions, keys_N: Keys, waiting: list[Indices], largest: int,
             small.append(members)
             continue
         n_parts = -(-len(members) // largest)
-        labels = _fit(rows.subset(members), keys_N, n_parts, seed).labels_N
+        labels = _fit(rows.subset(members), keys_N, n_parts, seed, iterations).labels_N
         parts = [members[part] for part in _grouped(labels)]
         if max(len(part) for part in parts) > 0.9 * len(members):  # hardly anything tells these rows apart
             parts = np.array_split(members, n_parts)

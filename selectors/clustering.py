@@ -1,7 +1,8 @@
 """Pseudo-tasks: clusters of gradient directions (Adapt-∞, arXiv 2410.10636, section 4.1).
 
 The paper picks k from a grid by the within-cluster sum of squares, which only falls with k; here k is the elbow of that
-curve, and one fit gives the whole curve (`ward.py`).
+curve. One fit of the largest k, merged (`ward.py`), gives centroids and a bound of the curve for every other k; passes that all of
+them share can then make it the curve of k-means itself.
 
 Shapes: N samples, P dimensions, K clusters.
 """
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liit.selectors.directions import Directions, directions
-from liit.selectors.kmeans import Partition, assign, distances, lloyd, start
+from liit.selectors.kmeans import Partition, assign, assign_all, distances, lloyd, start
 from liit.selectors.priority import Keys
 from liit.selectors.ward import elbow, groups, ward
 
@@ -46,6 +47,7 @@ def cluster(
     max_iterations: int = 25,
     tolerance: float = 1e-4,
     refinements: int = 5,
+    sweeps: int = 0,
     rows_per_block: int | None = None,
 ) -> Clustering:
     """k-means of the rows' directions, k chosen from `k_grid` by the elbow.
@@ -57,6 +59,8 @@ def cluster(
         vectors_NP: float16 or float32, any norm.
         k_grid: candidate numbers of clusters; a single one fixes k.
         previous_k: kept when the curve has no elbow.
+        refinements: iterations for the chosen k.
+        sweeps: iterations for every k of the grid; 0 takes the curve from the merges, an upper bound that costs nothing.
         rows_per_block: rows in memory as float32 at a time; by default about 16 MiB.
 
     Raises:
@@ -73,25 +77,31 @@ def cluster(
     fitted = rows.subset(pointing) if len(pointing) else rows
     start_KP = start(fitted, keys_N[fitted.order_N], max(k_grid), seed)
     partition = _without_unused(lloyd(fitted, start_KP, max_iterations, tolerance)[0])
-    k, margin, wss_by_k, group_K = _chosen_k(partition, k_grid, previous_k)
-    if k < len(partition.counts_K):
-        merged = partition.merged(group_K)
-        partition = lloyd(fitted, merged.centroids_KP, refinements, tolerance)[0] if refinements else merged
-    return _settled(rows, partition.centroids_KP[partition.counts_K > 0], wss_by_k, margin)
-
-
-def _chosen_k(
-    partition: Partition, k_grid: Sequence[int], previous_k: int | None
-) -> tuple[int, float, dict[int, float], NDArray[np.int64]]:
-    largest = len(partition.counts_K)
-    merges, increases = ward(partition.centroids_KP, partition.counts_K)
-    risen = partition.wss + np.concatenate([[0.0], np.cumsum(increases)])
-    wss_by_k = {k: float(risen[max(largest - k, 0)]) for k in sorted(set(k_grid))}
+    curve, centroids = _curve(fitted, partition, k_grid, sweeps)
+    wss_by_k = {k: curve[min(k, max(curve))] for k in sorted(set(k_grid))}
     k, margin = elbow(wss_by_k)
     if margin < FLAT and previous_k in wss_by_k:
         k = previous_k
-    k = min(k, largest)
-    return k, margin, wss_by_k, groups(merges, largest, k)
+    if k < len(partition.counts_K):
+        partition = lloyd(fitted, centroids[k], max(refinements, 1), tolerance)[0]
+    return _settled(rows, partition.centroids_KP[partition.counts_K > 0], wss_by_k, margin)
+
+
+def _curve(
+    rows: Directions, partition: Partition, k_grid: Sequence[int], sweeps: int
+) -> tuple[dict[int, float], dict[int, NDArray[np.float64]]]:
+    """WSS and centroids for every k of the grid that the partition can be merged to, and for its own k."""
+    largest = len(partition.counts_K)
+    merges, increases = ward(partition.centroids_KP, partition.counts_K)
+    risen = partition.wss + np.concatenate([[0.0], np.cumsum(increases)])
+    wss = {k: float(risen[largest - k]) for k in sorted({*k_grid, largest}) if k <= largest}
+    centroids = {k: partition.merged(groups(merges, largest, k)).centroids_KP for k in wss}
+    merged = [k for k in wss if k < largest]
+    for _ in range(sweeps if merged else 0):
+        for k, found in zip(merged, assign_all(rows, [centroids[k] for k in merged]), strict=True):
+            wss[k], used_K = found.wss, found.counts_K > 0
+            centroids[k] = np.where(used_K[:, None], found.centroids_KP, centroids[k])
+    return wss, centroids
 
 
 def _settled(

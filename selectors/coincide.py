@@ -25,12 +25,12 @@ CENTROIDS = 1024  # compared with all others at a time
 def coincide(pool: Pool, budget: int, seed: int, timestep: int, options: Options) -> Choice:
     """COINCIDE on its own features, the vector `coincide`: of image tokens, then of text tokens, half each.
 
-    Options: `k` clusters, `temperature` τ, `width` σ of the kernel, and `language`: first and last + 1 of the dimensions
+    Options: `k` clusters and `iterations` that make them, `temperature` τ, `width` σ of the kernel, and `language`: first and last + 1 of the dimensions
     that transferability is measured on; by default the second half.
     """
     features_ND = pool.vector("coincide")
     width = features_ND.shape[1]
-    parts = settled(options, k=10_000, temperature=0.1, width=1.0, language=[width // 2, width])
+    parts = settled(options, k=10_000, iterations=25, temperature=0.1, width=1.0, language=[width // 2, width])
     chosen = spread(features_ND, pool.keys_N, budget, seed=seed, timestep=timestep, **parts)
     return choice(pool, chosen)
 
@@ -44,6 +44,7 @@ def spread(
     temperature: float,
     width: float,
     language: Sequence[int] | None,
+    iterations: int = 25,
     seed: int,
     timestep: int = 0,
 ) -> Indices:
@@ -63,7 +64,7 @@ def spread(
     half = slice(*language) if language is not None else slice(None)
     if language is not None and not (len(language) == 2 and 0 <= language[0] < language[1] <= features_ND.shape[1]):
         raise ValueError(f"language is {list(language)}; pass first and last + 1 of {features_ND.shape[1]} dimensions")
-    found = cells(features_ND, keys_N, k, seed=seed)
+    found = cells(features_ND, keys_N, k, seed=seed, iterations=iterations)
     rows = directions(features_ND, keys_N, np.lexsort((priority(keys_N, "coincide", seed, timestep), found.labels_N)))
     groups = np.split(np.arange(len(rows)), np.cumsum(found.sizes_K)[:-1]) if len(rows) else []
     affinity_N = np.concatenate([np.empty(0), *(affinity(rows.take(members), width) for members in groups)])

@@ -1,8 +1,11 @@
 """Rows of a large matrix as unit vectors in a fixed order, a block at a time: never a second copy of the matrix.
 
+The matrix may be a file that does not fit in memory (`numpy.load(..., mmap_mode="r")`): its pages are let go behind a pass.
+
 Shapes: N samples, P dimensions, B rows of a block.
 """
 
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from liit.selectors.blocks import in_order
 from liit.selectors.priority import Indices, Keys
+from liit.selectors.widening import widened
 
-BLOCK_NUMBERS = 1 << 22  # numbers in a block: 16 MiB of float32, whatever P is
+BLOCK_NUMBERS = 1 << 20  # numbers in a block: 4 MiB of float32, whatever P is
+BLOCK_ROWS = 2048  # at most: sums over a block are float32
 
 
 @dataclass(frozen=True)
@@ -30,18 +36,34 @@ class Directions:
     def __len__(self) -> int:
         return len(self.order_N)
 
-    def take(self, positions: Indices) -> NDArray[np.float32]:
+    def take(self, positions: Indices | slice) -> NDArray[np.float32]:
         """Unit rows at `positions`, float32."""
-        rows_BP = self.vectors_NP[self.order_N[positions]].astype(np.float32, copy=False)
+        rows_BP, weight_B = self.weighted(positions)
+        return rows_BP * weight_B[:, None]
+
+    def weighted(self, positions: Indices | slice) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Rows as they are, float32, and what makes each a unit row: one over its norm, 0 for a zero vector."""
+        rows_BP = widened(_gathered(self.vectors_NP, self.order_N[positions]))
+        _let_go(self.vectors_NP)
         norm_B = self.norm_N[positions]
-        rows_BP /= np.where(norm_B > 0, norm_B, 1.0).astype(np.float32)[:, None]
-        return rows_BP
+        weight_B = np.divide(1.0, norm_B, out=np.zeros(len(norm_B)), where=norm_B > 0)
+        return rows_BP, weight_B.astype(np.float32)
+
+    def loaded(self) -> "Directions":
+        """The same unit rows, in memory as float32: for few that are read many times."""
+        rows_NP = self.take(slice(None))
+        pointing_N = (self.norm_N > 0).astype(np.float64)
+        return Directions(rows_NP, np.arange(len(self)), pointing_N, self.rows_per_block)
+
+    def parts(self) -> list[slice]:
+        """All positions in order, in slices of a block."""
+        starts = range(0, len(self), self.rows_per_block)
+        return [slice(start, min(start + self.rows_per_block, len(self))) for start in starts]
 
     def blocks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """All positions in order, as (slice, unit rows)."""
-        for start in range(0, len(self), self.rows_per_block):
-            part = slice(start, min(start + self.rows_per_block, len(self)))
-            yield part, self.take(np.arange(part.start, part.stop))
+        for part in self.parts():
+            yield part, self.take(part)
 
     def subset(self, positions: Indices) -> "Directions":
         return Directions(self.vectors_NP, self.order_N[positions], self.norm_N[positions], self.rows_per_block)
@@ -57,13 +79,37 @@ def directions(
     """
     if vectors_NP.ndim != 2 or len(vectors_NP) != len(keys_N):
         raise ValueError(f"vectors of shape {vectors_NP.shape} for {len(keys_N)} keys; pass one row for each key")
-    rows_per_block = rows_per_block or max(64, BLOCK_NUMBERS // max(1, vectors_NP.shape[1]))
-    norm_N = np.empty(len(order_N))
-    for start in range(0, len(order_N), rows_per_block):
-        part = slice(start, start + rows_per_block)
-        rows_BP = vectors_NP[order_N[part]].astype(np.float64)
-        norm_N[part] = np.sqrt(np.einsum("bp,bp->b", rows_BP, rows_BP))
+    rows_per_block = rows_per_block or min(max(64, BLOCK_NUMBERS // max(1, vectors_NP.shape[1])), BLOCK_ROWS)
+    rows = Directions(vectors_NP, order_N, np.empty(len(order_N)), rows_per_block)
+
+    def norms(part: slice) -> NDArray[np.float64]:
+        rows_BP = widened(_gathered(vectors_NP, order_N[part])).astype(np.float64)
+        _let_go(vectors_NP)
+        return np.sqrt(np.einsum("bp,bp->b", rows_BP, rows_BP))
+
+    for part, norm_B in zip(rows.parts(), in_order(norms, rows.parts()), strict=True):
+        rows.norm_N[part] = norm_B
+    norm_N = rows.norm_N
     if not np.isfinite(norm_N).all():
         bad = order_N[np.flatnonzero(~np.isfinite(norm_N))[0]]
         raise ValueError(f"the vector of key {keys_N[bad]} is not finite; quarantine the sample or score it again")
-    return Directions(vectors_NP, order_N, norm_N, rows_per_block)
+    return rows
+
+
+def _gathered(vectors_NP: NDArray[Any], order_B: Indices) -> NDArray[Any]:
+    """Rows in the given order; a view where they stand so already."""
+    first = int(order_B[0]) if len(order_B) else 0
+    if np.array_equal(order_B, np.arange(first, first + len(order_B))):
+        return vectors_NP[first : first + len(order_B)]
+    return vectors_NP[order_B]
+
+
+def _let_go(vectors_NP: NDArray[Any]) -> None:
+    """Give the pages of a matrix that is mapped from a file back: they stay in the system's cache, not in this process."""
+    whole: Any = vectors_NP
+    while isinstance(whole, np.ndarray):
+        if isinstance(whole, np.memmap) and whole.mode == "c":
+            return  # private changes would be lost
+        whole = whole.base
+    if isinstance(whole, mmap.mmap):
+        whole.madvise(mmap.MADV_DONTNEED)

@@ -1,22 +1,27 @@
-"""Lloyd's k-means over unit rows: mean centroids, exact float64 sums, and a result that no row order can change.
+"""Lloyd's k-means over unit rows: mean centroids, one pass over the rows for one k or many, and no row order changes a bit.
 
 Centroids stay plain means: on the sphere's surface the sum of squares would no longer split into the parts that Ward's
 identity needs (`ward.py`). Everything runs in the order of `Directions`, which callers sort by key.
 
-Shapes: N samples, P dimensions, K clusters, M rows of the seeding sample.
+Shapes: N samples, P dimensions, K clusters, S sets of clusters, M rows of the seeding sample, B rows of a block, u clusters
+that occur in it.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
+from scipy.sparse import csc_array, csr_array
 
+from liit.selectors.blocks import in_order
 from liit.selectors.directions import Directions
 from liit.selectors.priority import Keys, smallest
 
 SEEDING_ROWS = 1 << 15
-SEEDING_ITERATIONS = 10
+SEEDING_ITERATIONS = 25
+RESTART_ROWS = 256  # for each cluster
+RESTART_ITERATIONS = 10
 RESTARTS = 4
 SAME_POINT = 1e-6  # squared distance of unit rows below which they are one point: the resolution of float16
 
@@ -53,32 +58,51 @@ class Partition:
 
 def tally(rows: Directions, labels_N: NDArray[np.int32], n_clusters: int) -> Partition:
     """Counts, sums and squares of given labels."""
-    sums = _Sums(n_clusters, rows.vectors_NP.shape[1])
-    for part, rows_BP in rows.blocks():
-        sums.add(labels_N[part], rows_BP)
-    return Partition(labels_N, sums.counts_K, sums.sums_KP, sums.squares_K)
+
+    def labelled(part: slice) -> "_Block":
+        rows_BP, weight_B = rows.weighted(part)
+        return _block(part, rows_BP, weight_B, labels_N[part, None], n_clusters)
+
+    return _gathered(rows, labelled, [n_clusters])[0]
 
 
 def assign(rows: Directions, centroids_KP: NDArray[np.floating]) -> Partition:
     """Every row to its nearest centroid (ties to the lower number), with the sums of the new clusters."""
-    sums = _Sums(*centroids_KP.shape)
-    labels_N = np.empty(len(rows), np.int32)
-    centroids_PK = centroids_KP.T.astype(np.float32)
-    half_K = (np.einsum("kp,kp->k", centroids_KP, centroids_KP) / 2).astype(np.float32)
-    for part, rows_BP in rows.blocks():
-        labels_N[part] = np.argmax(rows_BP @ centroids_PK - half_K, axis=1)
-        sums.add(labels_N[part], rows_BP)
-    return Partition(labels_N, sums.counts_K, sums.sums_KP, sums.squares_K)
+    return assign_all(rows, [centroids_KP])[0]
+
+
+def assign_all(rows: Directions, sets: Sequence[NDArray[np.floating]]) -> list[Partition]:
+    """`assign` for several sets of centroids: the rows are read and cast once, and compared in one matrix product."""
+    sizes = [len(centroids_KP) for centroids_KP in sets]
+    ends = np.cumsum(sizes).tolist()
+    joined_KP = np.concatenate(sets)
+    joined_PK = np.ascontiguousarray(joined_KP.T, np.float32)
+    half_K = (np.einsum("kp,kp->k", joined_KP, joined_KP) / 2).astype(np.float32)
+
+    def nearest(part: slice) -> "_Block":
+        rows_BP, weight_B = rows.weighted(part)
+        near_BK = rows_BP @ joined_PK
+        near_BK *= weight_B[:, None]
+        near_BK -= half_K
+        label_BS = np.stack(
+            [start + np.argmax(near_BK[:, start:end], axis=1) for start, end in zip([0, *ends], ends, strict=False)], 1
+        )
+        return _block(part, rows_BP, weight_B, label_BS, ends[-1])
+
+    return _gathered(rows, nearest, sizes)
 
 
 def distances(rows: Directions, labels_N: NDArray[np.int32], centroids_KP: NDArray[np.floating]) -> NDArray[np.float32]:
     """Euclidean distance of each row to its own centroid, by differences: no cancellation near zero."""
-    distance_N = np.empty(len(rows), np.float32)
     centroids_KP = centroids_KP.astype(np.float32)
-    for part, rows_BP in rows.blocks():
+
+    def apart(part: slice) -> NDArray[np.float32]:
+        rows_BP = rows.take(part)
         rows_BP -= centroids_KP[labels_N[part]]
-        distance_N[part] = np.sqrt(np.einsum("bp,bp->b", rows_BP, rows_BP))
-    return distance_N
+        distance_B: NDArray[np.float32] = np.sqrt(np.einsum("bp,bp->b", rows_BP, rows_BP))
+        return distance_B
+
+    return np.concatenate([np.empty(0, np.float32), *in_order(apart, rows.parts())])
 
 
 def lloyd(
@@ -97,7 +121,7 @@ def lloyd(
 
 
 def start(rows: Directions, keys_N: Keys, n_clusters: int, seed: int) -> NDArray[np.float64]:
-    """Centroids to start from: the best of a few short fits to the rows of smallest hash.
+    """Centroids to start from: fitted to the rows of smallest hash, from the best of a few short fits to fewer of those.
 
     Args:
         keys_N: the key of each position of `rows`.
@@ -105,16 +129,19 @@ def start(rows: Directions, keys_N: Keys, n_clusters: int, seed: int) -> NDArray
     Returns:
         At most `n_clusters` centroids: fewer where there are fewer distinct points.
     """
-    sample = rows.subset(smallest(keys_N, SEEDING_ROWS, "k-means", seed))
+    chosen = smallest(keys_N, SEEDING_ROWS, "k-means", seed)
+    sample = rows.subset(chosen).loaded()
+    few = sample.subset(smallest(keys_N[chosen], RESTART_ROWS * n_clusters, "restarts", seed)).loaded()
     chance = np.random.default_rng(seed)
-    fits = [lloyd(sample, seeds(sample, n_clusters, chance), SEEDING_ITERATIONS, 1e-3)[0] for _ in range(RESTARTS)]
+    fits = [lloyd(few, seeds(few, n_clusters, chance), RESTART_ITERATIONS, 1e-3)[0] for _ in range(RESTARTS)]
     best = min(fits, key=lambda fit: fit.wss)
-    return best.centroids_KP[best.counts_K > 0]
+    fit = lloyd(sample, best.centroids_KP[best.counts_K > 0], SEEDING_ITERATIONS, 1e-4)[0]
+    return fit.centroids_KP[fit.counts_K > 0]
 
 
 def seeds(rows: Directions, n_clusters: int, chance: np.random.Generator) -> NDArray[np.float32]:
     """Greedy k-means++ (Arthur & Vassilvitskii, SODA 2007): rows drawn by squared distance to those drawn before."""
-    rows_MP = rows.take(np.arange(len(rows)))
+    rows_MP = rows.take(slice(None))
     square_M = np.einsum("mp,mp->m", rows_MP, rows_MP)
     trials = 2 + int(np.log(n_clusters))
     chosen = [int(chance.integers(len(rows_MP)))]
@@ -151,17 +178,50 @@ def _without_empty(rows: Directions, partition: Partition) -> tuple[NDArray[np.f
     return centroids_KP, bool(pairs)
 
 
-class _Sums:
-    """Running float64 sums of a pass."""
+@dataclass(frozen=True)
+class _Block:
+    """What a block of rows adds to clusters numbered over all S sets: of the `used` ones, sums of unit rows and counts."""
 
-    def __init__(self, n_clusters: int, width: int) -> None:
-        self.counts_K = np.zeros(n_clusters, np.int64)
-        self.sums_KP = np.zeros((n_clusters, width))
-        self.squares_K = np.zeros(n_clusters)
+    part: slice
+    label_BS: NDArray[np.integer]
+    used: NDArray[np.integer] | slice
+    sums_uP: NDArray[np.float32]
+    counts_u: NDArray[np.int64]
+    squares_u: NDArray[np.float64]
 
-    def add(self, labels_B: NDArray[np.int32], rows_BP: NDArray[np.float32]) -> None:
-        n_rows, n_clusters = len(labels_B), len(self.counts_K)
-        member_KB = csr_array((np.ones(n_rows), (labels_B, np.arange(n_rows))), shape=(n_clusters, n_rows))
-        self.counts_K += np.bincount(labels_B, minlength=n_clusters)
-        self.sums_KP += member_KB @ rows_BP.astype(np.float64)
-        self.squares_K += member_KB @ np.einsum("bp,bp->b", rows_BP, rows_BP, dtype=np.float64)
+
+def _block(
+    part: slice,
+    rows_BP: NDArray[np.float32],
+    weight_B: NDArray[np.float32],
+    label_BS: NDArray[np.integer],
+    n_clusters: int,
+) -> _Block:
+    used: NDArray[np.integer] | slice = slice(None)
+    place_BS = label_BS
+    if n_clusters > label_BS.size:
+        used, inverse = np.unique(label_BS, return_inverse=True)
+        place_BS, n_clusters = inverse.reshape(label_BS.shape), len(used)
+    (n_rows, n_sets), flat = label_BS.shape, place_BS.ravel()
+    bounds = np.arange(0, flat.size + 1, n_sets)
+    member_uB = csc_array((np.repeat(weight_B, n_sets), flat, bounds), shape=(n_clusters, n_rows))
+    counts_u = np.bincount(flat, minlength=n_clusters)
+    squares_u = np.bincount(flat, np.repeat((weight_B > 0).astype(float), n_sets), n_clusters)
+    return _Block(part, label_BS, used, member_uB @ rows_BP, counts_u, squares_u)
+
+
+def _gathered(rows: Directions, look: Callable[[slice], _Block], sizes: Sequence[int]) -> list[Partition]:
+    """The blocks' float32 sums added up in float64, in their order, and cut into the sets."""
+    total, width = sum(sizes), rows.vectors_NP.shape[1]
+    counts_K, squares_K, sums_KP = np.zeros(total, np.int64), np.zeros(total), np.zeros((total, width))
+    labels_SN = np.empty((len(sizes), len(rows)), np.int32)
+    starts_S = np.cumsum([0, *sizes[:-1]])
+    for block in in_order(look, rows.parts()):
+        labels_SN[:, block.part] = (block.label_BS - starts_S).T
+        counts_K[block.used] += block.counts_u
+        squares_K[block.used] += block.squares_u
+        sums_KP[block.used] += block.sums_uP
+    sets = [slice(start, start + size) for start, size in zip(starts_S, sizes, strict=True)]
+    return [
+        Partition(labels_N, counts_K[of], sums_KP[of], squares_K[of]) for labels_N, of in zip(labels_SN, sets, strict=True)
+    ]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from liit.selectors.strata import strata, trimmed_range
 
 NO_ENTROPY = -np.inf
+KNOWN = 0.95  # share of a cluster that must have a finite score for the score to count there
 
 
 def score_entropy(values_N: NDArray[np.floating], *, bins: int = 50, trim: float = 0.05) -> float:
@@ -40,7 +41,7 @@ def choose_score(
     """
     if scores_NS.ndim != 2 or scores_NS.shape[1] != len(names):
         raise ValueError(f"scores of shape {scores_NS.shape} for the names {list(names)}; pass a column for each name")
-    best = _best(_entropies(scores_NS, bins, trim))
+    best = _best(_counting(scores_NS, bins, trim))
     return None if best < 0 else best
 
 
@@ -62,7 +63,7 @@ def choose_scores(
     by_cluster = np.split(np.argsort(labels_N, kind="stable"), np.cumsum(np.bincount(labels_N, minlength=n_clusters)))
     chosen_K = np.full(n_clusters, -1)
     for k, members in enumerate(by_cluster[:n_clusters]):
-        own_S = _entropies(scores_NS[members], bins, trim)
+        own_S = _counting(scores_NS[members], bins, trim)
         judged_S = own_S if len(members) >= min_size else np.where(own_S > NO_ENTROPY, overall_S, NO_ENTROPY)
         chosen_K[k] = _best(judged_S)
     return chosen_K
@@ -70,6 +71,12 @@ def choose_scores(
 
 def _entropies(scores_NS: NDArray[np.floating], bins: int, trim: float) -> NDArray[np.float64]:
     return np.array([score_entropy(column_N, bins=bins, trim=trim) for column_N in scores_NS.T])
+
+
+def _counting(scores_NS: NDArray[np.floating], bins: int, trim: float) -> NDArray[np.float64]:
+    """Entropies, but -inf for a score that too few have."""
+    known_S = np.isfinite(scores_NS).mean(axis=0) if len(scores_NS) else np.zeros(scores_NS.shape[1])
+    return np.where(known_S >= KNOWN, _entropies(scores_NS, bins, trim), NO_ENTROPY)
 
 
 def _best(entropy_S: NDArray[np.float64]) -> int:

@@ -129,15 +129,18 @@ class Strategy:
     from_base: bool = False  # trained from the base model instead of the last timestep's adapter
 
     def scores_for(self, options: Options) -> tuple[str, ...]:
-        """The scores it judges by: its own, or those that the option `scores` names instead.
+        """The scores it judges by: its own, or those that the option `scores` names instead; and the one of option `weight`.
 
         Raises:
-            ValueError: the option is no list of names.
+            ValueError: the options are no list of names, no name.
         """
         named = options.get("scores", self.scores)
         if not isinstance(named, list | tuple) or not all(isinstance(name, str) for name in named):
             raise ValueError(f"option scores is {named!r}; pass a list of names: scores=[nll, el2n]")
-        return tuple(named)
+        weight = options.get("weight")
+        if not isinstance(weight, str | None):
+            raise ValueError(f"option weight is {weight!r}; pass the name of a score: weight=el2n")
+        return tuple(dict.fromkeys([*named, *([weight] if weight else [])]))
 
 
 def rehearse(strategy: Strategy, options: Options) -> None:

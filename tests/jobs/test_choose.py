@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from liit.engine.clustering import cluster_pool
 from liit.engine.config import Config
+from liit.engine.profiles import packed
 from liit.engine.selection import select
 from liit.engine.store import write_json, write_table
 from liit.engine.tables import POOL, SELECTION, key_of
@@ -47,7 +48,7 @@ def make_step(step: Path, failed: int = 0, **dropped: bool) -> Path:
         columns[name] = pa.array(values)
     for name, width in (("sketch", 16), ("embedding", 8), ("coincide", 12)):
         rows = chance.normal(size=(6, width))[task] + 0.3 * chance.normal(size=(len(ids), width))
-        columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(rows.astype(np.float16).ravel()), width)
+        columns[name] = packed(rows)
     table = pa.table({name: column for name, column in columns.items() if name not in dropped})
     (step / "profile").mkdir()
     for part, at in enumerate(np.array_split(chance.permutation(len(ids)), 2)):
@@ -64,7 +65,7 @@ def add_targets(step: Path, only: tuple[str, ...] = tuple(SKILLS)) -> None:
         "id": pa.array(ids),
         "key": pa.array([key_of(name) for name in ids], pa.uint64()),
         "status": pa.array(["ok"] * len(ids)),
-        "sketch": pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), 16),
+        "sketch": packed(rows),
     }
     (step / "targets").mkdir()
     write_table(step / "targets" / "part-0000000.parquet", pa.table(columns))

@@ -79,8 +79,8 @@ def test_the_profile_says_what_it_holds(finished: Path) -> None:
     step = finished / "t02"
     profile = pq.read_table(sorted((step / "profile").glob("*.parquet"))[0])
     columns = json.loads((step / "profile" / "columns.json").read_text())
-    assert columns["sketch"]["dimension"] == profile["sketch"].type.list_size == 64
-    assert columns["embedding"]["dimension"] == profile["embedding"].type.list_size == 32
+    assert columns["sketch"]["dimension"] == profile["sketch"].type.byte_width // 2 == 64
+    assert columns["embedding"]["dimension"] == profile["embedding"].type.byte_width // 2 == 32
     assert {"nll", "image_grounding", "el2n", "entropy"} <= set(profile.column_names)
     plan = pq.read_table(step / "profile.batches.parquet")
     assert set(plan["id"].to_pylist()) == ids(step / "pool.parquet")

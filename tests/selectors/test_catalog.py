@@ -162,7 +162,7 @@ def test_an_unknown_strategy_lists_the_known_ones() -> None:
     [
         ("random", {"bins": 3}, r"unknown strategy options \['bins'\]"),
         ("adapt-inf", {"bin": 3}, "takes .*'bins'"),
-        ("adapt-inf", {"budgets": "fair"}, "uniform or density"),
+        ("adapt-inf", {"budgets": "fair"}, "uniform, density"),
         ("random-clusters-ccs", {"k": 0}, "at least one cluster"),
         ("el2n", {"direction": "up"}, "highest, lowest, middle, ccs"),
         ("adapt-inf", {"scores": ["loss"]}, "no score 'loss'"),

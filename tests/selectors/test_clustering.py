@@ -1,9 +1,11 @@
 from itertools import combinations, pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
+from threadpoolctl import threadpool_limits
 
 from liit.selectors import kmeans
 from liit.selectors.clustering import cluster
@@ -102,8 +104,37 @@ def test_a_partition_merged_has_the_sums_of_its_union() -> None:
     merged = partition.merged(group_K)
     again = kmeans.tally(rows, group_K[partition.labels_N].astype(np.int32), 3)
     assert (merged.counts_K == again.counts_K).all()
-    np.testing.assert_allclose(merged.sums_KP, again.sums_KP)
+    np.testing.assert_allclose(merged.sums_KP, again.sums_KP, rtol=1e-5)
     assert merged.wss == pytest.approx(again.wss)
+
+
+def test_many_sets_of_centroids_in_one_pass_are_as_each_alone() -> None:
+    rows = in_place(blobs(3000, 12, noise=0.3)[0])
+    sets = [rows.take(np.arange(k)) for k in (3, 9, 20)]
+    for together, centroids in zip(kmeans.assign_all(rows, sets), sets, strict=True):
+        alone = assign(rows, centroids)
+        assert (together.labels_N == alone.labels_N).all()
+        assert (together.counts_K == alone.counts_K).all()
+        np.testing.assert_allclose(together.sums_KP, alone.sums_KP, rtol=1e-5, atol=1e-4)
+
+
+def test_a_sweep_lowers_the_curve_of_the_merges() -> None:
+    rows, _ = blobs(2000, 25, noise=0.4)
+    merged, swept = (cluster(rows, keys(2000), k_grid=range(4, 21), seed=0, sweeps=sweeps) for sweeps in (0, 2))
+    assert all(swept.wss_by_k[k] <= merged.wss_by_k[k] * (1 + 1e-6) for k in merged.wss_by_k)
+    assert swept.wss_by_k[8] < 0.999 * merged.wss_by_k[8]
+
+
+def test_neither_threads_nor_a_matrix_on_disk_change_a_bit(tmp_path: Path) -> None:
+    rows = blobs(9000, 12, noise=0.3)[0].astype(np.float16)
+    np.save(tmp_path / "rows.npy", rows)
+    with threadpool_limits(1, user_api="blas"):
+        alone = cluster(rows, keys(9000), k_grid=range(4, 21), seed=0)
+    with threadpool_limits(3, user_api="blas"):
+        mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+        beside = cluster(mapped, keys(9000), k_grid=range(4, 21), seed=0)
+    assert (alone.labels_N == beside.labels_N).all()
+    assert (alone.centroids_KP == beside.centroids_KP).all()
 
 
 def test_the_elbow_is_the_corner_of_a_bent_line() -> None:

@@ -89,3 +89,11 @@ def test_order_of_samples_does_not_matter() -> None:
 def test_columns_without_names_are_refused() -> None:
     with pytest.raises(ValueError, match="column for each name"):
         choose_score(scores(10), ("only",))
+
+
+@pytest.mark.parametrize("missing", [5, 6])
+def test_a_score_counts_where_95_of_100_have_it(missing: int) -> None:
+    values = scores(1000).reshape(10, 100, 4)[0]
+    values[:missing, 0] = np.nan
+    assert (choose_score(values, NAMES) == 0) == (missing == 5)
+    assert choose_scores(values, np.zeros(100, int), 1).tolist() == [choose_score(values, NAMES)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOM = Path(__file__).parents[2] / "selectors"
-ALLOWED = {"numpy", "scipy", "sklearn", "liit"}
+ALLOWED = {"numpy", "scipy", "sklearn", "threadpoolctl", "liit"}
 FORBIDDEN = {"os", "pathlib", "io", "shutil", "tempfile", "time", "datetime", "random", "pickle", "logging"}
 
 
