@@ -82,7 +82,10 @@ def compare(model: str, adapter: str, equal: Samples, mixed: Samples) -> dict[st
     ours = Ours(model, adapter)
     few = [equal[:RELEASED_SAMPLES]]
     runs: dict[str, tuple[int, Callable[[], object]]] = {
-        "released, with projection": (RELEASED_SAMPLES, partial(score, released.prepare, partial(released.run, project=True), few)),
+        "released, with projection": (
+            RELEASED_SAMPLES,
+            partial(score, released.prepare, partial(released.run, project=True), few),
+        ),
         "released": (RELEASED_SAMPLES, partial(score, released.prepare, partial(released.run, project=False), few)),
     }
     theirs, mine = partial(score, plain.prepare, plain.run), partial(score, ours.profiler.prepare, ours.run)

@@ -132,4 +132,7 @@ def _columns(spec: ProfilerSpec, table: pa.Table) -> dict[str, Any]:
         **{name: {"kind": "gradient", **asdict(sketch)} for name, sketch in spec.sketches.items()},
     }
     common = {"dtype": "float16", "normalisation": "l2", "seed": spec.seed}
-    return {name: {**kinds[name], "dimension": table[name].type.byte_width // NUMBER.itemsize, **common} for name in spec.vectors}
+    return {
+        name: {**kinds[name], "dimension": table[name].type.byte_width // NUMBER.itemsize, **common}
+        for name in spec.vectors
+    }

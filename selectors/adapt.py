@@ -73,9 +73,7 @@ def _multiway(
     return choice(pool, index, scorer_n, np.concatenate(stratum_n))
 
 
-def _budgets(
-    pool: Pool, labels_N: NDArray[np.int32], budget: int, kind: str, weight: str | None
-) -> NDArray[np.int64]:
+def _budgets(pool: Pool, labels_N: NDArray[np.int32], budget: int, kind: str, weight: str | None) -> NDArray[np.int64]:
     sizes_K = np.bincount(labels_N)
     if kind == "uniform":
         return uniform(sizes_K, budget)

@@ -34,7 +34,15 @@ class Cells:
         return np.bincount(self.labels_N, minlength=len(self.centroids_KP))
 
 
-def cells(vectors_NP: NDArray[Any], keys_N: Keys, k: int, *, seed: int, largest: int | None = None, iterations: int = MAX_ITERATIONS) -> Cells:
+def cells(
+    vectors_NP: NDArray[Any],
+    keys_N: Keys,
+    k: int,
+    *,
+    seed: int,
+    largest: int | None = None,
+    iterations: int = MAX_ITERATIONS,
+) -> Cells:
     """At most `k` cells, and no more than leave 20 rows to each on average.
 
     The result depends on the set of (key, vector) pairs and the seed, not on row order.

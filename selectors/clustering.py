@@ -1,8 +1,8 @@
 """Pseudo-tasks: clusters of gradient directions (Adapt-∞, arXiv 2410.10636, section 4.1).
 
 The paper picks k from a grid by the within-cluster sum of squares, which only falls with k; here k is the elbow of that
-curve. One fit of the largest k, merged (`ward.py`), gives centroids and a bound of the curve for every other k; passes that all of
-them share can then make it the curve of k-means itself.
+curve. One fit of the largest k, merged (`ward.py`), gives centroids and a bound of the curve for every other k; passes that
+all of them share can then make it the curve of k-means itself.
 
 Shapes: N samples, P dimensions, K clusters.
 """

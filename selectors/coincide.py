@@ -25,8 +25,8 @@ CENTROIDS = 1024  # compared with all others at a time
 def coincide(pool: Pool, budget: int, seed: int, timestep: int, options: Options) -> Choice:
     """COINCIDE on its own features, the vector `coincide`: of image tokens, then of text tokens, half each.
 
-    Options: `k` clusters and `iterations` that make them, `temperature` τ, `width` σ of the kernel, and `language`: first and last + 1 of the dimensions
-    that transferability is measured on; by default the second half.
+    Options: `k` clusters and `iterations` that make them, `temperature` τ, `width` σ of the kernel, and `language`: first and
+    last + 1 of the dimensions that transferability is measured on; by default the second half.
     """
     features_ND = pool.vector("coincide")
     width = features_ND.shape[1]

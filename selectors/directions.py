@@ -51,7 +51,13 @@ class Directions:
 
     def loaded(self) -> "Directions":
         """The same unit rows, in memory as float32: for few that are read many times."""
-        rows_NP = self.take(slice(None))
+        rows_NP = np.empty((len(self), self.vectors_NP.shape[1]), np.float32)
+
+        def load(part: slice) -> None:
+            rows_NP[part] = self.take(part)
+
+        for _ in in_order(load, self.parts()):
+            pass
         pointing_N = (self.norm_N > 0).astype(np.float64)
         return Directions(rows_NP, np.arange(len(self)), pointing_N, self.rows_per_block)
 

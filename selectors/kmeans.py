@@ -20,7 +20,7 @@ from liit.selectors.priority import Keys, smallest
 
 SEEDING_ROWS = 1 << 15
 SEEDING_ITERATIONS = 25
-RESTART_ROWS = 256  # for each cluster
+RESTART_ROWS, SEED_ROWS = 256, 64  # for each cluster
 RESTART_ITERATIONS = 10
 RESTARTS = 4
 SAME_POINT = 1e-6  # squared distance of unit rows below which they are one point: the resolution of float16
@@ -132,10 +132,11 @@ def start(rows: Directions, keys_N: Keys, n_clusters: int, seed: int) -> NDArray
     chosen = smallest(keys_N, SEEDING_ROWS, "k-means", seed)
     sample = rows.subset(chosen).loaded()
     few = sample.subset(smallest(keys_N[chosen], RESTART_ROWS * n_clusters, "restarts", seed)).loaded()
+    fewest = sample.subset(smallest(keys_N[chosen], SEED_ROWS * n_clusters, "seeds", seed)).loaded()
     chance = np.random.default_rng(seed)
-    fits = [lloyd(few, seeds(few, n_clusters, chance), RESTART_ITERATIONS, 1e-3)[0] for _ in range(RESTARTS)]
+    fits = [lloyd(few, seeds(fewest, n_clusters, chance), RESTART_ITERATIONS, 1e-3)[0] for _ in range(RESTARTS)]
     best = min(fits, key=lambda fit: fit.wss)
-    fit = lloyd(sample, best.centroids_KP[best.counts_K > 0], SEEDING_ITERATIONS, 1e-4)[0]
+    fit = lloyd(sample, best.centroids_KP[best.counts_K > 0], SEEDING_ITERATIONS, 2e-5)[0]
     return fit.centroids_KP[fit.counts_K > 0]
 
 
@@ -200,13 +201,13 @@ def _block(
     used: NDArray[np.integer] | slice = slice(None)
     place_BS = label_BS
     if n_clusters > label_BS.size:
-        used, inverse = np.unique(label_BS, return_inverse=True)
-        place_BS, n_clusters = inverse.reshape(label_BS.shape), len(used)
+        present, inverse = np.unique(label_BS, return_inverse=True)
+        used, place_BS, n_clusters = present, inverse.reshape(label_BS.shape), len(present)
     (n_rows, n_sets), flat = label_BS.shape, place_BS.ravel()
     bounds = np.arange(0, flat.size + 1, n_sets)
     member_uB = csc_array((np.repeat(weight_B, n_sets), flat, bounds), shape=(n_clusters, n_rows))
     counts_u = np.bincount(flat, minlength=n_clusters)
-    squares_u = np.bincount(flat, np.repeat((weight_B > 0).astype(float), n_sets), n_clusters)
+    squares_u = np.bincount(flat, np.repeat(weight_B > 0, n_sets), n_clusters).astype(np.float64)
     return _Block(part, label_BS, used, member_uB @ rows_BP, counts_u, squares_u)
 
 
@@ -223,5 +224,6 @@ def _gathered(rows: Directions, look: Callable[[slice], _Block], sizes: Sequence
         sums_KP[block.used] += block.sums_uP
     sets = [slice(start, start + size) for start, size in zip(starts_S, sizes, strict=True)]
     return [
-        Partition(labels_N, counts_K[of], sums_KP[of], squares_K[of]) for labels_N, of in zip(labels_SN, sets, strict=True)
+        Partition(labels_N, counts_K[of], sums_KP[of], squares_K[of])
+        for labels_N, of in zip(labels_SN, sets, strict=True)
     ]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from liit.selectors.budgets import uniform
+from liit.selectors.budgets import proportional, uniform
 from liit.selectors.catalog import STRATEGIES, get
 from liit.selectors.multiway import choose_score
 from liit.selectors.protocol import Choice, Pool
@@ -16,6 +16,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in STRATEGIES),
     *((name, {"direction": d}) for name in ("perplexity", "el2n") for d in ("lowest", "middle", "ccs")),
     ("adapt-inf", {"budgets": "density"}),
+    ("adapt-inf", {"budgets": "spread", "weight": "el2n"}),
+    ("adapt-inf", {"budgets": "mean", "weight": "nll"}),
     ("adapt-inf", {"scores": ["nll"], "bins": 10, "trim": 0.0, "min_size": 20}),
     ("random-clusters-ccs", {"k": 5}),
     ("random-replay", {"fraction": 0.5}),
@@ -128,6 +130,26 @@ def test_density_budgets_favour_the_spread_out_cluster() -> None:
     pool = Pool(np.arange(1000, dtype=np.uint64), np.zeros(1000, np.int32), scores, {"sketch": sketch}, labels)
     chosen = labels[get("adapt-inf").choose(pool, 300, 0, 0, {"budgets": "density"}).index_n]
     assert (chosen == 1).sum() > 200
+
+
+def test_score_weighted_budgets_follow_deviation_or_mean(pool_of: Make) -> None:
+    pool = pool_of(4000)
+    assert pool.labels_N is not None
+    columns = {k: pool.scores["el2n"][pool.labels_N == k].astype(float) for k in np.unique(pool.labels_N)}
+    sizes = np.array([len(column) for column in columns.values()])
+    spread = np.array([np.nanstd(column) for column in columns.values()])
+    mean = np.array([max(np.nanmean(column), 0) for column in columns.values()])
+    half = uniform(sizes, 150)
+    expected = {
+        "spread": proportional(spread, sizes, 300),
+        "mean": half + proportional(mean * np.sqrt(sizes), sizes - half, 150),
+    }
+    for budgets, counts in expected.items():
+        made = get("adapt-inf").choose(pool, 300, 0, 2, {"budgets": budgets, "weight": "el2n"})
+        np.testing.assert_allclose(np.bincount(pool.labels_N[made.index_n], minlength=len(sizes)), counts, atol=1)
+    with pytest.raises(ValueError, match="weight=el2n"):
+        get("adapt-inf").choose(pool, 300, 0, 2, {"budgets": "spread"})
+    assert get("adapt-inf").scores_for({"weight": "forgetting"})[-1] == "forgetting"
 
 
 def test_where_every_score_is_constant_chance_decides_and_says_so(pool_of: Make) -> None:
