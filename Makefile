@@ -26,7 +26,7 @@ check: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
 	rm -rf $(TYPES) && mkdir -p $(TYPES)/liit $(TYPES)/tests
 	cp liit/__init__.py liit/py.typed $(TYPES)/liit
-	ln -s $(CURDIR)/engine $(CURDIR)/selectors $(CURDIR)/jobs $(TYPES)/liit
+	ln -s $(CURDIR)/engine $(CURDIR)/selectors $(CURDIR)/jobs $(CURDIR)/tune $(TYPES)/liit
 	MYPYPATH=$(TYPES) $(BIN)/mypy -p liit
 	MYPYPATH=$(TYPES):benchmarks $(BIN)/mypy tests benchmarks
 

@@ -86,11 +86,17 @@ def read(path: str | Path | None, overrides: list[str]) -> Config:
         raise ConfigError(_one_line(error)) from error
 
 
+def override(key: str, value: Any) -> str:
+    """`dotted.key=value` as `read` takes it."""
+    text = str(yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True))
+    return f"{key}={text.removesuffix(chr(10)).removesuffix(chr(10) + '...')}"
+
+
 def _apply(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals:
         raise ConfigError(f"override {override!r} must be dotted.key=value")
-    *parents, last = key.split(".")
+    *parents, last = ("strategy.name" if key == "strategy" else key).split(".")
     for parent in parents:
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):

@@ -117,12 +117,12 @@ def say_plan(config: Config) -> None:
             _bytes(step.sketch_bytes),
             f"{step.scoring_hours:.2f}",
             f"{step.training_hours:.2f}",
-            _duration(step.seconds),
+            duration(step.seconds),
         )
     console = Console(width=None if os.isatty(1) else 110)
     console.print(table)
     unit = "GPU" if config.resources.gpus_per_actor else "actor or worker"
-    total = _duration(sum(step.seconds for step in steps))
+    total = duration(sum(step.seconds for step in steps))
     console.print(
         f"Hours are {unit} hours at the stated throughput (`estimate`). About {total} in all → {config.output}"
     )
@@ -178,10 +178,10 @@ def save_config(config: Config, store: Store) -> None:
     """The resolved configuration that replays the run, with the version and commit it was made by."""
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     with appearing(store.root / "config.yaml") as temporary:
-        temporary.write_text(f"# LiIT {__version__}, commit {_commit()}\n{text}", encoding="utf-8")
+        temporary.write_text(f"# LiIT {__version__}, commit {commit()}\n{text}", encoding="utf-8")
 
 
-def _commit() -> str:
+def commit() -> str:
     here = Path(__file__).resolve().parent
     command = ["git", "-C", str(here), "rev-parse", "--short", "HEAD"]
     try:
@@ -198,7 +198,7 @@ def _bytes(count: float) -> str:
     return f"{count:.1f} TB"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

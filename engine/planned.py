@@ -106,7 +106,7 @@ def _stream(work: Path, folder: Path, job: Job, resources: Resources, tasks: int
         "threads": resources.threads_per_actor,
         "loaders": resources.loaders_per_actor,
     }
-    if job.pooled:
+    if job.pooled and not resources.warm:
         done = dataset.map_batches(
             TaskRunner,
             fn_constructor_kwargs=make,
@@ -117,7 +117,14 @@ def _stream(work: Path, folder: Path, job: Job, resources: Resources, tasks: int
             num_gpus=resources.gpus_per_actor,
         )
     else:
-        done = dataset.map_batches(_run_in_task, fn_kwargs=make, batch_size=1, batch_format="pyarrow", num_cpus=0.5)
+        done = dataset.map_batches(
+            _run_in_task,
+            fn_kwargs=make,
+            batch_size=1,
+            batch_format="pyarrow",
+            num_cpus=_cpus(resources) if job.pooled else 0.5,
+            compute=ray.data.TaskPoolStrategy(resources.actors if job.pooled else None),
+        )
     yield from done.iter_rows()
 
 

@@ -12,6 +12,7 @@ def profiler_spec(
 ) -> ProfilerSpec:
     """What a strategy needs of the pool, and nothing else, with the model of the timestep."""
     scoring, lora = config.scoring, config.training.lora
+    of_adapters = any(one.parameters == "lora" for one in (scoring.gradient, *scoring.sketches.values()))
     return ProfilerSpec(
         model=config.model.path,
         adapter=None if adapter is None else str(adapter),
@@ -28,6 +29,6 @@ def profiler_spec(
         custom=known(scoring.custom),
         no_image=scoring.no_image,
         padding_side=scoring.padding_side,
-        lora=lora.model_dump() | {"projector": False, "seed": config.seed},
+        lora=lora.model_dump() | {"projector": False, "seed": config.seed} if of_adapters else None,
         seed=0,
     )

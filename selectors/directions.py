@@ -89,9 +89,11 @@ def directions(
     rows = Directions(vectors_NP, order_N, np.empty(len(order_N)), rows_per_block)
 
     def norms(part: slice) -> NDArray[np.float64]:
-        rows_BP = widened(_gathered(vectors_NP, order_N[part])).astype(np.float64)
+        rows_BP = widened(_gathered(vectors_NP, order_N[part]))
         _let_go(vectors_NP)
-        return np.sqrt(np.einsum("bp,bp->b", rows_BP, rows_BP))
+        if vectors_NP.dtype != np.float16:
+            rows_BP = rows_BP.astype(np.float64)  # squares of these can leave the range of float32
+        return np.sqrt(np.einsum("bp,bp->b", rows_BP, rows_BP).astype(np.float64))
 
     for part, norm_B in zip(rows.parts(), in_order(norms, rows.parts()), strict=True):
         rows.norm_N[part] = norm_B

@@ -18,10 +18,10 @@ from liit.selectors.blocks import in_order
 from liit.selectors.directions import Directions
 from liit.selectors.priority import Keys, smallest
 
-SEEDING_ROWS = 1 << 15
+SEEDING_ROWS = 1 << 14
 SEEDING_ITERATIONS = 25
 RESTART_ROWS, SEED_ROWS = 256, 64  # for each cluster
-RESTART_ITERATIONS = 10
+RESTART_ITERATIONS = 6
 RESTARTS = 4
 SAME_POINT = 1e-6  # squared distance of unit rows below which they are one point: the resolution of float16
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("liit", "engine", "selectors", "jobs")
+ROOMS = ("liit", "engine", "selectors", "jobs", "tune")
 
 
 def imports(file: Path) -> set[str]:
@@ -38,7 +38,7 @@ def test_the_standard_library_is_itself_in_the_repo_root() -> None:
     assert run("import asyncio, selectors; print(selectors.DefaultSelector.__name__ != '')") == "True"
 
 
-@pytest.mark.parametrize("room", ["jobs", "selectors", "engine", "tests"])
+@pytest.mark.parametrize("room", ["jobs", "selectors", "engine", "tune", "tests"])
 def test_no_file_is_named_like_a_module_of_the_standard_library(room: str) -> None:
     assert not {file.stem for file in (ROOT / room).rglob("*.py")} & set(sys.stdlib_module_names) - {"__init__"}
 

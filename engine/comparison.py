@@ -1,0 +1,211 @@
+"""Methods side by side: a run for every method and seed, and of each finished one a small JSON that is kept.
+
+    comparison.yaml ─▶ cells ─run─▶ runs/<name>/<method>-s<seed>/ ─▶ <results>/<method>-s<seed>.json ─▶ tables (`contrast.py`)
+
+A cell whose JSON is there is not run again, so the work can be done in pieces and on several machines. What depends on neither
+method nor seed is done once: the releases, the evaluation of the base model, and the profile of the first pool for all methods
+that need the same of it. Stages check by fingerprint that what they are handed is what they would make.
+"""
+
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import yaml
+from pydantic import Field, PositiveInt, ValidationError
+
+from liit.engine.config import Config, ConfigError, override
+from liit.engine.main import commit, save_config, settle
+from liit.engine.settings import FileStream, Settings
+from liit.engine.store import Store, fingerprint, read_json, remove, write_json
+from liit.engine.stream import open_stream
+
+SHARED = ("releases/*", "exam*", "targets*", "t00/*", "t*/quarantine.parquet")
+"""What no method or seed changes."""
+FIRST = ("t01/pool*", "t01/copies*", "t01/profile*", "t01/profile/*")
+"""What methods share that profile the same: the first pool is profiled with the base model."""
+STAGES = {
+    "scoring": ("profile",),
+    "selection": ("clusters.parquet", "targets", "selection.parquet", "removed.parquet"),
+    "training": ("adapter",),
+    "evaluation": ("evaluation.json",),
+}
+
+
+class Comparison(Settings):
+    """What is compared with what: a configuration, and the overrides that make each method of it."""
+
+    config: str
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    methods: dict[str, dict[str, Any]] = Field(min_length=1)
+    """Name to overrides (`dotted.key: value`); a method of the catalog is `{strategy: name}`."""
+    fewer: dict[str, PositiveInt] = Field(default_factory=dict)
+    """Methods that get fewer seeds than the others, and how many."""
+    reference: str = "random"
+    """Differences are to this one."""
+    upper: str = "sequential"
+    """Whose best value of a skill relative gain is measured by."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the comparison."""
+
+    method: str
+    seed: int
+    config: Config
+
+    @property
+    def name(self) -> str:
+        return f"{self.method}-s{self.seed}"
+
+    @property
+    def settings(self) -> str:
+        """A fingerprint of all that its result depends on."""
+        return fingerprint(self.config.model_dump(exclude={"name", "output", "resources", "estimate", "keep_profiles"}))
+
+
+def read_comparison(path: Path) -> Comparison:
+    """Raises ConfigError, one line, for a file that is missing, no YAML mapping, or has unknown or unusable keys."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return Comparison.model_validate(values)
+    except OSError as error:
+        raise ConfigError(f"comparison {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"comparison {path} is not YAML: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"comparison {path}: {where}: {first['msg']}") from error
+
+
+def cells(comparison: Comparison, overrides: list[str], methods: list[str], seeds: list[int]) -> list[Cell]:
+    """All cells in the order that they are run: every method with the first seed, then with the next.
+
+    methods, seeds: only those; empty for all. Raises ConfigError for a method that is not in the comparison or cannot be run.
+    """
+    unknown = sorted(set(methods) - set(comparison.methods))
+    if unknown:
+        raise ConfigError(f"method {unknown[0]} is not in the comparison; it has {', '.join(comparison.methods)}")
+    found = []
+    for seed in seeds or comparison.seeds:
+        for method in methods or comparison.methods:
+            if seed in comparison.seeds[comparison.fewer.get(method, len(comparison.seeds)) :]:
+                continue
+            own = [override(key, value) for key, value in comparison.methods[method].items()]
+            config = settle([comparison.config, *overrides, *own, f"seed={seed}"], None)
+            found.append(Cell(method, seed, config))
+    return found
+
+
+def kept(cell: Cell, results: Path) -> bool:
+    """Whether the cell's JSON is there. Raises ConfigError where it was made from other settings."""
+    path = results / f"{cell.name}.json"
+    if not path.is_file():
+        return False
+    if read_json(path)["settings"] != cell.settings:
+        raise ConfigError(f"{path} was made from other settings; remove it, or name another folder with --results")
+    return True
+
+
+def run_cell(cell: Cell, root: Path, results: Path) -> dict[str, Any]:
+    """Run one cell below `root` and write its JSON. What an interrupted call left there is continued."""
+    from liit.engine.lifelong import run
+
+    folder = root / cell.name
+    given = Store(root)
+    try:
+        stream = open_stream(cell.config, given)
+    finally:
+        given.close()
+    if not folder.is_dir():
+        _adopt(folder, root, _profiled(cell.config))
+    config = cell.config.model_copy(update={"output": str(folder), "stream": stream, "name": cell.name})
+    store = Store(folder)
+    write_json(folder / "profiled.json", _profiled(cell.config))
+    save_config(config, store)
+    try:
+        run(config, store)
+    finally:
+        store.close()
+    found = _result(cell, stream, store)
+    results.mkdir(parents=True, exist_ok=True)
+    write_json(results / f"{cell.name}.json", found)
+    for profile in folder.glob("t*/profile"):
+        if profile.parent.name != "t01":  # others may need that one
+            shutil.rmtree(profile)
+    return found
+
+
+def _profiled(config: Config) -> str:
+    """What the first profile depends on."""
+    from liit.engine.specification import profiler_spec
+    from liit.selectors import catalog
+
+    strategy = catalog.get(config.strategy.name)
+    spec = profiler_spec(config, None, strategy.scores_for(config.strategy.options), strategy.vectors)
+    return fingerprint(repr(spec))
+
+
+def _adopt(folder: Path, root: Path, profiled: str) -> None:
+    """Links to what other cells have finished: of any one what all share, of one that profiles the same its first profile."""
+    partial = root / f".{folder.name}.partial"
+    remove(partial)
+    partial.mkdir()
+    others = sorted(
+        note.parent for note in root.glob("*/profiled.json") if (note.parent / "t00/evaluation.json").exists()
+    )
+    for other in others[:1]:
+        _link(other, partial, SHARED)
+    same = [other for other in others if read_json(other / "profiled.json") == profiled]
+    for other in [other for other in same if (other / "t01/profile").is_dir()][:1]:
+        _link(other, partial, FIRST)
+    partial.rename(folder)
+
+
+def _link(source: Path, target: Path, patterns: tuple[str, ...]) -> None:
+    """Hard links: results are replaced by renaming, never written to."""
+    for path in [path for pattern in patterns for path in source.glob(pattern) if path.is_file()]:
+        place = target / path.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if not place.exists():
+            os.link(path, place)
+
+
+def _result(cell: Cell, stream: FileStream, store: Store) -> dict[str, Any]:
+    run = read_json(store.root / "results.json")
+    count = len(run["releases"])
+    seconds = {stage: _seconds(run["seconds"], names) for stage, names in STAGES.items()}
+    profiles = [store.root / f"t{t:02d}/profile.batches.parquet" for t in range(count)]
+    answers = [pq.read_table(store.root / f"t{t:02d}/answers.parquet").sort_by("id") for t in range(count)]
+    sets = {one.name: one.skill for one in stream.evaluations}
+    return {
+        "method": cell.method,
+        "strategy": cell.config.strategy.name,
+        "seed": cell.seed,
+        "budget": cell.config.strategy.budget,
+        "settings": cell.settings,
+        "commit": commit(),
+        "date": date.today().isoformat(),
+        "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}",
+        **{key: run[key] for key in ("releases", "samples", "accuracy", "parse_failures")},
+        "scored": sum(pq.read_metadata(path).num_rows for path in profiles if path.is_file()),
+        "seconds": seconds,
+        "skills": sets,
+        "answers": {name: [_values(table.to_pylist(), name) for table in answers] for name in sets},
+    }
+
+
+def _seconds(of: dict[str, float], names: tuple[str, ...]) -> float:
+    return round(sum(value for name, value in of.items() if name.partition("/")[2] in names), 1)
+
+
+def _values(rows: list[dict[str, Any]], dataset: str) -> list[float]:
+    """Of every answer in the order of ids, in percent."""
+    return [round(row["value"], 1) for row in rows if row["dataset"] == dataset]

@@ -1,0 +1,124 @@
+"""What a comparison found: figures of every cell, and differences with intervals from a bootstrap over answers and seeds.
+
+Every method of a seed answers the same questions, so a resample takes the same questions and the same seeds for all methods, and
+a difference is paired twice over (Efron & Tibshirani 1993, chapter 13: percentile intervals, here around the measured value).
+Legend: B resamples, T timesteps, S skills, n answers of a data set.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from liit.engine.metrics import forgetting_rate, summary
+
+RESAMPLES = 1000
+LEVEL = 0.95
+FIGURES = ("average_accuracy", "relative_gain", "forgetting_rate", "backward_transfer", "forward_transfer")
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The finished cells of a comparison, as their JSON says."""
+
+    found: Sequence[Mapping[str, Any]]
+    reference: str
+    upper: str
+
+    @cached_property
+    def methods(self) -> dict[str, list[Mapping[str, Any]]]:
+        """Cells by method, by seed."""
+        ordered = sorted(self.found, key=lambda cell: cell["seed"])
+        return {
+            name: [c for c in ordered if c["method"] == name] for name in dict.fromkeys(c["method"] for c in self.found)
+        }
+
+    @cached_property
+    def skills(self) -> list[str]:
+        return list(self.found[0]["accuracy"][0])
+
+    @cached_property
+    def bounds(self) -> dict[str, float] | None:
+        """Each skill's best value in a run of the upper method, mean over its seeds; None while there is none."""
+        runs = [pd.DataFrame(cell["accuracy"]).max() for cell in self.methods.get(self.upper, [])]
+        best = pd.DataFrame(runs).mean() if runs else None
+        return None if best is None else {skill: max(float(best[skill]), 1.0) for skill in self.skills}
+
+    def figures(self) -> pd.DataFrame:
+        """A row for each cell: method, seed, its figures, its final values, its costs."""
+        rows = []
+        for name, own in self.methods.items():
+            for cell in own:
+                accuracy = pd.DataFrame(cell["accuracy"])
+                spent = cell["seconds"]
+                row = {"method": name, "seed": cell["seed"], **summary(accuracy, self.bounds)}
+                row |= {skill: float(accuracy[skill].iloc[-1]) for skill in self.skills}
+                row |= {f"{stage}_s": seconds for stage, seconds in spent.items()}
+                row["scored"] = cell["scored"]
+                row["trained"] = sum(step.get("selection", 0) for step in cell["samples"])
+                row["parse_failures"] = sum(cell["parse_failures"][-1].values())
+                row["selecting_over_training"] = (spent["scoring"] + spent["selection"]) / max(spent["training"], 1e-9)
+                rows.append(row)
+        return pd.DataFrame(rows).drop(columns="taught")
+
+    def differences(self) -> pd.DataFrame:
+        """A row for each method but the reference: what each figure differs by, with the ends of its interval.
+
+        Over the seeds that both have. Columns: method, seeds, and for each figure `<figure>`, `<figure>_low`, `<figure>_high`.
+        """
+        rows = []
+        base = {cell["seed"]: cell for cell in self.methods.get(self.reference, [])}
+        for name, own in self.methods.items():
+            pairs = [(cell, base[cell["seed"]]) for cell in own if cell["seed"] in base]
+            if name != self.reference and pairs:
+                rows.append({"method": name, "seeds": len(pairs), **self._paired(pairs)})
+        return pd.DataFrame(rows)
+
+    def _paired(self, pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> dict[str, float]:
+        chance = np.random.default_rng(0)
+        drawn = chance.integers(len(pairs), size=(RESAMPLES, len(pairs)))
+        weights = _weights(pairs[0][0]["answers"], chance)
+        measured, resampled = {}, {}
+        for figure in ("average_accuracy", "relative_gain", "forgetting_rate"):
+            if figure == "relative_gain" and self.bounds is None:
+                continue
+            apart = np.array(
+                [self._figure(a["accuracy"], figure) - self._figure(b["accuracy"], figure) for a, b in pairs]
+            )
+            by_pair = np.stack([self._boot(a, weights, figure) - self._boot(b, weights, figure) for a, b in pairs], 1)
+            measured[figure] = float(apart.mean())
+            resampled[figure] = np.take_along_axis(by_pair, drawn, 1).mean(1)
+        out: dict[str, float] = {}
+        for figure, value in measured.items():
+            shift = value - float(resampled[figure].mean())  # corpus BLEU is no mean of its answers' values
+            low, high = np.quantile(resampled[figure], [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) + shift
+            out |= {figure: value, f"{figure}_low": float(low), f"{figure}_high": float(high)}
+        return out
+
+    def _figure(self, accuracy: Sequence[Mapping[str, float]], figure: str) -> float:
+        return self._of(np.array([[row[skill] for skill in self.skills] for row in accuracy]), figure)
+
+    def _of(self, accuracy_TS: np.ndarray, figure: str) -> float:
+        if figure == "forgetting_rate":
+            return forgetting_rate(accuracy_TS)
+        if figure == "average_accuracy":
+            return float(accuracy_TS[-1].mean())
+        assert self.bounds is not None
+        return float(100 * (accuracy_TS[-1] / np.array([self.bounds[skill] for skill in self.skills])).mean())
+
+    def _boot(self, cell: Mapping[str, Any], weights: Mapping[str, np.ndarray], figure: str) -> np.ndarray:
+        """(B,): the figure for every resample of the answers."""
+        by_skill: dict[str, list[np.ndarray]] = {skill: [] for skill in self.skills}
+        for dataset, values in cell["answers"].items():
+            by_skill[cell["skills"][dataset]].append(weights[dataset] @ np.array(values).T)
+        accuracy_BTS = np.stack([np.mean(parts, axis=0) for parts in by_skill.values()], axis=2)
+        return np.array([self._of(accuracy_TS, figure) for accuracy_TS in accuracy_BTS])
+
+
+def _weights(answers: Mapping[str, Sequence[Sequence[float]]], chance: np.random.Generator) -> dict[str, np.ndarray]:
+    """(B, n) for each data set: how often each question is drawn, over n."""
+    sizes = {dataset: len(values[0]) for dataset, values in answers.items()}
+    return {dataset: chance.multinomial(n, np.full(n, 1 / n), RESAMPLES) / n for dataset, n in sizes.items()}

@@ -1,0 +1,106 @@
+"""Methods side by side, with seeds: every cell a run, every finished one a small JSON, and from them tables and a figure.
+
+python jobs/compare.py [COMPARISON.yaml] [dotted.key=value ...] [--methods A --methods B] [--seeds 0] [--dry-run]
+"""
+
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+if __name__ == "__main__" and str(Path(__file__).resolve().parent.parent) not in sys.path:
+    sys.path.append(str(Path(__file__).resolve().parent.parent))
+
+import typer
+
+from liit.engine.comparison import Cell, cells, kept, read_comparison, run_cell
+from liit.engine.config import ConfigError
+from liit.engine.contrast_page import write_page
+from liit.engine.forecast import forecast
+from liit.engine.main import DEFAULT, duration
+from liit.engine.progress import log, start_logging
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def compare(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="A comparison (default: jobs/configs/compare-digits.yaml) and dotted.key=value overrides for all."
+        ),
+    ] = None,
+    methods: Annotated[list[str] | None, typer.Option(help="Only these, in this order.")] = None,
+    seeds: Annotated[list[int] | None, typer.Option(help="Only these.")] = None,
+    results: Annotated[Path, typer.Option(help="Folder of the cells' JSON; tables go beside it.")] = Path(
+        "docs/results/digits"
+    ),
+    output: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/compare"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run and how long it takes.")] = False,
+) -> None:
+    """Run the cells that are missing, then write the tables."""
+    start_logging()
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    arguments = arguments or []
+    files = [argument for argument in arguments if "=" not in argument]
+    try:
+        comparison = read_comparison(_file(files[0] if files else "compare-digits.yaml"))
+        overrides = [argument for argument in arguments if "=" in argument]
+        every = cells(comparison, overrides, methods or [], seeds or [])
+        missing = [cell for cell in every if not kept(cell, results)]
+        _say_plan(every, missing, results)
+    except (ConfigError, ValueError) as error:
+        log.error("error: %s", error)
+        raise typer.Exit(2) from error
+    if dry_run:
+        return
+    failed = _run_all(missing, output.resolve(), results)
+    write_page(results, comparison)
+    if failed:
+        log.error("stopped: %s", "; ".join(failed))
+        raise typer.Exit(1)
+
+
+def _run_all(missing: list[Cell], output: Path, results: Path) -> list[str]:
+    """Run cell after cell; one that fails is named at the end and does not keep the others from running."""
+    failed = []
+    try:
+        for number, cell in enumerate(missing):
+            began = time.monotonic()
+            log.info("cell %d of %d: %s", number + 1, len(missing), cell.name)
+            try:
+                run_cell(cell, output, results)
+            except (ValueError, RuntimeError, OSError) as error:
+                log.exception("cell %s failed", cell.name)
+                failed.append(f"{cell.name}: {str(error).splitlines()[0]}")
+                continue
+            log.info("cell %s: %s", cell.name, duration(time.monotonic() - began))
+    finally:
+        if "ray" in sys.modules:
+            sys.modules["ray"].shutdown()
+    return failed
+
+
+def _say_plan(every: list[Cell], missing: list[Cell], results: Path) -> None:
+    seconds = {cell.name: sum(step.seconds for step in forecast(cell.config)) for cell in missing}
+    log.info(
+        "%d cells, %d of them in %s; about %s for the rest",
+        len(every),
+        len(every) - len(missing),
+        results,
+        duration(sum(seconds.values())),
+    )
+    for name, took in seconds.items():
+        log.info("  %s: about %s", name, duration(took))
+
+
+def _file(name: str) -> Path:
+    """A path, or the name of a shipped comparison."""
+    shipped = DEFAULT.parent / Path(name).name
+    return Path(name) if Path(name).exists() or not shipped.is_file() else shipped
+
+
+if __name__ == "__main__":
+    app()

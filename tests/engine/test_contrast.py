@@ -1,0 +1,137 @@
+"""What a comparison says of its cells: against naive formulas on made-up answers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from liit.engine.comparison import Comparison, cells, kept, read_comparison
+from liit.engine.config import ConfigError
+from liit.engine.contrast import Contrast
+from liit.engine.contrast_page import write_page
+
+SKILLS = {"a1": "a", "a2": "a", "b1": "b"}
+
+
+def cell(method: str, seed: int, level: float, timesteps: int = 3) -> dict[str, Any]:
+    """Answers that are right with probability `level`, the same questions being hard for every method."""
+    hard = {name: np.random.default_rng(seed).random(200) for name in SKILLS}
+    right = {
+        name: [(100.0 * (values < level + 0.1 * t)).tolist() for t in range(timesteps)] for name, values in hard.items()
+    }
+    of = {skill: [name for name in SKILLS if SKILLS[name] == skill] for skill in ("a", "b")}
+    accuracy = [
+        {skill: float(np.mean([np.mean(right[name][t]) for name in names])) for skill, names in of.items()}
+        for t in range(timesteps)
+    ]
+    return {
+        "method": method,
+        "seed": seed,
+        "accuracy": accuracy,
+        "answers": right,
+        "skills": SKILLS,
+        "seconds": {"scoring": 3.0, "selection": 1.0, "training": 8.0, "evaluation": 2.0},
+        "scored": 10,
+        "samples": [{}, {"selection": 4}, {"selection": 5}],
+        "parse_failures": [{"a1": 0}, {"a1": 2}],
+        "commit": "abc",
+        "date": "2026-01-01",
+        "hardware": "2 CPU cores",
+    }
+
+
+def contrast(*levels: float) -> Contrast:
+    names = ("random", "other", "sequential")
+    found = [cell(name, seed, level) for name, level in zip(names, levels, strict=False) for seed in range(3)]
+    return Contrast(found, "random", "sequential")
+
+
+def test_figures_are_those_of_the_matrix_and_costs_are_added_up() -> None:
+    figures = contrast(0.3, 0.5, 0.6).figures().set_index(["method", "seed"])
+    last = cell("other", 1, 0.5)["accuracy"][-1]
+    assert figures.loc[("other", 1), "average_accuracy"] == pytest.approx(np.mean(list(last.values())))
+    assert figures.loc[("other", 1), "selecting_over_training"] == 0.5
+    assert figures.loc[("other", 1), "trained"] == 9
+    best = {skill: np.mean([cell("sequential", s, 0.6)["accuracy"][-1][skill] for s in range(3)]) for skill in "ab"}
+    gain = 100 * np.mean([last[skill] / best[skill] for skill in "ab"])
+    assert figures.loc[("other", 1), "relative_gain"] == pytest.approx(gain)
+
+
+def test_without_the_upper_method_there_is_no_relative_gain() -> None:
+    two = contrast(0.3, 0.5)
+    assert two.figures()["relative_gain"].isna().all()
+    assert "relative_gain" not in two.differences()
+
+
+def test_a_real_difference_is_outside_the_interval_of_none() -> None:
+    far = contrast(0.3, 0.5, 0.6).differences().set_index("method").loc["other"]
+    assert far["average_accuracy"] == pytest.approx(20, abs=4)
+    assert 0 < far["average_accuracy_low"] < far["average_accuracy"] < far["average_accuracy_high"]
+    same = contrast(0.3, 0.3, 0.6).differences().set_index("method").loc["other"]
+    assert same["average_accuracy_low"] == same["average_accuracy"] == same["average_accuracy_high"] == 0
+
+
+def test_the_interval_is_as_wide_as_theory_says() -> None:
+    """Of a difference of means of paired answers: two standard errors, the questions drawn anew for every data set."""
+    one = Contrast([cell("random", 0, 0.3), cell("other", 0, 0.5)], "random", "sequential")
+    found = one.differences().iloc[0]
+    a, b = cell("other", 0, 0.5)["answers"], cell("random", 0, 0.3)["answers"]
+    variance = {name: np.var(np.array(a[name][-1]) - np.array(b[name][-1])) / 200 for name in SKILLS}
+    error = np.sqrt((variance["a1"] + variance["a2"]) / 16 + variance["b1"] / 4)
+    assert found["average_accuracy_high"] - found["average_accuracy_low"] == pytest.approx(2 * 1.96 * error, rel=0.15)
+
+
+def test_the_page_has_every_method_and_every_skill(tmp_path: Path) -> None:
+    results = tmp_path / "mine"
+    results.mkdir()
+    for one in contrast(0.3, 0.5, 0.6).found:
+        (results / f"{one['method']}-s{one['seed']}.json").write_text(json.dumps(one))
+    write_page(
+        results, Comparison(config="digits.yaml", methods={name: {} for name in ("random", "other", "sequential")})
+    )
+    page = (tmp_path / "mine.md").read_text()
+    assert all(page.count(f"| {name} | 3 |") >= 3 for name in ("random", "other", "sequential"))
+    assert "| a | b |" in page
+    assert (tmp_path / "mine.csv").read_text().count("\n") == 10
+    svg = (tmp_path / "mine.svg").read_text()
+    assert all(f">{text}<" in svg for text in ("a", "b", "mean of skills", "other"))
+
+
+def test_cells_are_methods_times_seeds_and_their_settings_are_all_that_matters() -> None:
+    comparison = Comparison(
+        config="digits.yaml", methods={"x": {"strategy": "random"}, "y": {"strategy.budget": 9}}, fewer={"y": 1}
+    )
+    found = cells(comparison, [], [], [])
+    assert [one.name for one in found] == ["x-s0", "y-s0", "x-s1", "x-s2"]
+    assert found[1].config.strategy.budget == 9
+    moved = cells(comparison, ["name=other", "resources.actors=1"], [], [])
+    assert [one.settings for one in moved] == [one.settings for one in found]
+    assert cells(comparison, ["training.epochs=1"], [], [])[0].settings != found[0].settings
+    with pytest.raises(ConfigError, match="z is not in the comparison; it has x, y"):
+        cells(comparison, [], ["z"], [])
+
+
+def test_a_cell_of_other_settings_is_refused(tmp_path: Path) -> None:
+    one = cells(Comparison(config="digits.yaml", methods={"x": {"strategy": "random"}}), [], [], [0])[0]
+    assert not kept(one, tmp_path)
+    (tmp_path / "x-s0.json").write_text(json.dumps({"settings": one.settings}))
+    assert kept(one, tmp_path)
+    (tmp_path / "x-s0.json").write_text(json.dumps({"settings": "else"}))
+    with pytest.raises(ConfigError, match=r"x-s0\.json was made from other settings"):
+        kept(one, tmp_path)
+
+
+@pytest.mark.parametrize(("text", "message"), [("a: [", "is not YAML"), ("seeds: [0]", "config"), ("x: 1", "config")])
+def test_a_broken_comparison_is_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=rf"c\.yaml.*{message}"):
+        read_comparison(tmp_path / "c.yaml")
+
+
+def test_the_shipped_comparison_can_be_run() -> None:
+    comparison = read_comparison(Path(__file__).parents[2] / "jobs" / "configs" / "compare-digits.yaml")
+    found = cells(comparison, [], [], [])
+    assert len(found) == 12 * 3 + 12
+    assert len({one.settings for one in found}) == len(found)

@@ -1,0 +1,1 @@
+"""Ablations through Ray Tune."""

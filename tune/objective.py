@@ -1,0 +1,152 @@
+"""What a trial does: a choice from a stored profile, or a whole run.
+
+Needs the run folder on a path that every node sees, like everything that Ray Tune's trials read.
+"""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from ray import tune
+from sklearn.metrics import normalized_mutual_info_score
+
+from liit.engine.comparison import Cell, run_cell
+from liit.engine.config import override
+from liit.engine.main import settle
+from liit.engine.metrics import summary
+from liit.engine.profiles import read_profile, read_vectors
+from liit.engine.store import fingerprint, read_table
+from liit.selectors import catalog
+from liit.selectors.clustering import cluster
+from liit.selectors.protocol import Pool, chosen
+
+
+class Selection(tune.Trainable):
+    """Choices from one profile. An actor reads it once and makes trial after trial from it.
+
+    Reported: `k`, `wss` of the clusters; `nmi` of clusters and known tasks; `balance`, the entropy of the chosen samples' tasks
+    over that of equal shares; `tasks`, how many tasks have a chosen sample; `largest_task`, the share of the one that has most;
+    `overlap`, the share of samples that the first trial's settings choose too; `seconds`.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self.source = Source(Path(config["profile"]), int(config["budget"]))
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.trial, self.first = new_config["trial"], new_config["first"]
+        return True
+
+    def step(self) -> dict[str, Any]:
+        began = time.perf_counter()
+        figures, picked = self.source.choose(self.trial)
+        _, reference = self.source.choose({**self.first, "seed": self.trial.get("seed", 0)})
+        overlap = len(np.intersect1d(picked, reference)) / max(len(picked), 1)
+        return {**figures, "overlap": overlap, "seconds": time.perf_counter() - began, "done": True}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing: a trial is one step."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing."""
+
+
+class Source:
+    """A finished profile and the tasks that its samples are known to be of."""
+
+    def __init__(self, profile: Path, budget: int) -> None:
+        """budget: where a trial does not say."""
+        self.profile, self.budget = profile, budget
+        schema = pq.read_schema(sorted(profile.glob("*.parquet"))[0])
+        self.columns = schema.names
+        table = read_profile(profile, [field.name for field in schema if pa.types.is_float32(field.type)])
+        self.keys_N = table["key"].to_numpy()
+        self.scores = {name: table[name].to_numpy() for name in table.schema.names if name not in ("id", "key")}
+        self.arrival_N, self.task_N = self._known(table["key"])
+        self._vectors: dict[str, np.ndarray] = {}
+        self._found: dict[str, tuple[dict[str, Any], np.ndarray]] = {}
+        self._clusters: dict[str, Any] = {}
+
+    def choose(self, trial: Mapping[str, Any]) -> tuple[dict[str, Any], np.ndarray]:
+        """Figures of a trial, and the keys that it chooses."""
+        mark = fingerprint(dict(trial))
+        if mark not in self._found:
+            self._found[mark] = self._choose(trial)
+        return self._found[mark]
+
+    def _choose(self, trial: Mapping[str, Any]) -> tuple[dict[str, Any], np.ndarray]:
+        seed, options = int(trial.get("seed", 0)), dict(trial.get("options", {}))
+        options |= {name.partition(".")[2]: value for name, value in trial.items() if name.startswith("options.")}
+        strategy = catalog.get(trial.get("strategy", "adapt-inf"))
+        names = {name: trial.get("vector", name) if place == 0 else name for place, name in enumerate(strategy.vectors)}
+        vectors = {name: self._vector(source) for name, source in names.items()}
+        figures: dict[str, Any] = {}
+        labels_N = None
+        if strategy.clusters:
+            k = trial.get("k")
+            grid = tuple(range(5, 51)) if k is None else (int(k),)
+            found = self._cluster(names[strategy.vectors[0]], grid, seed)
+            labels_N = found.labels_N
+            figures = {
+                "k": found.k,
+                "wss": found.wss_by_k[min(found.wss_by_k, key=lambda one: abs(one - found.k))],
+                "nmi": float(normalized_mutual_info_score(self.task_N, labels_N)),
+            }
+        pool = Pool(self.keys_N, self.arrival_N, self.scores, vectors, labels_N)
+        made = chosen(strategy, pool, int(trial.get("budget", self.budget)), seed, int(self.arrival_N.max()), options)
+        return figures | self._balance(made.index_n), self.keys_N[made.index_n]
+
+    def _cluster(self, vector: str, grid: tuple[int, ...], seed: int) -> Any:
+        mark = fingerprint(vector, grid, seed)
+        if mark not in self._clusters:
+            self._clusters[mark] = cluster(self._vector(vector), self.keys_N, k_grid=grid, seed=seed)
+        return self._clusters[mark]
+
+    def _balance(self, index_n: np.ndarray) -> dict[str, float]:
+        tasks, counts = np.unique(self.task_N[index_n], return_counts=True)
+        share = counts / max(counts.sum(), 1)
+        possible = np.log(max(len(np.unique(self.task_N)), 2))
+        largest = float(share.max(initial=0.0))
+        return {
+            "balance": float(-(share * np.log(share)).sum() / possible),
+            "tasks": len(tasks),
+            "largest_task": largest,
+        }
+
+    def _vector(self, name: str) -> np.ndarray:
+        if name not in self._vectors:
+            if name not in self.columns:
+                raise ValueError(
+                    f"{self.profile} has no vector {name!r}; profile it with scoring.sketches or scoring.vectors"
+                )
+            self._vectors[name] = read_vectors(self.profile, name)
+        return self._vectors[name]
+
+    def _known(self, keys: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+        """Arrival of every sample and its known task, its data set where there is none."""
+        releases = self.profile.resolve().parents[1] / "releases"
+        known = read_table(releases, ["key", "dataset", "arrival", "task"])
+        at = pc.index_in(keys, known["key"].combine_chunks()).combine_chunks()
+        if at.null_count:
+            raise ValueError(f"{at.null_count} samples of {self.profile} are not in {releases}")
+        task = pc.coalesce(known["task"], known["dataset"])
+        return known["arrival"].take(at).to_numpy(), np.array(task.take(at).to_pylist(), dtype=str)
+
+
+def train(config: dict[str, Any]) -> None:
+    """A trial of a training study: a run, continued where an interrupted one stopped; reports the figures of its stream."""
+    trial = config["trial"]
+    own = [override(key, value) for key, value in trial.items()]
+    settled = settle([config["config"], *own], None)
+    cell = Cell(f"trial-{fingerprint(trial)[:8]}", settled.seed, settled)
+    found = run_cell(cell, Path(config["runs"]), Path(config["results"]))
+    accuracy = pd.DataFrame(found["accuracy"])
+    figures = {name: value for name, value in summary(accuracy).items() if isinstance(value, float)}
+    last = {f"final_{skill}": float(accuracy[skill].iloc[-1]) for skill in accuracy}
+    tune.report({**figures, **last, **{f"{stage}_s": value for stage, value in found["seconds"].items()}})

@@ -1,0 +1,105 @@
+"""What a study found: a table of all trials, a plot for every figure, and the best setting as a configuration."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from liit.engine.config import override, read
+from liit.engine.figures import curves
+from liit.engine.main import DEFAULT
+from liit.engine.progress import log
+from liit.engine.store import appearing
+from liit.tune.spaces import Study
+
+KEYS = {
+    "k": "clustering.k_grid",
+    "budget": "strategy.budget",
+    "strategy": "strategy.name",
+    "options": "strategy.options",
+}
+"""Keys of a selection study in a run's configuration."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The finished trials of a study."""
+
+    study: Study
+    found: list[dict[str, Any]]
+    source: Path | None
+    """The profile of a selection study."""
+
+    def table(self) -> pd.DataFrame:
+        """A row for each trial: settings, then figures."""
+        rows = [{key: _plain(one["trial"][key]) for key in self.study.space} | one["figures"] for one in self.found]
+        return pd.DataFrame(rows)
+
+    def by_setting(self) -> pd.DataFrame:
+        """Mean over seeds, settings in the order of the study."""
+        keys = [key for key in self.study.space if key != "seed"] or ["seed"]
+        return self.table().groupby(keys, sort=False).mean(numeric_only=True).drop(columns="seed", errors="ignore")
+
+    def best(self) -> dict[str, Any]:
+        """The setting of best mean metric. Raises ValueError where no trial reported the metric."""
+        means = self.by_setting()
+        if self.study.metric not in means:
+            raise ValueError(f"no trial reports {self.study.metric!r}; they report {', '.join(map(str, means))}")
+        at = means[self.study.metric].idxmax() if self.study.mode == "max" else means[self.study.metric].idxmin()
+        chosen = at if isinstance(at, tuple) else (at,)
+        named = dict(zip([key for key in self.study.space if key != "seed"] or ["seed"], chosen, strict=True))
+        return next(
+            one["trial"]
+            for one in self.found
+            if all(_plain(one["trial"][key]) == value for key, value in named.items())
+        )
+
+    def write(self, folder: Path) -> None:
+        """`table.csv`, `table.parquet`, `<figure>.svg`, and `best.yaml`, which jobs/lifelong.py takes."""
+        if not self.found:
+            return
+        table = self.table()
+        with appearing(folder / "table.csv") as temporary:
+            table.round(4).to_csv(temporary, index=False)
+        with appearing(folder / "table.parquet") as temporary:
+            table.to_parquet(temporary)
+        means = self.by_setting()
+        for figure in means:
+            curves(means[figure], folder / f"{figure}.svg")
+        best = self.best()
+        text = yaml.safe_dump(self.configuration(best), sort_keys=False, allow_unicode=True)
+        with appearing(folder / "best.yaml") as temporary:
+            temporary.write_text(
+                f"# Of {len(self.found)} trials the best {self.study.metric}: {best}\n{text}", encoding="utf-8"
+            )
+        log.info("best %s: %s → %s", self.study.metric, best, folder / "best.yaml")
+
+    def configuration(self, trial: dict[str, Any]) -> dict[str, Any]:
+        """A run's whole configuration with a trial's settings."""
+        file = self.source.parents[1] / "config.yaml" if self.source else _shipped(self.study.config)
+        overrides = []
+        for key, value in trial.items():
+            section, dot, option = key.partition(".")
+            if self.study.kind == "training":
+                name = key
+            elif section == "options" and dot:
+                name = f"strategy.options.{option}"
+            elif key in KEYS:
+                name = KEYS[key]
+            else:
+                continue  # a seed is no setting, and a vector's name is one of the profile, not of a run
+            overrides.append(override(name, [value] if key == "k" else value))
+        dumped: dict[str, Any] = read(file, overrides).model_dump(mode="json", exclude={"output"})
+        return dumped
+
+
+def _shipped(name: str) -> Path:
+    shipped = DEFAULT.parent / Path(name).name
+    return Path(name) if Path(name).exists() or not shipped.is_file() else shipped
+
+
+def _plain(value: Any) -> Any:
+    """A list or mapping as text: a table's cell, a group's name."""
+    return override("", value)[1:] if isinstance(value, list | dict) else value

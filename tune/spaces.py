@@ -1,0 +1,69 @@
+"""Studies: what is varied, and which figure says what is best. A YAML file each; those that are shipped are in `studies/`."""
+
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from liit.engine.config import ConfigError
+from liit.engine.settings import Settings
+
+SHIPPED = Path(__file__).resolve().parent / "studies"
+
+
+class Study(Settings):
+    """A grid: every combination of the values of `space` is a trial."""
+
+    kind: Literal["selection", "training"]
+    """selection: choices from one stored profile, nothing is trained. training: a whole run for each trial."""
+    space: dict[str, list[Any]] = Field(min_length=1)
+    """selection: `k`, `budget`, `strategy`, `vector`, `seed`, `options` or `options.<name>`. training: dotted keys of a run."""
+    fixed: dict[str, Any] = Field(default_factory=dict)
+    """The same keys, the same in every trial."""
+    config: str = "digits-compare.yaml"
+    """Of a training study: the configuration that is varied."""
+    metric: str
+    mode: Literal["min", "max"]
+
+    def trials(self) -> list[dict[str, Any]]:
+        """Every combination, the last key varying fastest."""
+        return [dict(zip(self.space, values, strict=True)) for values in product(*self.space.values())]
+
+
+def names() -> list[str]:
+    """The shipped studies."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def read_study(name: str, overrides: list[str]) -> Study:
+    """A shipped study by its name, or a YAML file; `key=value` overrides, the value a list for `space.<key>`.
+
+    Raises ConfigError, one line, for a study that is not there or cannot be used.
+    """
+    path = SHIPPED / f"{name}.yaml" if name in names() else Path(name)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for override in overrides:
+            _apply(values, override)
+        return Study.model_validate(values)
+    except OSError as error:
+        raise ConfigError(f"study {name}: {error.strerror}; shipped are {', '.join(names())}") from error
+    except (yaml.YAMLError, AttributeError, TypeError) as error:
+        raise ConfigError(f"study {name} is no YAML mapping: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"study {name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    """`space.KEY=[...]` replaces one axis, `fixed.KEY=...` and any other key what they name."""
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise ConfigError(f"override {override!r} must be key=value")
+    section, dot, rest = key.partition(".")
+    if section in ("space", "fixed") and dot:
+        values.setdefault(section, {})[rest] = yaml.safe_load(text)
+    else:
+        values[key] = yaml.safe_load(text)
