@@ -47,11 +47,13 @@ def make_vectors(file: Path, n_rows: int, width: int) -> None:
     chance = np.random.default_rng(0)
     tasks = chance.standard_normal((TASKS, width), np.float32) / np.sqrt(width)
     share = 1 / np.arange(1, TASKS + 1)
-    rows = np.lib.format.open_memmap(file, "w+", np.float16, (n_rows, width))
+    partial = file.with_suffix(".partial")
+    rows = np.lib.format.open_memmap(partial, "w+", np.float16, (n_rows, width))
     for first in range(0, n_rows, 10_000):
         size = min(10_000, n_rows - first)
         noise = chance.standard_normal((size, width), np.float32) / np.sqrt(width)
         rows[first : first + size] = tasks[chance.choice(TASKS, size, p=share / share.sum())] + noise
+    partial.rename(file)
 
 
 def keys(n_rows: int) -> np.ndarray:
@@ -89,9 +91,11 @@ def peak(figures: Figures) -> Iterator[None]:
 
     looking = threading.Thread(target=look)
     looking.start()
-    yield
-    over.set()
-    looking.join()
+    try:
+        yield
+    finally:
+        over.set()
+        looking.join()
     figures["peak_gb"] = (most[0] - before) / 1e9
 
 
@@ -103,6 +107,7 @@ def resident() -> float:
 def sweep(largest: int, work: Callable[[int], object]) -> Figures:
     """Seconds at four sizes, each twice the one before, and the slope of their logarithms."""
     sizes = [largest // 8, largest // 4, largest // 2, largest]
+    work(sizes[0])  # what is done once is not of the slope
     taken = {size: seconds(lambda size=size: work(size), 1) for size in sizes}  # type: ignore[misc]
     slope = np.polyfit(np.log(sizes), np.log(list(taken.values())), 1)[0]
     return {"seconds": taken, "slope": float(slope)}
@@ -121,37 +126,34 @@ def multiway(folder: Path) -> Figures:
         return Pool(keys(size), np.zeros(size, np.int32), own, labels_N=labels_N[:size])
 
     pools = {size: pool(size) for size in (n_rows // 8, n_rows // 4, n_rows // 2, n_rows)}
-    numbers = chance.random(n_rows)
-    sort = seconds(lambda: np.argsort(numbers))
-    figures = sweep(n_rows, lambda size: adapt_inf(pools[size], 25_000, 0, 0, {}))
-    whole = seconds(lambda: adapt_inf(pools[n_rows], 25_000, 0, 0, {}))
+    figures: Figures = {}
     with peak(figures):
         adapt_inf(pools[n_rows], 25_000, 0, 0, {})
+    numbers = chance.random(n_rows)
+    sort = seconds(lambda: np.argsort(numbers))
+    whole = seconds(lambda: adapt_inf(pools[n_rows], 25_000, 0, 0, {}))
+    figures |= sweep(n_rows, lambda size: adapt_inf(pools[size], 25_000, 0, 0, {}))
     return figures | {"argsort": sort, "whole": whole, "argsorts": whole / sort}
 
 
 def kmeans(folder: Path) -> Figures:
-    """The whole grid of k on 500,000 sketches, and single passes of it."""
+    """Pseudo-tasks of 500,000 sketches: k = 50 fitted and merged, one pass that all k share, the elbow; and single passes."""
     n_rows = SKETCHES // 2
-    vectors_NP, rate = mapped(folder, "sketches.npy", n_rows), matrix_rate()
+    vectors_NP = mapped(folder, "sketches.npy", n_rows)
+    figures: Figures = {}
+    with peak(figures):
+        began = time.perf_counter()
+        found = cluster(vectors_NP, keys(n_rows), k_grid=GRID, seed=0, sweeps=1)
+        figures |= {"whole": time.perf_counter() - began, "k": found.k, "wss": found.wss_by_k}
+    rate = matrix_rate()
     rows = directions(vectors_NP, keys(n_rows), np.arange(n_rows))
-    centroids_KP = rows.take(np.arange(sum(GRID)))
-    sets = np.split(centroids_KP, np.cumsum(GRID)[:-1])
+    sets = np.split(rows.take(np.arange(sum(GRID))), np.cumsum(GRID)[:-1])
     single = seconds(lambda: assign(rows, sets[-1]))
     together = seconds(lambda: assign_all(rows, sets))
-    figures = sweep(n_rows, lambda size: assign(rows.subset(np.arange(size)), sets[-1]))
-    began = time.perf_counter()
-    with peak(figures):
-        found = cluster(vectors_NP, keys(n_rows), k_grid=GRID, seed=0)
+    figures |= sweep(n_rows, lambda size: cluster(vectors_NP[:size], keys(size), k_grid=GRID, seed=0))
     work = 2 * n_rows * WIDTH / rate
-    return figures | {
-        "matrix_gflops": rate / 1e9,
-        "single_share": work * max(GRID) / single,
-        "grid_share": work * sum(GRID) / together,
-        "whole": time.perf_counter() - began,
-        "k": found.k,
-        "wss": found.wss_by_k,
-    }
+    shares = {"single_share": work * max(GRID) / single, "grid_share": work * sum(GRID) / together}
+    return figures | shares | {"matrix_gflops": rate / 1e9}
 
 
 def minibatch(folder: Path) -> Figures:
@@ -190,12 +192,14 @@ def minibatch(folder: Path) -> Figures:
 
 def dedup(folder: Path) -> Figures:
     """Every row of a cluster of 40,000 compared with those that are kept before it; and a cluster cut to half."""
-    n_rows, rate = 40_000, matrix_rate()
+    n_rows = 40_000
+    figures: Figures = {}
     embeddings_ND = mapped(folder, "embeddings.npy", n_rows)
     unit_ND = directions(embeddings_ND, keys(n_rows), np.arange(n_rows)).take(np.arange(n_rows))
-    figures = sweep(n_rows, lambda size: greedy(unit_ND[:size], 0.95))
     with peak(figures):
         greedy(unit_ND, 0.95)
+    rate = matrix_rate()
+    figures |= sweep(n_rows, lambda size: greedy(unit_ND[:size], 0.95))
     share = n_rows * (n_rows - 1) * EMBEDDING / rate / figures["seconds"][n_rows]
     one_cluster, order = np.zeros(n_rows, np.int32), np.arange(n_rows)
     halved = seconds(lambda: prune(embeddings_ND, one_cluster, keys(n_rows), n_rows // 2, order_N=order), 1)
@@ -212,20 +216,20 @@ def coincide(folder: Path) -> Figures:
         settings = {"temperature": 0.1, "width": 1.0, "language": half, "iterations": 10}
         return spread(own, keys(size), size // 10, k=k, seed=0, **settings)  # type: ignore[arg-type]
 
-    figures = sweep(200_000, lambda size: choose(size, 1000))
+    figures: Figures = {}
     with peak(figures):
-        whole = seconds(lambda: choose(200_000, 10_000), 1)
-    return figures | {"whole": whole}
+        figures["whole"] = seconds(lambda: choose(200_000, 10_000), 1)
+    return figures | sweep(200_000, lambda size: choose(size, 1000))
 
 
 def less(folder: Path) -> Figures:
     """Influence of 1,000,000 sketches on 7 skills of 200 target samples each."""
     vectors_NP = mapped(folder, "sketches.npy", SKETCHES)
     targets = {f"skill {skill}": np.array(vectors_NP[skill * 200 : (skill + 1) * 200]) for skill in range(7)}
-    figures = sweep(SKETCHES, lambda size: influence([vectors_NP[:size]], [targets], keys(size)))
+    figures: Figures = {}
     with peak(figures):
         influence([vectors_NP], [targets], keys(SKETCHES))
-    return figures
+    return figures | sweep(SKETCHES, lambda size: influence([vectors_NP[:size]], [targets], keys(size)))
 
 
 STEPS = {step.__name__: step for step in (multiway, kmeans, minibatch, dedup, coincide, less)}

@@ -32,16 +32,21 @@ ON_PAPER = 2 * DIMENSION + 4 * len(SCORES) + 8 + 2 * 4
 console = Console(width=110)
 
 
-def profile_part(vectors_ND: np.ndarray, start: int) -> pa.Table:
-    """As an actor makes it."""
+def profile_part(vectors_ND: np.ndarray, keys: np.ndarray) -> pa.Table:
+    """As an actor makes it of its rows."""
     scores = dict.fromkeys(SCORES, 1.0)
-    rows = [Row(f"{start + at:09d}", "ok", 9, 9, scores, {"sketch": vector}) for at, vector in enumerate(vectors_ND)]
+    rows = [
+        Row(f"{key:09d}", "ok", 9, 9, scores, {"sketch": vector}) for key, vector in zip(keys, vectors_ND, strict=True)
+    ]
     spec = ProfilerSpec("", scores=SCORES, vectors=("sketch",), sketches={"sketch": SketchSpec(dimension=DIMENSION)})
-    return profile_table([{"key": start + at} for at in range(len(rows))], rows, spec, "model")
+    return profile_table([{"key": key} for key in keys], rows, spec, "model")
 
 
-def write_profile(folder: Path, tables: Sequence[pa.Table]) -> None:
-    for number, table in enumerate(tables):
+def write_profile(folder: Path, vectors_ND: np.ndarray, keys: np.ndarray) -> None:
+    size = SAMPLES // PARTS
+    for number in range(PARTS):
+        part = slice(number * size, (number + 1) * size)
+        table = profile_part(vectors_ND[part], keys[part])
         pq.write_table(table, folder / f"part-{number:07d}.parquet", compression="none", use_dictionary=False)
 
 
@@ -71,14 +76,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args(arguments)
     vectors_ND = np.random.default_rng(0).standard_normal((SAMPLES, DIMENSION), np.float32).astype(np.float16)
-    size = SAMPLES // PARTS
-    tables = [profile_part(vectors_ND[start : start + size], start) for start in range(0, SAMPLES, size)]
+    keys = np.random.default_rng(1).permutation(SAMPLES)  # parts are in the order of lengths, not of keys
     with tempfile.TemporaryDirectory() as out:
         folder, array, listed = Path(out) / "profile", Path(out) / "vectors.npy", Path(out) / "list.parquet"
         folder.mkdir()
         found = seconds(
             {
-                "write profile": lambda: write_profile(folder, tables),
+                "write profile": lambda: write_profile(folder, vectors_ND, keys),
                 "write .npy": lambda: np.save(array, vectors_ND),
                 "write list column": lambda: write_list(listed, vectors_ND),
                 "read profile, sorted": lambda: read_vectors(folder, "sketch"),
@@ -86,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "read list column": lambda: read_list(listed),
             }
         )
-        assert np.array_equal(read_vectors(folder, "sketch"), vectors_ND)
+        assert np.array_equal(read_vectors(folder, "sketch"), vectors_ND[np.argsort(keys)])
         bytes_per_sample = sum(part.stat().st_size for part in folder.iterdir()) / SAMPLES
     for name, time_ in found.items():
         console.print(f"{name}: {time_:.3f} s, {vectors_ND.nbytes / time_ / 1e9:.2f} GB/s")

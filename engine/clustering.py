@@ -18,8 +18,15 @@ def cluster_pool(profile: Path, name: str, k_grid: tuple[int, ...], seed: int, p
     name: the vector to cluster by.
     """
     table = read_profile(profile, [])
+    if not len(table):
+        raise ValueError(f"{profile}: no sample could be profiled; see the quarantine table beside it")
     found = cluster(read_vectors(profile, name), table["key"].to_numpy(), k_grid=k_grid, seed=seed)
-    curve = {"wss": {str(k): wss for k, wss in found.wss_by_k.items()}, "k": found.k, "margin": found.margin}
+    curve = {
+        "wss": {str(k): wss for k, wss in found.wss_by_k.items()},
+        "k": found.k,
+        "margin": found.margin,
+        "found": found.wss,
+    }
     write_json(partial.with_name("wss.json"), curve)
     columns = [
         table["id"],

@@ -10,11 +10,13 @@ that need the same of it. Stages check by fingerprint that what they are handed 
 import os
 import platform
 import shutil
+import time
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 from pydantic import Field, PositiveInt, ValidationError
@@ -22,12 +24,12 @@ from pydantic import Field, PositiveInt, ValidationError
 from liit.engine.config import Config, ConfigError, override
 from liit.engine.main import commit, save_config, settle
 from liit.engine.settings import FileStream, Settings
-from liit.engine.store import Store, fingerprint, read_json, remove, write_json
+from liit.engine.store import Store, StoreError, fingerprint, read_json, read_table, remove, write_json, write_table
 from liit.engine.stream import open_stream
 
-SHARED = ("releases/*", "exam*", "targets*", "t00/*", "t*/quarantine.parquet")
-"""What no method or seed changes."""
-FIRST = ("t01/pool*", "t01/copies*", "t01/profile*", "t01/profile/*")
+SHARED = ("releases/*", "exam*", "targets*", "t00/*")
+"""What no method or seed changes; and of the quarantines, what was found before any model was trained."""
+FIRST = ("t01/pool*", "t01/copies*", "t01/profile*", "t01/profile/*", "t01/quarantine.parquet")
 """What methods share that profile the same: the first pool is profiled with the base model."""
 STAGES = {
     "scoring": ("profile",),
@@ -119,7 +121,7 @@ def run_cell(cell: Cell, root: Path, results: Path) -> dict[str, Any]:
     from liit.engine.lifelong import run
 
     folder = root / cell.name
-    given = Store(root)
+    given = _waited_for(root)
     try:
         stream = open_stream(cell.config, given)
     finally:
@@ -143,6 +145,17 @@ def run_cell(cell: Cell, root: Path, results: Path) -> dict[str, Any]:
     return found
 
 
+def _waited_for(root: Path) -> Store:
+    """The comparison's folder, once no other cell composes the stream in it."""
+    while True:
+        try:
+            return Store(root)
+        except StoreError as error:
+            if "in use" not in str(error):
+                raise
+            time.sleep(0.5)
+
+
 def _profiled(config: Config) -> str:
     """What the first profile depends on."""
     from liit.engine.specification import profiler_spec
@@ -161,11 +174,17 @@ def _adopt(folder: Path, root: Path, profiled: str) -> None:
     others = sorted(
         note.parent for note in root.glob("*/profiled.json") if (note.parent / "t00/evaluation.json").exists()
     )
-    for other in others[:1]:
-        _link(other, partial, SHARED)
     same = [other for other in others if read_json(other / "profiled.json") == profiled]
     for other in [other for other in same if (other / "t01/profile").is_dir()][:1]:
         _link(other, partial, FIRST)
+    for other in others[:1]:
+        _link(other, partial, SHARED)
+        for path in other.glob("t*/quarantine.parquet"):
+            place = partial / path.relative_to(other)
+            if not place.exists():
+                place.parent.mkdir(exist_ok=True)
+                rows = read_table(path)
+                write_table(place, rows.filter(pc.not_equal(rows["stage"], "score")))
     partial.rename(folder)
 
 

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from liit.engine.metrics import forgetting_rate, summary
+from liit.engine.metrics import forgetting_rate, steepest_rise, summary
 
 RESAMPLES = 1000
 LEVEL = 0.95
-FIGURES = ("average_accuracy", "relative_gain", "forgetting_rate", "backward_transfer", "forward_transfer")
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,19 @@ class Contrast:
         best = pd.DataFrame(runs).mean() if runs else None
         return None if best is None else {skill: max(float(best[skill]), 1.0) for skill in self.skills}
 
+    @cached_property
+    def taught(self) -> dict[str, int] | None:
+        """When each skill is taught, the same for all methods: at its steepest rise in the upper method's mean run."""
+        mean = self.over_time().get(self.upper)
+        if mean is None:
+            return None
+        return dict(zip(mean.columns, steepest_rise(mean.to_numpy(np.float64)).tolist(), strict=True))
+
+    def over_time(self) -> dict[str, pd.DataFrame]:
+        """The accuracy matrix of each method, mean over seeds."""
+        tables = {name: [pd.DataFrame(cell["accuracy"]) for cell in own] for name, own in self.methods.items()}
+        return {name: sum(own[1:], own[0]) / len(own) for name, own in tables.items()}
+
     def figures(self) -> pd.DataFrame:
         """A row for each cell: method, seed, its figures, its final values, its costs."""
         rows = []
@@ -54,7 +66,7 @@ class Contrast:
             for cell in own:
                 accuracy = pd.DataFrame(cell["accuracy"])
                 spent = cell["seconds"]
-                row = {"method": name, "seed": cell["seed"], **summary(accuracy, self.bounds)}
+                row = {"method": name, "seed": cell["seed"], **summary(accuracy, self.bounds, self.taught)}
                 row |= {skill: float(accuracy[skill].iloc[-1]) for skill in self.skills}
                 row |= {f"{stage}_s": seconds for stage, seconds in spent.items()}
                 row["scored"] = cell["scored"]
@@ -90,7 +102,10 @@ class Contrast:
             )
             by_pair = np.stack([self._boot(a, weights, figure) - self._boot(b, weights, figure) for a, b in pairs], 1)
             measured[figure] = float(apart.mean())
-            resampled[figure] = np.take_along_axis(by_pair, drawn, 1).mean(1)
+            n, means = len(pairs), by_pair.mean(1)
+            over_seeds = np.take_along_axis(by_pair, drawn, 1).mean(1) - means
+            # Resampling n seeds has (n - 1) / n of their variance; of one seed there is none to be seen.
+            resampled[figure] = means + over_seeds * np.sqrt(n / (n - 1)) if n > 1 else means
         out: dict[str, float] = {}
         for figure, value in measured.items():
             shift = value - float(resampled[figure].mean())  # corpus BLEU is no mean of its answers' values

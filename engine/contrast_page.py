@@ -1,6 +1,6 @@
 """The page of a comparison, written from its cells: Markdown tables, the same figures as CSV, every skill over time as SVG."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +32,17 @@ COSTS = {
 INTERVALS = {"average_accuracy": "average", "relative_gain": "relative gain", "forgetting_rate": "forgetting"}
 
 
-def write_page(results: Path, comparison: Comparison) -> None:
+def write_page(results: Path, comparison: Comparison, current: Mapping[str, str]) -> None:
     """Write `<results>.md`, `.csv` and `.svg` from the cells in `results`; nothing where there are none.
+
+    current: the settings that each cell must have been made from; cells of others stay out of the page.
 
     Raises ValueError for cells that were not all made on the same stream.
     """
-    found = [read_json(path) for path in sorted(results.glob("*-s*.json"))]
+    cells = {path.stem: read_json(path) for path in results.glob("*-s*.json")}
     order = {name: place for place, name in enumerate(comparison.methods)}
-    found = sorted(
-        (cell for cell in found if cell["method"] in order), key=lambda cell: (order[cell["method"]], cell["seed"])
-    )
+    found = [cell for name, cell in cells.items() if current.get(name) == cell["settings"]]
+    found.sort(key=lambda cell: (order[cell["method"]], cell["seed"]))
     if not found:
         return
     if len({tuple(cell["skills"]) for cell in found}) > 1:
@@ -54,7 +55,8 @@ def write_page(results: Path, comparison: Comparison) -> None:
     for suffix, text in ((".md", page), (".csv", figures.round(3).to_csv(index=False))):
         with appearing(results.with_suffix(suffix)) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    skills_over_time(contrast, results.with_suffix(".svg"))
+    with appearing(results.with_suffix(".svg")) as temporary:
+        temporary.write_text(skills_over_time(contrast.over_time()).svg, encoding="utf-8")
     log.info("tables: %s", results.with_suffix(".md"))
 
 
@@ -86,7 +88,8 @@ def _page(contrast: Contrast, figures: pd.DataFrame, comparison: Comparison, res
         "",
         f"## Against `{comparison.reference}`, the same seeds and questions",
         "",
-        f"Difference in points, with its {LEVEL:.0%} interval from a bootstrap over answers and seeds.",
+        f"Difference in points, with its {LEVEL:.0%} interval from a bootstrap over answers and seeds (with one seed, over "
+        "answers alone).",
         "",
         *_intervals(contrast.differences()),
         "",

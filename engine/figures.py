@@ -1,69 +1,158 @@
-"""Figures as SVG, by matplotlib: drawn without a screen, with text as text."""
+"""Figures as SVG, by matplotlib: drawn without a screen, text as text, never as a formula."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
 
 import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from liit.engine.store import appearing
-
-if TYPE_CHECKING:
-    from liit.engine.contrast import Contrast
-
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "liit",
     "font.size": 9,
+    "text.parse_math": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
+PIXELS_PER_INCH = 96
 
 
-def skills_over_time(contrast: "Contrast", path: Path) -> None:
-    """The paper's Fig. 3: a panel for each skill, a line for each method, mean over seeds; and the mean over skills."""
-    panels = [*contrast.skills, "mean of skills"]
+@dataclass(frozen=True)
+class Picture:
+    """A finished figure; `alt` says in words what it shows."""
+
+    title: str
+    alt: str
+    svg: str
+    width: int
+    height: int
+
+    @property
+    def source(self) -> str:
+        """For the `src` of an HTML image, which runs no script that may be in it."""
+        return "data:image/svg+xml;base64," + b64encode(self.svg.encode()).decode()
+
+
+def draw(title: str, alt: str, size: tuple[float, float], paint: Callable[[Figure], None]) -> Picture:
+    """A picture of `size` inches."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(11, 5.5), layout="constrained")
-        axes = figure.subplots(2, -(-len(panels) // 2), sharex=True, sharey=True).ravel()
-        for name, cells in contrast.methods.items():
-            tables = [pd.DataFrame(cell["accuracy"]) for cell in cells]
-            mean = sum(tables[1:], tables[0]) / len(tables)
-            mean["mean of skills"] = mean[contrast.skills].mean(axis=1)
+        figure = Figure(figsize=size, layout="constrained")
+        paint(figure)
+        out = BytesIO()
+        figure.savefig(out, format="svg", metadata={"Date": None})
+    width, height = (round(PIXELS_PER_INCH * side) for side in size)
+    return Picture(title, alt, out.getvalue().decode(), width, height)
+
+
+def skills_over_time(accuracy: Mapping[str, pd.DataFrame]) -> Picture:
+    """Adapt-∞'s Fig. 3: a panel for each skill and for their mean, a line for each method.
+
+    accuracy: for each method a table of percent, a row for each timestep and a column for each skill.
+    """
+    first = next(iter(accuracy.values()))
+    panels = [*first.columns, "mean of skills"]
+    columns = min(4, len(panels))
+
+    def paint(figure: Figure) -> None:
+        axes = np.atleast_1d(figure.subplots(-(-len(panels) // columns), columns, sharex=True, sharey=True)).ravel()
+        for place, (name, table) in enumerate(accuracy.items()):
+            look = {"color": f"C{place % 10}", "linestyle": ("-", "--", ":")[place // 10 % 3], "linewidth": 1.3}
+            shown = table.assign(**{"mean of skills": table.mean(axis=1)})
             for axis, panel in zip(axes, panels, strict=False):
-                axis.plot(np.arange(len(mean)), mean[panel], label=name, linewidth=1.3, marker="o", markersize=2.5)
+                axis.plot(np.arange(len(shown)), shown[panel], label=name, marker="o", markersize=2.5, **look)
         for axis, panel in zip(axes, panels, strict=False):
-            axis.set_title(panel)
+            axis.set_title(str(panel))
             axis.set_ylim(0, 102)
         for axis in axes[len(panels) :]:
             axis.set_visible(False)
         figure.supxlabel("timestep")
         figure.supylabel("percent")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
-        with appearing(path) as temporary:
-            figure.savefig(temporary, format="svg", metadata={"Date": None})
+        if len(accuracy) > 1:
+            figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+
+    last = ", ".join(f"{name} {table.iloc[-1].mean():.1f}" for name, table in accuracy.items())
+    return draw(
+        "Value of each skill over time",
+        f"Percent by timestep, a panel for each of {', '.join(map(str, panels))}. At the end, mean of skills: {last}.",
+        (10, 2.3 * -(-len(panels) // columns) + 0.4),
+        paint,
+    )
 
 
-def curves(values: pd.Series, path: Path) -> None:
-    """A figure by setting: a line over numbers, bars over names; of two settings, a line for each value of the second."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6, 3.5), layout="constrained")
+def curves(values: pd.Series, title: str) -> Picture:
+    """A figure by setting: a line over numbers, bars over names; of two settings, one for each value of the second."""
+    table = values.unstack() if isinstance(values.index, pd.MultiIndex) else values.to_frame()
+
+    def paint(figure: Figure) -> None:
         axis = figure.subplots()
-        table = values.unstack() if isinstance(values.index, pd.MultiIndex) else values.to_frame()
         if pd.api.types.is_numeric_dtype(table.index):
             axis.plot(table.index, table.to_numpy(), marker="o", markersize=3)
             axis.set_xlabel(str(table.index.name))
         else:
-            for offset, column in enumerate(table):
-                axis.barh(
-                    np.arange(len(table)) + 0.8 * offset / len(table.columns), table[column], 0.8 / len(table.columns)
-                )
+            height = 0.8 / len(table.columns)
+            for place, column in enumerate(table):
+                axis.barh(np.arange(len(table)) + place * height, table[column], height)
             axis.set_yticks(np.arange(len(table)), [str(name) for name in table.index])
             axis.invert_yaxis()
-        axis.set_title(str(values.name))
         if len(table.columns) > 1:
             axis.legend([str(column) for column in table], title=str(table.columns.name), frameon=False)
-        with appearing(path) as temporary:
-            figure.savefig(temporary, format="svg", metadata={"Date": None})
+
+    ends = f"from {values.min():.3g} ({values.idxmin()}) to {values.max():.3g} ({values.idxmax()})"
+    return draw(title, f"{title} by setting, {ends}.", (6, 3.5), paint)
+
+
+def stacked_bars(table: pd.DataFrame, title: str, unit: str) -> Picture:
+    """A bar for each row, its parts the columns."""
+
+    def paint(figure: Figure) -> None:
+        axis = figure.subplots()
+        below = np.zeros(len(table))
+        for column in table:
+            axis.bar(np.arange(len(table)), table[column], 0.7, bottom=below, label=str(column))
+            below += table[column].to_numpy()
+        axis.set_xticks(np.arange(len(table)), [str(name) for name in table.index])
+        axis.set_ylabel(unit)
+        figure.legend(loc="outside right upper", frameon=False)
+
+    sums = ", ".join(f"{column} {table[column].sum():,.0f}" for column in table)
+    return draw(title, f"{unit} by {table.index.name or 'row'}; in all {sums}.", (7.5, 3.2), paint)
+
+
+def boxes(groups: Mapping[str, np.ndarray], title: str, unit: str) -> Picture:
+    """Median, quartiles and 5 to 95 % of each group."""
+    shown = {name: values[np.isfinite(values)] for name, values in groups.items()}
+
+    def paint(figure: Figure) -> None:
+        axis = figure.subplots()
+        axis.boxplot(list(shown.values()), whis=(5, 95), showfliers=False, orientation="horizontal")
+        axis.set_yticks(np.arange(1, len(shown) + 1), list(shown))
+        axis.invert_yaxis()
+        axis.set_xlabel(unit)
+
+    middle = ", ".join(f"{name} {np.median(values):.3g}" for name, values in shown.items() if len(values))
+    return draw(title, f"Distribution of {unit}; medians: {middle}.", (7, 0.8 + 0.24 * len(shown)), paint)
+
+
+def maps(points_n2: np.ndarray, colourings: Mapping[str, Sequence[str]], title: str) -> Picture:
+    """The same points in the plane, a panel for each colouring."""
+
+    def paint(figure: Figure) -> None:
+        axes = np.atleast_1d(figure.subplots(1, len(colourings)))
+        for axis, (name, labels) in zip(axes, colourings.items(), strict=True):
+            values = list(dict.fromkeys(labels))
+            number = {value: place for place, value in enumerate(values)}
+            colours = matplotlib.colormaps["tab20"](np.array([number[label] % 20 for label in labels]))
+            axis.scatter(points_n2[:, 0], points_n2[:, 1], c=colours, s=5, linewidths=0, rasterized=True)
+            axis.set_title(f"by {name}: {len(values)}")
+            axis.set_xticks([])
+            axis.set_yticks([])
+
+    named = ", ".join(f"{name} ({len(set(labels))} values)" for name, labels in colourings.items())
+    return draw(
+        title, f"{len(points_n2)} samples in the plane, coloured by {named}.", (3.3 * len(colourings), 3.3), paint
+    )

@@ -4,6 +4,7 @@ Vectors are columns of fixed-size binary, the bytes of float16 numbers: a list c
 eight times to read. Legend: N usable samples, D dimensions.
 """
 
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from liit.engine.store import read_table
+from liit.selectors.directions import let_go
 
 NUMBER = np.dtype("<f2")
 
@@ -38,7 +40,10 @@ def read_vectors(folder: Path, name: str) -> np.ndarray:
     width = pq.read_schema(parts[0]).field(name).type.byte_width // NUMBER.itemsize
     if not len(keys):
         return np.empty((0, width), NUMBER)
-    with tempfile.TemporaryFile(dir=folder.parent) as file:
+    with tempfile.TemporaryFile(dir=folder.parent if os.access(folder.parent, os.W_OK) else None) as file:
+        os.posix_fallocate(
+            file.fileno(), 0, len(keys) * width * NUMBER.itemsize
+        )  # a full disk is an error now, no crash later
         matrix = np.memmap(file, NUMBER, "w+", shape=(len(keys), width))
     start = 0
     for part in parts:
@@ -46,6 +51,7 @@ def read_vectors(folder: Path, name: str) -> np.ndarray:
         here = place[start : start + len(rows)]
         matrix[here[here >= 0]] = rows[here >= 0]
         start += len(rows)
+        let_go(matrix)
     return matrix
 
 

@@ -57,7 +57,7 @@ def compare(
     if dry_run:
         return
     failed = _run_all(missing, output.resolve(), results)
-    write_page(results, comparison)
+    write_page(results, comparison, {cell.name: cell.settings for cell in cells(comparison, overrides, [], [])})
     if failed:
         log.error("stopped: %s", "; ".join(failed))
         raise typer.Exit(1)
@@ -72,9 +72,9 @@ def _run_all(missing: list[Cell], output: Path, results: Path) -> list[str]:
             log.info("cell %d of %d: %s", number + 1, len(missing), cell.name)
             try:
                 run_cell(cell, output, results)
-            except (ValueError, RuntimeError, OSError) as error:
+            except Exception as error:  # Ray's and Ray Train's errors share no narrower type
                 log.exception("cell %s failed", cell.name)
-                failed.append(f"{cell.name}: {str(error).splitlines()[0]}")
+                failed.append(f"{cell.name}: {(str(error).splitlines() or [type(error).__name__])[0]}")
                 continue
             log.info("cell %s: %s", cell.name, duration(time.monotonic() - began))
     finally:

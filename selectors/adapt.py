@@ -79,13 +79,15 @@ def _budgets(pool: Pool, labels_N: NDArray[np.int32], budget: int, kind: str, we
         return uniform(sizes_K, budget)
     if kind == "density":
         rows = directions(pool.vector("sketch"), pool.keys_N, np.argsort(pool.keys_N))
-        centroids_KP = tally(rows, labels_N[rows.order_N], len(sizes_K)).centroids_KP
+        pointing = np.flatnonzero(rows.norm_N > 0)
+        centroids_KP = tally(rows.subset(pointing), labels_N[rows.order_N[pointing]], len(sizes_K)).centroids_KP
         return density_budgets(centroids_KP, sizes_K, budget, minimum=0)
     if kind not in ("spread", "mean"):
         raise ValueError(f"budgets are {kind!r}; choose uniform, density, spread or mean")
     if weight is None:
         raise ValueError(f"budgets {kind!r} need a score to go by: weight=el2n")
-    mean_K, deviation_K = _moments(pool.score(weight), labels_N, len(sizes_K))
+    order_N = np.argsort(pool.keys_N)  # sums of floats depend on their order
+    mean_K, deviation_K = _moments(pool.score(weight)[order_N], labels_N[order_N], len(sizes_K))
     if kind == "spread":
         return proportional(deviation_K, sizes_K, budget)
     even_K = uniform(sizes_K, budget // 2)

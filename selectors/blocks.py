@@ -6,6 +6,7 @@ Each thread's matrix products are of one thread, so a block's result does not de
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from typing import TypeVar
 
@@ -29,6 +30,13 @@ def in_order(work: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Matrix products of one thread, for work that is too small for blocks."""
+    with _controller().limit(limits=1):
+        yield
 
 
 @cache

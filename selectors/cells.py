@@ -23,7 +23,7 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Cells:
-    """Labels 0..K-1, none empty; `centroids_KP` are the means of the unit rows of each cell."""
+    """Labels 0..K-1, none empty; `centroids_KP` are the means of the unit rows of each cell, zero vectors left out."""
 
     labels_N: NDArray[np.int32]
     distance_N: NDArray[np.float32]  # Euclidean, from the unit row to the centroid of its cell
@@ -43,7 +43,7 @@ def cells(
     largest: int | None = None,
     iterations: int = MAX_ITERATIONS,
 ) -> Cells:
-    """At most `k` cells, and no more than leave 20 rows to each on average.
+    """At most `k` cells before any is split, and no more than leave 20 rows to each on average.
 
     The result depends on the set of (key, vector) pairs and the seed, not on row order.
 
@@ -67,7 +67,8 @@ def cells(
     labels_N = np.empty(n_rows, np.int32)
     for label, members in enumerate(_split(rows, keys_N, groups, largest or n_rows, seed, iterations)):
         labels_N[members] = label
-    partition = tally(rows, labels_N, int(labels_N.max()) + 1)
+    pointing = np.flatnonzero(rows.norm_N > 0)  # the others have no direction that a mean could be of
+    partition = tally(rows.subset(pointing), labels_N[pointing], int(labels_N.max()) + 1)
     found_N, distance_N = np.empty_like(labels_N), np.empty(n_rows, np.float32)
     found_N[rows.order_N] = labels_N
     distance_N[rows.order_N] = distances(rows, labels_N, partition.centroids_KP)

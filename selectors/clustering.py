@@ -26,7 +26,8 @@ FLAT = 0.05  # depth of an elbow that no longer says anything
 class Clustering:
     """Labels 0..k-1, none empty; every row belongs to the nearest of `centroids_KP`, the means of unit rows.
 
-    `wss_by_k` is the curve over the grid and `margin` how deep its elbow is (0: the curve says nothing about k).
+    `wss` is what these labels have. `wss_by_k` is the curve over the grid that k was chosen by, but for the largest k a bound,
+    and `margin` how deep its elbow is (0: the curve says nothing about k).
     """
 
     labels_N: NDArray[np.int32]
@@ -35,6 +36,7 @@ class Clustering:
     wss_by_k: dict[int, float]
     k: int
     margin: float
+    wss: float
 
 
 def cluster(
@@ -61,7 +63,7 @@ def cluster(
         previous_k: kept when the curve has no elbow.
         refinements: iterations for the chosen k.
         sweeps: iterations for every k of the grid; 0 takes the curve from the merges, an upper bound that costs nothing.
-        rows_per_block: rows in memory as float32 at a time; by default about 16 MiB.
+        rows_per_block: rows in memory as float32 at a time, for each thread; by default about 4 MiB.
 
     Raises:
         ValueError: the grid is empty or holds a k below 1, shapes disagree, or a vector is not finite.
@@ -72,7 +74,7 @@ def cluster(
     rows = directions(vectors_NP, keys_N, order_N, rows_per_block)
     if not len(rows):
         empty = np.empty((0, vectors_NP.shape[1]), np.float32)
-        return Clustering(np.empty(0, np.int32), np.empty(0, np.float32), empty, {}, 0, 0.0)
+        return Clustering(np.empty(0, np.int32), np.empty(0, np.float32), empty, {}, 0, 0.0, 0.0)
     pointing = np.flatnonzero(rows.norm_N > 0)
     fitted = rows.subset(pointing) if len(pointing) else rows
     start_KP = start(fitted, keys_N[fitted.order_N], max(k_grid), seed)
@@ -113,7 +115,7 @@ def _settled(
     labels_N, distance_N = np.empty(len(rows), np.int32), np.empty(len(rows), np.float32)
     labels_N[rows.order_N] = partition.labels_N
     distance_N[rows.order_N] = distances(rows, partition.labels_N, nearest_KP)
-    return Clustering(labels_N, distance_N, nearest_KP, wss_by_k, len(nearest_KP), margin)
+    return Clustering(labels_N, distance_N, nearest_KP, wss_by_k, len(nearest_KP), margin, partition.wss)
 
 
 def _without_unused(partition: Partition) -> Partition:

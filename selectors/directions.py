@@ -17,7 +17,7 @@ from liit.selectors.blocks import in_order
 from liit.selectors.priority import Indices, Keys
 from liit.selectors.widening import widened
 
-BLOCK_NUMBERS = 1 << 20  # numbers in a block: 4 MiB of float32, whatever P is
+BLOCK_NUMBERS = 1 << 20  # numbers in a block, about: 4 MiB of float32
 BLOCK_ROWS = 2048  # at most: sums over a block are float32
 
 
@@ -44,7 +44,7 @@ class Directions:
     def weighted(self, positions: Indices | slice) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Rows as they are, float32, and what makes each a unit row: one over its norm, 0 for a zero vector."""
         rows_BP = widened(_gathered(self.vectors_NP, self.order_N[positions]))
-        _let_go(self.vectors_NP)
+        let_go(self.vectors_NP)
         norm_B = self.norm_N[positions]
         weight_B = np.divide(1.0, norm_B, out=np.zeros(len(norm_B)), where=norm_B > 0)
         return rows_BP, weight_B.astype(np.float32)
@@ -90,7 +90,7 @@ def directions(
 
     def norms(part: slice) -> NDArray[np.float64]:
         rows_BP = widened(_gathered(vectors_NP, order_N[part]))
-        _let_go(vectors_NP)
+        let_go(vectors_NP)
         if vectors_NP.dtype != np.float16:
             rows_BP = rows_BP.astype(np.float64)  # squares of these can leave the range of float32
         return np.sqrt(np.einsum("bp,bp->b", rows_BP, rows_BP).astype(np.float64))
@@ -112,12 +112,12 @@ def _gathered(vectors_NP: NDArray[Any], order_B: Indices) -> NDArray[Any]:
     return vectors_NP[order_B]
 
 
-def _let_go(vectors_NP: NDArray[Any]) -> None:
+def let_go(vectors_NP: NDArray[Any]) -> None:
     """Give the pages of a matrix that is mapped from a file back: they stay in the system's cache, not in this process."""
     whole: Any = vectors_NP
+    shared = False
     while isinstance(whole, np.ndarray):
-        if isinstance(whole, np.memmap) and whole.mode == "c":
-            return  # private changes would be lost
+        shared = isinstance(whole, np.memmap) and whole.mode != "c"  # of a private mapping, changes would be lost
         whole = whole.base
-    if isinstance(whole, mmap.mmap):
+    if shared and isinstance(whole, mmap.mmap):
         whole.madvise(mmap.MADV_DONTNEED)

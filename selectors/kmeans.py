@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array, csr_array
 
-from liit.selectors.blocks import in_order
+from liit.selectors.blocks import in_order, one_thread
 from liit.selectors.directions import Directions
 from liit.selectors.priority import Keys, smallest
 
@@ -28,7 +28,7 @@ SAME_POINT = 1e-6  # squared distance of unit rows below which they are one poin
 
 @dataclass(frozen=True)
 class Partition:
-    """Labels with the sums that give centroids and the within-cluster sum of squares (WSS) exactly."""
+    """Labels with the sums that give centroids and the within-cluster sum of squares (WSS)."""
 
     labels_N: NDArray[np.int32]
     counts_K: NDArray[np.int64]
@@ -142,7 +142,11 @@ def start(rows: Directions, keys_N: Keys, n_clusters: int, seed: int) -> NDArray
 
 def seeds(rows: Directions, n_clusters: int, chance: np.random.Generator) -> NDArray[np.float32]:
     """Greedy k-means++ (Arthur & Vassilvitskii, SODA 2007): rows drawn by squared distance to those drawn before."""
-    rows_MP = rows.take(slice(None))
+    with one_thread():
+        return _seeds(rows.take(slice(None)), n_clusters, chance)
+
+
+def _seeds(rows_MP: NDArray[np.float32], n_clusters: int, chance: np.random.Generator) -> NDArray[np.float32]:
     square_M = np.einsum("mp,mp->m", rows_MP, rows_MP)
     trials = 2 + int(np.log(n_clusters))
     chosen = [int(chance.integers(len(rows_MP)))]
@@ -168,13 +172,14 @@ def _squared_distances(
 
 def _without_empty(rows: Directions, partition: Partition) -> tuple[NDArray[np.float64], bool]:
     """Means; an empty cluster takes the farthest row of a cluster of largest WSS. And whether any was so split."""
-    centroids_KP, wss_K = partition.centroids_KP, partition.wss_K
+    means_KP, wss_K = partition.centroids_KP, partition.wss_K
+    centroids_KP = means_KP.copy()
     splittable = [int(k) for k in np.argsort(-wss_K, kind="stable") if wss_K[k] > SAME_POINT * partition.counts_K[k]]
     pairs = list(zip(np.flatnonzero(partition.counts_K == 0), splittable, strict=False))
     for empty, largest in pairs:
         members = np.flatnonzero(partition.labels_N == largest)
         own = rows.subset(members)
-        distance = distances(own, partition.labels_N[members], partition.centroids_KP)
+        distance = distances(own, np.zeros(len(members), np.int32), means_KP[[largest]])
         centroids_KP[empty] = own.take(np.array([np.argmax(distance)]))[0]
     return centroids_KP, bool(pairs)
 

@@ -5,12 +5,14 @@ Shapes: N samples of the pool, n_s target samples of skill s, P dimensions, S sk
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from liit.selectors.directions import directions
+from liit.selectors.blocks import in_order
+from liit.selectors.directions import Directions, directions
 from liit.selectors.priority import Keys
 from liit.selectors.protocol import Choice, Options, Pool, choice, settled
 from liit.selectors.ranking import ranked
@@ -68,9 +70,15 @@ def influence(
             )
         rows = directions(vectors_NP, keys_N, np.argsort(keys_N))
         means_PS = weight * np.stack([_mean(skill, wanted[skill], vectors_NP.shape[1]) for skill in skills], axis=1)
-        for part, rows_BP in rows.blocks():
-            influence_NS[rows.order_N[part]] += rows_BP @ means_PS.astype(np.float32)
+        products = in_order(partial(_product, rows, means_PS.astype(np.float32)), rows.parts())
+        for part, influence_BS in zip(rows.parts(), products, strict=True):
+            influence_NS[rows.order_N[part]] += influence_BS
     return influence_NS
+
+
+def _product(rows: Directions, means_PS: NDArray[np.float32], part: slice) -> NDArray[np.float32]:
+    influence_BS: NDArray[np.float32] = rows.take(part) @ means_PS
+    return influence_BS
 
 
 def _mean(skill: str, vectors_nP: NDArray[Any], width: int) -> NDArray[np.float64]:

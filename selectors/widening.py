@@ -15,10 +15,10 @@ BEYOND = np.float32(65536.0)  # what infinities and NaN become at least, in size
 
 
 def widened(rows: NDArray[Any]) -> NDArray[np.float32]:
-    """Any array as float32, a new one unless it is that already; for float16 it is exact, NaN and infinities included."""
+    """Any array as float32 in C order, a new one unless it is that already; float16 exactly, NaN and infinities included."""
     if rows.dtype != np.float16:
-        return rows.astype(np.float32, copy=False)
-    bits = rows.view(np.int16).astype(np.int32)
+        return np.ascontiguousarray(rows, np.float32)
+    bits = rows.view(np.int16).astype(np.int32, order="C")
     bits <<= PLACES
     bits &= SIGN_AND_NUMBER
     wide: NDArray[np.float32] = bits.view(np.float32)

@@ -44,11 +44,10 @@ class Selection(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        began = time.perf_counter()
         figures, picked = self.source.choose(self.trial)
         _, reference = self.source.choose({**self.first, "seed": self.trial.get("seed", 0)})
         overlap = len(np.intersect1d(picked, reference)) / max(len(picked), 1)
-        return {**figures, "overlap": overlap, "seconds": time.perf_counter() - began, "done": True}
+        return {**figures, "overlap": overlap, "done": True}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: a trial is one step."""
@@ -71,7 +70,7 @@ class Source:
         self.arrival_N, self.task_N = self._known(table["key"])
         self._vectors: dict[str, np.ndarray] = {}
         self._found: dict[str, tuple[dict[str, Any], np.ndarray]] = {}
-        self._clusters: dict[str, Any] = {}
+        self._clusters: dict[str, tuple[Any, float]] = {}
 
     def choose(self, trial: Mapping[str, Any]) -> tuple[dict[str, Any], np.ndarray]:
         """Figures of a trial, and the keys that it chooses."""
@@ -87,25 +86,30 @@ class Source:
         names = {name: trial.get("vector", name) if place == 0 else name for place, name in enumerate(strategy.vectors)}
         vectors = {name: self._vector(source) for name, source in names.items()}
         figures: dict[str, Any] = {}
-        labels_N = None
+        labels_N, distance_N, took = None, None, 0.0
         if strategy.clusters:
             k = trial.get("k")
             grid = tuple(range(5, 51)) if k is None else (int(k),)
-            found = self._cluster(names[strategy.vectors[0]], grid, seed)
-            labels_N = found.labels_N
+            found, took = self._cluster(names[strategy.vectors[0]], grid, seed)
+            labels_N, distance_N = found.labels_N, found.distance_N
             figures = {
                 "k": found.k,
-                "wss": found.wss_by_k[min(found.wss_by_k, key=lambda one: abs(one - found.k))],
+                "wss": found.wss,
                 "nmi": float(normalized_mutual_info_score(self.task_N, labels_N)),
             }
-        pool = Pool(self.keys_N, self.arrival_N, self.scores, vectors, labels_N)
+        pool = Pool(self.keys_N, self.arrival_N, self.scores, vectors, labels_N, distance_N)
+        began = time.perf_counter()
         made = chosen(strategy, pool, int(trial.get("budget", self.budget)), seed, int(self.arrival_N.max()), options)
+        figures["seconds"] = took + time.perf_counter() - began
         return figures | self._balance(made.index_n), self.keys_N[made.index_n]
 
-    def _cluster(self, vector: str, grid: tuple[int, ...], seed: int) -> Any:
+    def _cluster(self, vector: str, grid: tuple[int, ...], seed: int) -> tuple[Any, float]:
+        """Clusters, and the seconds that they took when they were made."""
         mark = fingerprint(vector, grid, seed)
         if mark not in self._clusters:
-            self._clusters[mark] = cluster(self._vector(vector), self.keys_N, k_grid=grid, seed=seed)
+            began = time.perf_counter()
+            found = cluster(self._vector(vector), self.keys_N, k_grid=grid, seed=seed)
+            self._clusters[mark] = (found, time.perf_counter() - began)
         return self._clusters[mark]
 
     def _balance(self, index_n: np.ndarray) -> dict[str, float]:

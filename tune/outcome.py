@@ -34,8 +34,14 @@ class Outcome:
 
     def table(self) -> pd.DataFrame:
         """A row for each trial: settings, then figures."""
-        rows = [{key: _plain(one["trial"][key]) for key in self.study.space} | one["figures"] for one in self.found]
-        return pd.DataFrame(rows)
+        keys = self.study.space
+        rows = [
+            {name: value for name, value in one["figures"].items() if name not in keys}
+            | {key: _plain(one["trial"][key]) for key in keys}
+            for one in self.found
+        ]
+        frame = pd.DataFrame(rows)
+        return frame[[*keys, *(name for name in frame if name not in keys)]]
 
     def by_setting(self) -> pd.DataFrame:
         """Mean over seeds, settings in the order of the study."""
@@ -67,7 +73,8 @@ class Outcome:
             table.to_parquet(temporary)
         means = self.by_setting()
         for figure in means:
-            curves(means[figure], folder / f"{figure}.svg")
+            with appearing(folder / f"{figure}.svg") as temporary:
+                temporary.write_text(curves(means[figure], str(figure)).svg, encoding="utf-8")
         best = self.best()
         text = yaml.safe_dump(self.configuration(best), sort_keys=False, allow_unicode=True)
         with appearing(folder / "best.yaml") as temporary:

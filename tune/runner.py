@@ -1,5 +1,6 @@
 """A study as Ray Tune trials: first in, first out, a few at a time, continued after a kill."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def run_trials(study: Study, source: Path | None, budget: int, folder: Path, at_
 
     Raises ConfigError where the folder holds another study.
     """
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # relative paths in a configuration stay what they are
     trials = study.trials()
     mark = fingerprint(study.model_dump(), str(source), budget)
     note = folder / "study.json"
@@ -49,7 +51,12 @@ def run_trials(study: Study, source: Path | None, budget: int, folder: Path, at_
     if selecting:
         space |= {"first": study.fixed | trials[0], "profile": str(source), "budget": budget}
     else:
-        space |= {"config": study.config, "runs": str(folder / "runs"), "results": str(folder / "cells")}
+        config = Path(study.config)
+        space |= {
+            "config": str(config.resolve()) if config.exists() else study.config,
+            "runs": str(folder / "runs"),
+            "results": str(folder / "cells"),
+        }
     settings = tune.TuneConfig(
         metric=study.metric, mode=study.mode, max_concurrent_trials=at_once, reuse_actors=selecting
     )
@@ -66,7 +73,7 @@ def run_trials(study: Study, source: Path | None, budget: int, folder: Path, at_
     return [
         {"trial": result.config["trial"], "figures": _figures(result.metrics)}
         for result in grid
-        if result.error is None
+        if result.error is None and study.metric in (result.metrics or {})
     ]
 
 

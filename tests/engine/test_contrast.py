@@ -29,6 +29,7 @@ def cell(method: str, seed: int, level: float, timesteps: int = 3) -> dict[str, 
     return {
         "method": method,
         "seed": seed,
+        "settings": "now",
         "accuracy": accuracy,
         "answers": right,
         "skills": SKILLS,
@@ -88,9 +89,10 @@ def test_the_page_has_every_method_and_every_skill(tmp_path: Path) -> None:
     results.mkdir()
     for one in contrast(0.3, 0.5, 0.6).found:
         (results / f"{one['method']}-s{one['seed']}.json").write_text(json.dumps(one))
-    write_page(
-        results, Comparison(config="digits.yaml", methods={name: {} for name in ("random", "other", "sequential")})
-    )
+    methods: dict[str, dict[str, Any]] = {name: {} for name in ("random", "other", "sequential")}
+    current = {f"{name}-s{seed}": "now" for name in methods for seed in range(3)}
+    (results / "other-s9.json").write_text(json.dumps({"settings": "before"}))
+    write_page(results, Comparison(config="digits.yaml", methods=methods), current)
     page = (tmp_path / "mine.md").read_text()
     assert all(page.count(f"| {name} | 3 |") >= 3 for name in ("random", "other", "sequential"))
     assert "| a | b |" in page

@@ -52,6 +52,7 @@ def test_overlapping_blobs_are_fitted_as_well_as_scikit_learn_does() -> None:
     theirs = KMeans(12, n_init=5, random_state=0).fit(rows)
     assert naive_wss(rows, ours.labels_N) < 1.03 * theirs.inertia_
     assert ours.wss_by_k[12] == pytest.approx(naive_wss(rows, ours.labels_N), rel=1e-3)
+    assert ours.wss == pytest.approx(naive_wss(rows, ours.labels_N), rel=1e-5)
 
 
 def test_the_curve_from_one_fit_is_near_a_fit_for_every_k() -> None:
@@ -125,16 +126,26 @@ def test_a_sweep_lowers_the_curve_of_the_merges() -> None:
     assert swept.wss_by_k[8] < 0.999 * merged.wss_by_k[8]
 
 
-def test_neither_threads_nor_a_matrix_on_disk_change_a_bit(tmp_path: Path) -> None:
-    rows = blobs(9000, 12, noise=0.3)[0].astype(np.float16)
+@pytest.mark.parametrize("threads", [2, 3])
+def test_neither_threads_nor_a_matrix_on_disk_change_a_bit(tmp_path: Path, threads: int) -> None:
+    """Products here are above the size from which BLAS itself uses threads."""
+    rows = blobs(3000, 60, noise=0.3, width=2048)[0].astype(np.float16)
     np.save(tmp_path / "rows.npy", rows)
     with threadpool_limits(1, user_api="blas"):
-        alone = cluster(rows, keys(9000), k_grid=range(4, 21), seed=0)
-    with threadpool_limits(3, user_api="blas"):
+        alone = cluster(rows, keys(3000), k_grid=range(10, 51), seed=0)
+    with threadpool_limits(threads, user_api="blas"):
         mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
-        beside = cluster(mapped, keys(9000), k_grid=range(4, 21), seed=0)
+        beside = cluster(mapped, keys(3000), k_grid=range(10, 51), seed=0)
     assert (alone.labels_N == beside.labels_N).all()
     assert (alone.centroids_KP == beside.centroids_KP).all()
+
+
+def test_private_changes_of_a_mapped_matrix_are_kept(tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", blobs(500, 5)[0])
+    private = np.load(tmp_path / "rows.npy", mmap_mode="c")
+    private[:, 0] = 7
+    cluster(private, keys(500), k_grid=[3], seed=0)
+    assert (private[:, 0] == 7).all()
 
 
 def test_the_elbow_is_the_corner_of_a_bent_line() -> None:
