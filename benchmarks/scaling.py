@@ -2,8 +2,8 @@
 
     python benchmarks/scaling.py [--json FILE]
 
-A 2-layer model of hidden size 64. Rates are of the steady state: from the part file that ends the first tenth to the one that
-ends the nineteenth twentieth. Every measurement is a process of its own; memory is the peak of the driver's resident pages and of
+A 2-layer model of hidden size 64. Rates are of the steady state: from the part file that ends the third tenth, when every
+actor has long started, to the one that ends the nineteenth twentieth. Every measurement is a process of its own; memory is the peak of the driver's resident pages and of
 /dev/shm, where Ray keeps objects. Takes about ten minutes.
 """
 
@@ -146,7 +146,7 @@ def through_ray(folder: Path, count: int, actors: int) -> float:
 
 
 def steady(times: list[float], rows: list[int]) -> float:
-    first, last = len(times) // 10, len(times) * 19 // 20
+    first, last = len(times) * 3 // 10, len(times) * 19 // 20
     return sum(rows[first + 1 : last + 1]) / (times[last] - times[first])
 
 

@@ -18,9 +18,10 @@ from liit.engine.comparison import Cell, cells, kept, read_comparison, run_cell
 from liit.engine.config import ConfigError
 from liit.engine.contrast_page import write_page
 from liit.engine.forecast import forecast
-from liit.engine.main import DEFAULT, duration
+from liit.engine.main import duration
 from liit.engine.progress import log, start_logging
 
+SHIPPED = Path(__file__).resolve().parent / "comparisons"
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -29,7 +30,7 @@ def compare(
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
-            help="A comparison (default: jobs/configs/compare-digits.yaml) and dotted.key=value overrides for all."
+            help="A comparison (default: jobs/comparisons/digits.yaml) and dotted.key=value overrides for all."
         ),
     ] = None,
     methods: Annotated[list[str] | None, typer.Option(help="Only these, in this order.")] = None,
@@ -46,7 +47,7 @@ def compare(
     arguments = arguments or []
     files = [argument for argument in arguments if "=" not in argument]
     try:
-        comparison = read_comparison(_file(files[0] if files else "compare-digits.yaml"))
+        comparison = read_comparison(_file(files[0] if files else "digits.yaml"))
         overrides = [argument for argument in arguments if "=" in argument]
         every = cells(comparison, overrides, methods or [], seeds or [])
         missing = [cell for cell in every if not kept(cell, results)]
@@ -98,7 +99,7 @@ def _say_plan(every: list[Cell], missing: list[Cell], results: Path) -> None:
 
 def _file(name: str) -> Path:
     """A path, or the name of a shipped comparison."""
-    shipped = DEFAULT.parent / Path(name).name
+    shipped = SHIPPED / Path(name).name
     return Path(name) if Path(name).exists() or not shipped.is_file() else shipped
 
 

@@ -133,7 +133,7 @@ def test_a_broken_comparison_is_refused_by_name(tmp_path: Path, text: str, messa
 
 
 def test_the_shipped_comparison_can_be_run() -> None:
-    comparison = read_comparison(Path(__file__).parents[2] / "jobs" / "configs" / "compare-digits.yaml")
+    comparison = read_comparison(Path(__file__).parents[2] / "jobs" / "comparisons" / "digits.yaml")
     found = cells(comparison, [], [], [])
     assert len(found) == 12 * 3 + 12
     assert len({one.settings for one in found}) == len(found)

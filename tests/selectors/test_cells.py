@@ -39,6 +39,17 @@ def test_centroids_are_means_of_unit_rows_and_distances_are_to_them() -> None:
     assert found.sizes_K.sum() == 400
 
 
+def test_vectors_of_zero_belong_somewhere_and_move_no_centroid() -> None:
+    rows, keys, _ = blobs(500, 4)
+    rows[::5] = 0
+    found = cells(rows, keys, 4, seed=0)
+    unit = rows.astype(float) / np.maximum(np.linalg.norm(rows.astype(float), axis=1, keepdims=True), 1e-9)
+    for k, centroid in enumerate(found.centroids_KP):
+        own = unit[(found.labels_N == k) & rows.any(axis=1)]
+        np.testing.assert_allclose(centroid, own.mean(axis=0), atol=1e-5)
+    assert found.sizes_K.sum() == 500
+
+
 @pytest.mark.parametrize("kind", ["apart", "all alike", "all zero", "one outlier"])
 def test_no_cell_is_larger_than_allowed_whatever_the_rows(kind: str) -> None:
     rows, keys, _ = blobs(500, 4)
