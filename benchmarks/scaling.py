@@ -2,9 +2,9 @@
 
     python benchmarks/scaling.py [--json FILE]
 
-A 2-layer model of hidden size 64. Rates are of the steady state: from the part file that ends the third tenth, when every
-actor has long started, to the one that ends the nineteenth twentieth. Every measurement is a process of its own; memory is the peak of the driver's resident pages and of
-/dev/shm, where Ray keeps objects. Takes about ten minutes.
+A 2-layer model of hidden size 64. Rates are of the steady state: from the part file that ends the third tenth, when every actor
+has long started, to the one that ends the nineteenth twentieth. Every measurement is a process of its own; memory is the peak of
+the driver's resident pages and of /dev/shm, where Ray keeps objects. Takes about five minutes.
 """
 
 import argparse
