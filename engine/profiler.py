@@ -122,13 +122,14 @@ class Profiler:
         raw = {name: maker(batch, seen) for name, maker in self._makers.items()}
         scores = self._scores(prepared, batch, seen, raw)
         vectors = {name: values.cpu().numpy().astype(np.float16) for name, values in unit(raw).items()}
+        kept = (*self.spec.scores, "nll") if "learnability" in self.spec.scores else self.spec.scores
         return [
             Row(
                 id=str(prepared.samples[at]["id"]),
                 status="ok",
                 n_tokens=len(one.input_ids),
                 n_response_tokens=int(one.response.sum()),
-                scores={name: scores[name][row] for name in self.spec.scores if name in scores},
+                scores={name: scores[name][row] for name in kept if name in scores},
                 vectors={name: vectors[name][row] for name in vectors},
             )
             for row, (at, one) in enumerate(prepared.encoded.items())

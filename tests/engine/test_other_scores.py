@@ -57,6 +57,8 @@ def test_learnability_is_the_loss_above_the_reference_model(
     mine, reference = values(profile(tiny_llava, text), "nll"), values(profile(tiny_llama, text), "nll")
     found = profile(tiny_llava, text, scores=("nll", "learnability"), reference=tiny_llama)
     assert values(found, "learnability") == pytest.approx([mine[0] - reference[0]])
+    alone = profile(tiny_llava, text, scores=("learnability",), reference=tiny_llama)
+    assert values(alone, "learnability") == values(found, "learnability")
     itself = profile(tiny_llava, samples, scores=("nll", "learnability"), reference=tiny_llava)
     assert values(itself, "learnability") == [0.0, 0.0, 0.0]
     with pytest.raises(ValueError, match=r"scoring\.reference"):
