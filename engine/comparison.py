@@ -18,10 +18,9 @@ from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import yaml
 from pydantic import Field, PositiveInt, ValidationError
 
-from liit.engine.config import Config, ConfigError, override
+from liit.engine.config import Config, ConfigError, load, one_line, override
 from liit.engine.main import commit, save_config, settle
 from liit.engine.settings import FileStream, Settings
 from liit.engine.store import Store, StoreError, fingerprint, read_json, read_table, remove, write_json, write_table
@@ -75,16 +74,9 @@ class Cell:
 def read_comparison(path: Path) -> Comparison:
     """Raises ConfigError, one line, for a file that is missing, no YAML mapping, or has unknown or unusable keys."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Comparison.model_validate(values)
-    except OSError as error:
-        raise ConfigError(f"comparison {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"comparison {path} is not YAML: {' '.join(str(error).split())}") from error
+        return Comparison.model_validate(load(path, "comparison"))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"comparison {path}: {where}: {first['msg']}") from error
+        raise ConfigError(f"comparison {path}: {one_line(error)}") from error
 
 
 def cells(comparison: Comparison, overrides: list[str], methods: list[str], seeds: list[int]) -> list[Cell]:

@@ -65,17 +65,7 @@ def read(path: str | Path | None, overrides: list[str]) -> Config:
     Values are read as YAML. Raises ConfigError, one line that names the file or key, for a file that is missing or is
     not a mapping, an unknown key, or a value that is not allowed.
     """
-    values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"config file {path}: {error.strerror}") from error
-        except yaml.YAMLError as error:
-            raise ConfigError(f"config file {path} is not YAML: {' '.join(str(error).split())}") from error
-        if not isinstance(loaded, dict):
-            raise ConfigError(f"config file {path} must hold a mapping of keys to values")
-        values = loaded
+    values = {} if path is None else load(path, "config file")
     for override in overrides:
         _apply(values, override)
     if isinstance(values.get("stream"), dict):
@@ -83,13 +73,32 @@ def read(path: str | Path | None, overrides: list[str]) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_one_line(error)) from error
+        raise ConfigError(one_line(error)) from error
+
+
+def load(path: str | Path, kind: str) -> dict[str, Any]:
+    """The mapping that a YAML file holds. Raises ConfigError, one line that begins with `kind` and the file."""
+    try:
+        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{kind} {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{kind} {path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{kind} {path} must hold a mapping of keys to values")
+    return loaded
+
+
+def located(name: str, folder: Path) -> Path:
+    """The file of that name: a path, else one that is shipped in `folder`."""
+    shipped = folder / Path(name).name
+    return Path(name) if Path(name).exists() or not shipped.is_file() else shipped
 
 
 def override(key: str, value: Any) -> str:
     """`dotted.key=value` as `read` takes it."""
     text = str(yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True))
-    return f"{key}={text.removesuffix(chr(10)).removesuffix(chr(10) + '...')}"
+    return f"{key}={text}".removesuffix("\n").removesuffix("\n...")
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -107,7 +116,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"override {override!r}: the value is not YAML") from error
 
 
-def _one_line(error: ValidationError) -> str:
+def one_line(error: ValidationError) -> str:
+    """Every key that is wrong, and how."""
     parts = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "config"

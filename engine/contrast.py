@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from liit.engine.metrics import forgetting_rate, steepest_rise, summary
+from liit.engine.metrics import average_accuracy, forgetting_rate, relative_gain, steepest_rise, summary
 
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -117,12 +117,10 @@ class Contrast:
         return self._of(np.array([[row[skill] for skill in self.skills] for row in accuracy]), figure)
 
     def _of(self, accuracy_TS: np.ndarray, figure: str) -> float:
-        if figure == "forgetting_rate":
-            return forgetting_rate(accuracy_TS)
-        if figure == "average_accuracy":
-            return float(accuracy_TS[-1].mean())
-        assert self.bounds is not None
-        return float(100 * (accuracy_TS[-1] / np.array([self.bounds[skill] for skill in self.skills])).mean())
+        if figure == "relative_gain":
+            assert self.bounds is not None
+            return relative_gain(accuracy_TS, np.array([self.bounds[skill] for skill in self.skills]))
+        return forgetting_rate(accuracy_TS) if figure == "forgetting_rate" else average_accuracy(accuracy_TS)
 
     def _boot(self, cell: Mapping[str, Any], weights: Mapping[str, np.ndarray], figure: str) -> np.ndarray:
         """(B,): the figure for every resample of the answers."""

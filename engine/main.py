@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from liit import __version__
-from liit.engine.config import Config, ConfigError, read
+from liit.engine.config import Config, ConfigError, located, read
 from liit.engine.forecast import forecast
 from liit.engine.progress import log, start_logging
 from liit.engine.readers import read as open_release
@@ -51,7 +51,7 @@ def settle(arguments: list[str], output: str | None) -> Config:
     overrides = [argument for argument in arguments if "=" in argument]
     if output is not None:
         overrides.append(f"output={output}")
-    config = read(_config_file(files[0]) if files else DEFAULT, overrides)
+    config = read(located(files[0], DEFAULT.parent) if files else DEFAULT, overrides)
     strategy = catalog.get(config.strategy.name)
     rehearse(strategy, config.strategy.options)
     if strategy.targets and isinstance(config.stream, FileStream) and not config.stream.targets:
@@ -62,12 +62,6 @@ def settle(arguments: list[str], output: str | None) -> Config:
     if strategy.prunes and not counted and config.strategy.pool_budget is None:
         raise ConfigError("strategy.pool_budget is in samples; give it, since the budget of a timestep is not")
     return config.model_copy(update={"output": str(_output(config))})
-
-
-def _config_file(name: str) -> Path:
-    """A path, or the name of a shipped configuration."""
-    shipped = DEFAULT.parent / Path(name).name
-    return Path(name) if Path(name).exists() or not shipped.is_file() else shipped
 
 
 def _output(config: Config) -> Path:

@@ -15,7 +15,7 @@ if __name__ == "__main__" and str(Path(__file__).resolve().parent.parent) not in
 import typer
 
 from liit.engine.comparison import Cell, cells, kept, read_comparison, run_cell
-from liit.engine.config import ConfigError
+from liit.engine.config import ConfigError, located
 from liit.engine.contrast_page import write_page
 from liit.engine.forecast import forecast
 from liit.engine.main import duration
@@ -47,7 +47,7 @@ def compare(
     arguments = arguments or []
     files = [argument for argument in arguments if "=" not in argument]
     try:
-        comparison = read_comparison(_file(files[0] if files else "digits.yaml"))
+        comparison = read_comparison(located(files[0] if files else "digits.yaml", SHIPPED))
         overrides = [argument for argument in arguments if "=" in argument]
         every = cells(comparison, overrides, methods or [], seeds or [])
         missing = [cell for cell in every if not kept(cell, results)]
@@ -95,12 +95,6 @@ def _say_plan(every: list[Cell], missing: list[Cell], results: Path) -> None:
     )
     for name, took in seconds.items():
         log.info("  %s: about %s", name, duration(took))
-
-
-def _file(name: str) -> Path:
-    """A path, or the name of a shipped comparison."""
-    shipped = SHIPPED / Path(name).name
-    return Path(name) if Path(name).exists() or not shipped.is_file() else shipped
 
 
 if __name__ == "__main__":

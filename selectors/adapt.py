@@ -10,7 +10,7 @@ from liit.selectors.budgets import proportional, uniform
 from liit.selectors.coverage import ccs
 from liit.selectors.density import density_budgets
 from liit.selectors.directions import directions
-from liit.selectors.kmeans import tally
+from liit.selectors.kmeans import means
 from liit.selectors.multiway import choose_scores
 from liit.selectors.priority import priority
 from liit.selectors.protocol import Choice, Options, Pool, choice, settled
@@ -79,8 +79,7 @@ def _budgets(pool: Pool, labels_N: NDArray[np.int32], budget: int, kind: str, we
         return uniform(sizes_K, budget)
     if kind == "density":
         rows = directions(pool.vector("sketch"), pool.keys_N, np.argsort(pool.keys_N))
-        pointing = np.flatnonzero(rows.norm_N > 0)
-        centroids_KP = tally(rows.subset(pointing), labels_N[rows.order_N[pointing]], len(sizes_K)).centroids_KP
+        centroids_KP = means(rows, labels_N[rows.order_N], len(sizes_K))
         return density_budgets(centroids_KP, sizes_K, budget, minimum=0)
     if kind not in ("spread", "mean"):
         raise ValueError(f"budgets are {kind!r}; choose uniform, density, spread or mean")

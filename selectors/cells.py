@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liit.selectors.directions import BLOCK_NUMBERS, BLOCK_ROWS, Directions, directions
-from liit.selectors.kmeans import Partition, assign, distances, lloyd, start, tally
+from liit.selectors.kmeans import Partition, assign, distances, lloyd, means, start
 from liit.selectors.priority import Indices, Keys, smallest
 
 ROWS_PER_CELL = 20  # on average, at least: fewer say nothing about a cell
@@ -67,12 +67,11 @@ def cells(
     labels_N = np.empty(n_rows, np.int32)
     for label, members in enumerate(_split(rows, keys_N, groups, largest or n_rows, seed, iterations)):
         labels_N[members] = label
-    pointing = np.flatnonzero(rows.norm_N > 0)  # the others have no direction that a mean could be of
-    partition = tally(rows.subset(pointing), labels_N[pointing], int(labels_N.max()) + 1)
+    centroids_KP = means(rows, labels_N, int(labels_N.max()) + 1)
     found_N, distance_N = np.empty_like(labels_N), np.empty(n_rows, np.float32)
     found_N[rows.order_N] = labels_N
-    distance_N[rows.order_N] = distances(rows, labels_N, partition.centroids_KP)
-    return Cells(found_N, distance_N, partition.centroids_KP)
+    distance_N[rows.order_N] = distances(rows, labels_N, centroids_KP)
+    return Cells(found_N, distance_N, centroids_KP)
 
 
 def _fit(rows: Directions, keys_N: Keys, k: int, seed: int, iterations: int) -> Partition:

@@ -6,7 +6,6 @@ Shapes: N samples, P dimensions, B rows of a block.
 """
 
 import mmap
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,11 +64,6 @@ class Directions:
         """All positions in order, in slices of a block."""
         starts = range(0, len(self), self.rows_per_block)
         return [slice(start, min(start + self.rows_per_block, len(self))) for start in starts]
-
-    def blocks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        """All positions in order, as (slice, unit rows)."""
-        for part in self.parts():
-            yield part, self.take(part)
 
     def subset(self, positions: Indices) -> "Directions":
         return Directions(self.vectors_NP, self.order_N[positions], self.norm_N[positions], self.rows_per_block)

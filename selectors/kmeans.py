@@ -66,6 +66,12 @@ def tally(rows: Directions, labels_N: NDArray[np.int32], n_clusters: int) -> Par
     return _gathered(rows, labelled, [n_clusters])[0]
 
 
+def means(rows: Directions, labels_N: NDArray[np.int32], n_clusters: int) -> NDArray[np.float64]:
+    """Mean of the unit rows of each label, (K, P); zero vectors have no direction and are left out."""
+    pointing = np.flatnonzero(rows.norm_N > 0)
+    return tally(rows.subset(pointing), labels_N[pointing], n_clusters).centroids_KP
+
+
 def assign(rows: Directions, centroids_KP: NDArray[np.floating]) -> Partition:
     """Every row to its nearest centroid (ties to the lower number), with the sums of the new clusters."""
     return assign_all(rows, [centroids_KP])[0]

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from liit.engine.config import override, read
+from liit.engine.config import located, override, read
 from liit.engine.figures import curves
 from liit.engine.main import DEFAULT
 from liit.engine.progress import log
@@ -85,7 +85,7 @@ class Outcome:
 
     def configuration(self, trial: dict[str, Any]) -> dict[str, Any]:
         """A run's whole configuration with a trial's settings."""
-        file = self.source.parents[1] / "config.yaml" if self.source else _shipped(self.study.config)
+        file = self.source.parents[1] / "config.yaml" if self.source else located(self.study.config, DEFAULT.parent)
         overrides = []
         for key, value in trial.items():
             section, dot, option = key.partition(".")
@@ -100,11 +100,6 @@ class Outcome:
             overrides.append(override(name, [value] if key == "k" else value))
         dumped: dict[str, Any] = read(file, overrides).model_dump(mode="json", exclude={"output"})
         return dumped
-
-
-def _shipped(name: str) -> Path:
-    shipped = DEFAULT.parent / Path(name).name
-    return Path(name) if Path(name).exists() or not shipped.is_file() else shipped
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError
 
-from liit.engine.config import ConfigError
+from liit.engine.config import ConfigError, load, one_line
 from liit.engine.settings import Settings
 
 SHIPPED = Path(__file__).resolve().parent / "studies"
@@ -43,18 +43,15 @@ def read_study(name: str, overrides: list[str]) -> Study:
     Raises ConfigError, one line, for a study that is not there or cannot be used.
     """
     path = SHIPPED / f"{name}.yaml" if name in names() else Path(name)
+    if not path.is_file():
+        raise ConfigError(f"study {name}: no such file; shipped are {', '.join(names())}")
+    values = load(path, "study")
+    for override in overrides:
+        _apply(values, override)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        for override in overrides:
-            _apply(values, override)
         return Study.model_validate(values)
-    except OSError as error:
-        raise ConfigError(f"study {name}: {error.strerror}; shipped are {', '.join(names())}") from error
-    except (yaml.YAMLError, AttributeError, TypeError) as error:
-        raise ConfigError(f"study {name} is no YAML mapping: {' '.join(str(error).split())}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"study {name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise ConfigError(f"study {name}: {one_line(error)}") from error
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
