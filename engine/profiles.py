@@ -1,7 +1,7 @@
 """A finished profile read from disk, as the stages after scoring and the tools beside them do; no Ray, no torch.
 
-Vectors are columns of fixed-size binary, the bytes of float16 numbers: a list column takes three times as long to write and
-eight times to read. Legend: N usable samples, D dimensions.
+Vectors are columns of fixed-size binary, the bytes of float16 numbers: a list column takes longer to write and to
+read (docs/results/throughput.md). Legend: N usable samples, D dimensions.
 """
 
 import os
