@@ -67,8 +67,9 @@ class Cell:
 
     @property
     def settings(self) -> str:
-        """A fingerprint of all that its result depends on."""
-        return fingerprint(self.config.model_dump(exclude={"name", "output", "resources", "estimate", "keep_profiles"}))
+        """A fingerprint of all that its result depends on; a setting at its default is left out, so that a new one changes none."""
+        apart = {"name", "output", "resources", "estimate", "keep_profiles"}
+        return fingerprint(self.config.model_dump(exclude=apart, exclude_defaults=True))
 
 
 def read_comparison(path: Path) -> Comparison:
