@@ -51,6 +51,8 @@ class Comparison(Settings):
     """Differences are to this one."""
     upper: str = "sequential"
     """Whose best value of a skill relative gain is measured by."""
+    shown: tuple[str, ...] = ()
+    """Methods in the picture of skills over time; empty for the first few."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ class Cell:
 
     @property
     def settings(self) -> str:
-        """A fingerprint of all that its result depends on; a setting at its default is left out, so that a new one changes none."""
-        apart = {"name", "output", "resources", "estimate", "keep_profiles"}
+        """A fingerprint of all that its result depends on. Settings at their defaults are left out: a new one changes none."""
+        apart = {"name", "output", "resources", "estimate", "keep_profiles", "tracking"}
         return fingerprint(self.config.model_dump(exclude=apart, exclude_defaults=True))
 
 

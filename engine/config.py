@@ -18,6 +18,7 @@ from liit.engine.settings import (
     Scoring,
     Settings,
     Strategy,
+    Tracking,
     Training,
 )
 
@@ -43,6 +44,7 @@ class Config(Settings):
     evaluation: Evaluation = Evaluation()
     resources: Resources = Resources()
     estimate: Estimate = Estimate()
+    tracking: Tracking = Tracking()
     max_bad_share: float = Field(0.05, ge=0, le=1)
     """A release with a larger share of quarantined samples stops the run before any training."""
     upper_bounds: dict[str, float] = Field(default_factory=dict)

@@ -1,43 +1,28 @@
-"""The page of a comparison, written from its cells: Markdown tables, the same figures as CSV, every skill over time as SVG."""
+"""What is written of a comparison's cells: a Markdown page, the same figures as CSV, two pictures, and report.html."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
+from liit.engine import figures as draw
 from liit.engine.comparison import Comparison
 from liit.engine.contrast import LEVEL, Contrast
-from liit.engine.figures import skills_over_time
+from liit.engine.contrast_tables import COSTS, INTERVALS, OVER_STREAM, differences, markdown, over_seeds
+from liit.engine.figures import Picture
+from liit.engine.page import Section, write_page
 from liit.engine.progress import log
 from liit.engine.store import appearing, read_json
 
-TITLES = {
-    "average_accuracy": "average",
-    "relative_gain": "relative gain",
-    "forgetting_rate": "forgetting",
-    "backward_transfer": "BWT",
-    "forward_transfer": "FWT",
-    "parse_failures": "unreadable answers",
-}
-COSTS = {
-    "scored": "samples scored",
-    "trained": "samples trained on",
-    "scoring_s": "scoring s",
-    "selection_s": "selection s",
-    "training_s": "training s",
-    "evaluation_s": "evaluation s",
-    "selecting_over_training": "(scoring + selection) / training",
-}
-INTERVALS = {"average_accuracy": "average", "relative_gain": "relative gain", "forgetting_rate": "forgetting"}
+LINES = 8
+"""Methods in the picture of skills over time, where the comparison does not name them."""
 
 
-def write_page(results: Path, comparison: Comparison, current: Mapping[str, str]) -> None:
-    """Write `<results>.md`, `.csv` and `.svg` from the cells in `results`; nothing where there are none.
+def write_contrast(results: Path, output: Path, comparison: Comparison, current: Mapping[str, str]) -> None:
+    """Write `<results>.md`, `.csv`, `.svg` and `-skills.svg` from the cells in `results`, and `<output>/report.html`.
 
-    current: the settings that each cell must have been made from; cells of others stay out of the page.
-
-    Raises ValueError for cells that were not all made on the same stream.
+    Nothing where there are no cells. current: the settings that each cell must have been made from; cells of others stay
+    out. Raises ValueError for cells that were not all made on the same stream.
     """
     cells = {path.stem: read_json(path) for path in results.glob("*-s*.json")}
     order = {name: place for place, name in enumerate(comparison.methods)}
@@ -50,26 +35,46 @@ def write_page(results: Path, comparison: Comparison, current: Mapping[str, str]
             f"the cells in {results} are of different evaluation sets; keep one stream's cells in a folder"
         )
     contrast = Contrast(found, comparison.reference, comparison.upper)
-    figures = contrast.figures()
-    page = "\n".join(_page(contrast, figures, comparison, results))
-    for suffix, text in ((".md", page), (".csv", figures.round(3).to_csv(index=False))):
+    figures, pictures = contrast.figures(), _pictures(contrast, comparison)
+    page = "\n".join(_markdown(contrast, figures, comparison, results))
+    texts = {".md": page, ".csv": figures.round(3).to_csv(index=False), ".svg": pictures[0].svg}
+    for suffix, text in texts.items():
         with appearing(results.with_suffix(suffix)) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    with appearing(results.with_suffix(".svg")) as temporary:
-        temporary.write_text(skills_over_time(contrast.over_time()).svg, encoding="utf-8")
-    log.info("tables: %s", results.with_suffix(".md"))
+    with appearing(results.with_name(f"{results.name}-skills.svg")) as temporary:
+        temporary.write_text(pictures[1].svg, encoding="utf-8")
+    output.mkdir(parents=True, exist_ok=True)
+    title = f"Comparison: {Path(comparison.config).stem}"
+    write_page(output / "report.html", title, _lead(contrast), _sections(contrast, figures, pictures, comparison))
+    log.info("tables: %s, report: %s", results.with_suffix(".md"), output / "report.html")
 
 
-def _page(contrast: Contrast, figures: pd.DataFrame, comparison: Comparison, results: Path) -> list[str]:
+def _pictures(contrast: Contrast, comparison: Comparison) -> list[Picture]:
+    """The figures over the stream by method, and each skill over time."""
+    by = contrast.figures().groupby("method", sort=False)
+    known = [name for name in INTERVALS if by[name].mean().notna().any()]
+    means, spreads = by[known].mean().rename(columns=INTERVALS), by[known].std().rename(columns=INTERVALS)
+    time = contrast.over_time()
+    lines = [name for name in comparison.shown or list(time)[:LINES] if name in time]
+    return [
+        draw.dots(means, spreads, "Methods after the last release", "percent"),
+        draw.skills_over_time({name: time[name] for name in lines}),
+    ]
+
+
+def _lead(contrast: Contrast) -> str:
     dates = sorted({cell["date"] for cell in contrast.found})
     commits = sorted({cell["commit"] for cell in contrast.found})
-    by = figures.groupby("method", sort=False)
+    hardware = contrast.found[0]["hardware"]
+    return f"{dates[0]} to {dates[-1]}, {hardware}, commits {', '.join(commits)}; {len(contrast.found)} runs."
+
+
+def _markdown(contrast: Contrast, figures: pd.DataFrame, comparison: Comparison, results: Path) -> list[str]:
     return [
         f"# Comparison: {Path(comparison.config).stem}",
         "",
-        f"{dates[0]} to {dates[-1]}, {contrast.found[0]['hardware']}, commits {', '.join(commits)}; {len(contrast.found)} runs. "
-        f"Each is a JSON in `{results.name}/`, with its accuracy matrix and every answer's value. Missing cells are made, and "
-        "this page is written, by",
+        f"{_lead(contrast)} Each is a JSON in `{results.name}/`, with its accuracy matrix and every answer's value. Missing "
+        "cells are made, and this page is written, by",
         "",
         "```bash",
         "python jobs/compare.py",
@@ -78,52 +83,54 @@ def _page(contrast: Contrast, figures: pd.DataFrame, comparison: Comparison, res
         "Percent; mean ± standard deviation over seeds. Forgetting is the rate of Adapt-∞ (mean relative drop per skill and "
         f"timestep). Relative gain is over the best value of each skill in the runs of `{comparison.upper}`. BWT, FWT: points.",
         "",
-        *_table(by, list(TITLES), TITLES),
+        *markdown(over_seeds(figures, OVER_STREAM)),
         "",
-        f"![Each skill over time, by method]({results.name}.svg)",
+        f"![Average, relative gain and forgetting by method]({results.name}.svg)",
+        "",
+        f"![Each skill over time, by method]({results.name}-skills.svg)",
         "",
         "## Values after the last release",
         "",
-        *_table(by, contrast.skills, {skill: skill for skill in contrast.skills}),
+        *markdown(over_seeds(figures, {skill: skill for skill in contrast.skills})),
         "",
         f"## Against `{comparison.reference}`, the same seeds and questions",
         "",
-        f"Difference in points, with its {LEVEL:.0%} interval from a bootstrap over answers and seeds (with one seed, over "
-        "answers alone).",
+        _interval(),
         "",
-        *_intervals(contrast.differences()),
+        *markdown(differences(contrast)),
         "",
         "## What it costs",
         "",
-        *_table(by, list(COSTS), COSTS, spread=False),
+        *markdown(over_seeds(figures, COSTS, spread=False)),
         "",
     ]
 
 
-def _table(by: Any, columns: Sequence[str], titles: dict[str, str], spread: bool = True) -> list[str]:
-    mean, deviation, count = by[list(columns)].mean(), by[list(columns)].std(), by.size()
-    lines = [_row(["", "seeds", *(titles[column] for column in columns)]), "|---|" + "---:|" * (len(columns) + 1)]
-    for method in mean.index:
-        cells = [_value(mean.loc[method, c], deviation.loc[method, c] if spread else None) for c in columns]
-        lines.append(_row([method, str(count[method]), *cells]))
-    return lines
+def _interval() -> str:
+    return (
+        f"Difference in points, with its {LEVEL:.0%} interval from a bootstrap over answers and seeds (with one seed, over "
+        "answers alone)."
+    )
 
 
-def _intervals(differences: pd.DataFrame) -> list[str]:
-    known = [figure for figure in INTERVALS if figure in differences]
-    lines = [_row(["", "seeds", *(INTERVALS[figure] for figure in known)]), "|---|" + "---:|" * (len(known) + 1)]
-    for row in differences.to_dict("records"):
-        cells = [f"{row[f]:+.1f} ({row[f + '_low']:+.1f} to {row[f + '_high']:+.1f})" for f in known]
-        lines.append(_row([row["method"], str(row["seeds"]), *cells]))
-    return lines
-
-
-def _value(mean: float, deviation: float | None) -> str:
-    if pd.isna(mean):
-        return ""
-    size = f"{mean:,.0f}" if abs(mean) >= 1000 else f"{mean:.1f}"
-    return size if deviation is None or pd.isna(deviation) else f"{size} ± {deviation:.1f}"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _sections(
+    contrast: Contrast, figures: pd.DataFrame, pictures: list[Picture], comparison: Comparison
+) -> list[Section]:
+    """The same for people who would rather look."""
+    final = figures.groupby("method", sort=False)[contrast.skills].mean()
+    note = "Mean and standard deviation over seeds, percent."
+    sections = [
+        Section("Methods", note, pictures[:1], table=over_seeds(figures, OVER_STREAM)),
+        Section("Skills over time", "Mean over seeds.", pictures[1:]),
+        Section("Skills after the last release", "Percent, mean over seeds.", table=final.reset_index(), shaded=True),
+    ]
+    if contrast.bounds is not None:
+        gain = (100 * final / pd.Series(contrast.bounds)[final.columns]).reset_index()
+        note = f"Over the best value of each skill in the runs of {comparison.upper}, percent (Adapt-∞, Fig. 5A)."
+        sections.append(Section("Relative gain by skill", note, table=gain, shaded=True))
+    against = differences(contrast)
+    if len(against):
+        sections.append(Section(f"Against {comparison.reference}", _interval(), table=against))
+    seconds = figures.groupby("method", sort=False)[[name for name in COSTS if name.endswith("_s")]].mean()
+    costs = draw.stacked_bars(seconds.rename(columns=COSTS), "Seconds by stage", "seconds")
+    return [*sections, Section("What it costs", "", [costs], table=over_seeds(figures, COSTS, spread=False))]

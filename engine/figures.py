@@ -106,21 +106,46 @@ def curves(values: pd.Series, title: str) -> Picture:
     return draw(title, f"{title} by setting, {ends}.", (6, 3.5), paint)
 
 
+def dots(means: pd.DataFrame, spreads: pd.DataFrame, title: str, unit: str) -> Picture:
+    """A row for each method, a panel for each figure; bars are the spreads, none where there is one value alone."""
+
+    def paint(figure: Figure) -> None:
+        axes = np.atleast_1d(figure.subplots(1, len(means.columns), sharey=True))
+        rows = np.arange(len(means))
+        for axis, name in zip(axes, means, strict=True):
+            axis.errorbar(
+                means[name], rows, xerr=spreads[name].fillna(0), fmt="o", markersize=4, capsize=2, linewidth=1
+            )
+            axis.set_title(str(name))
+            axis.set_xlabel(unit)
+            axis.grid(axis="x", alpha=0.3)
+        axes[0].set_yticks(rows, [str(name) for name in means.index])
+        axes[0].invert_yaxis()
+
+    first = means.columns[0]
+    said = ", ".join(f"{name} {value:.1f}" for name, value in means[first].items())
+    return draw(
+        title, f"{', '.join(map(str, means))} by method, {unit}; {first}: {said}.", (9, 0.9 + 0.25 * len(means)), paint
+    )
+
+
 def stacked_bars(table: pd.DataFrame, title: str, unit: str) -> Picture:
     """A bar for each row, its parts the columns."""
 
     def paint(figure: Figure) -> None:
         axis = figure.subplots()
-        below = np.zeros(len(table))
+        before = np.zeros(len(table))
         for column in table:
-            axis.bar(np.arange(len(table)), table[column], 0.7, bottom=below, label=str(column))
-            below += table[column].to_numpy()
-        axis.set_xticks(np.arange(len(table)), [str(name) for name in table.index])
-        axis.set_ylabel(unit)
+            axis.barh(np.arange(len(table)), table[column], 0.7, left=before, label=str(column))
+            before += table[column].to_numpy()
+        axis.set_yticks(np.arange(len(table)), [str(name) for name in table.index])
+        axis.invert_yaxis()
+        axis.set_xlabel(unit)
         figure.legend(loc="outside right upper", frameon=False)
 
     sums = ", ".join(f"{column} {table[column].sum():,.0f}" for column in table)
-    return draw(title, f"{unit} by {table.index.name or 'row'}; in all {sums}.", (7.5, 3.2), paint)
+    alt = f"{unit} by {table.index.name or 'row'}; in all {sums}."
+    return draw(title, alt, (9, max(2.0, 0.9 + 0.25 * len(table))), paint)
 
 
 def boxes(groups: Mapping[str, np.ndarray], title: str, unit: str) -> Picture:

@@ -17,6 +17,7 @@ from liit.engine.results import write_results
 from liit.engine.stages import Stages
 from liit.engine.store import Made, Store
 from liit.engine.stream import open_stream
+from liit.engine.tracking import track
 
 
 def run(config: Config, store: Store) -> dict[str, Any]:
@@ -45,6 +46,7 @@ def run(config: Config, store: Store) -> dict[str, Any]:
         removed = stages.prune(t, pool, profile, clusters, selection)
         left = (pool, removed) if profile is None else (pool, removed, profile)
         stages.forget_vectors(t)
+        track(store, config, t)
     results = write_results(store, config, [release.name for release in stream.releases], evaluations)
     write_report(store, config, results)
     return results

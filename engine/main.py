@@ -1,5 +1,6 @@
 """From the command line to a run: the configuration refused or settled, the plan said, the outcome printed."""
 
+import importlib.util
 import logging
 import os
 import subprocess
@@ -35,6 +36,7 @@ def main(arguments: list[str], output: str | None, dry_run: bool) -> int:
             return 0
         check_model(config)
         check_files(config)
+        check_tracking(config)
         store = Store(config.output)
     except (ConfigError, StoreError, ValueError) as error:
         log.error("error: %s", error)
@@ -92,6 +94,12 @@ def check_files(config: Config) -> None:
     if isinstance(config.stream, FileStream):
         for one in (*config.stream.releases, *config.stream.evaluations, *config.stream.targets):
             open_release(one)
+
+
+def check_tracking(config: Config) -> None:
+    """Raises ConfigError where MLflow is asked for and not installed."""
+    if config.tracking.mlflow is not None and importlib.util.find_spec("mlflow") is None:
+        raise ConfigError("tracking.mlflow needs MLflow: pip install 'liit[mlflow]', or leave the key out")
 
 
 def say_plan(config: Config) -> None:

@@ -1,27 +1,19 @@
-"""report.html: one self-contained page about a run, to look at rather than to read."""
+"""report.html of a run: what to look at rather than to read. Samples themselves are shown by `report_samples.py`."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import numpy as np
 import pandas as pd
-from sklearn.manifold import TSNE
 
 from liit.engine import figures
 from liit.engine.config import Config
 from liit.engine.figures import Picture
-from liit.engine.report_data import Example, RunFolder
-from liit.engine.store import Store, appearing
+from liit.engine.page import Section, write_page
+from liit.engine.report_data import GROUPS, RunFolder
+from liit.engine.report_samples import at_depths, in_the_plane, looked_at, neighbours
+from liit.engine.store import Store
 
-PAGE = jinja2.Environment(
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    loader=jinja2.FileSystemLoader(Path(__file__).parent),
-    trim_blocks=True,
-)
 FIGURES = (
     ("average_accuracy", "average accuracy at the end, percent"),
     ("relative_gain", "relative gain over the sequential upper bounds, percent"),
@@ -31,45 +23,46 @@ FIGURES = (
     ("forward_transfer", "forward transfer, points"),
     ("gain_over_base", "gain over the base model, points"),
 )
-MAPPED = 600
-"""Samples of a map."""
-GROUPS = 30
-"""Clusters or tasks of a figure, the largest ones."""
 QUARANTINED = 200
 """Rows of the quarantine table."""
 
 
-@dataclass(frozen=True)
-class Section:
-    """A heading, a line that says what to look for, and what there is to see."""
-
-    title: str
-    note: str
-    pictures: list[Picture] = field(default_factory=list)
-    examples: dict[str, list[Example]] = field(default_factory=dict)
-    table: pd.DataFrame | None = None
-
-
 def write_report(store: Store, config: Config, results: dict[str, Any]) -> Path:
     """Write the page and return its path."""
-    path, run = store.root / "report.html", RunFolder(store.root)
-    sections = [section for make in SECTIONS for section in make(run, results)]
-    page = PAGE.get_template("report.html.j2").render(r=results, config=config, figures=FIGURES, sections=sections)
-    with appearing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    path, run = store.root / "report.html", RunFolder(store.root, config.upper_bounds)
+    lead = f"Strategy {results['strategy']}, budget {config.strategy.budget}, seed {results['seed']}, LiIT {results['version']}."
+    write_page(path, results["name"], lead, [section for make in SECTIONS for section in make(run, results)])
     return path
 
 
 def over_time(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
-    """Skills by timestep, and what each lost."""
+    """Skills by timestep, what each gained and what it lost."""
     if "accuracy" not in results:
         return
     accuracy = pd.DataFrame(results["accuracy"])
-    pictures = [figures.skills_over_time({results["strategy"]: accuracy})]
+    shown = accuracy.assign(mean=accuracy.mean(axis=1))
+    shown.insert(0, "timestep", [f"t{t} {release}" for t, release in enumerate(results["releases"])])
+    yield Section(
+        "Skills",
+        "Value of each skill after each timestep, percent: what was learned, when, and what of it was lost again.",
+        [figures.skills_over_time({results["strategy"]: accuracy})],
+        table=shown,
+        shaded=True,
+    )
+    known = [(title, results[name]) for name, title in FIGURES if results[name] is not None]
+    yield Section("Over the stream", "", table=pd.DataFrame(known, columns=["figure", "value"]))
     if len(accuracy) > 1:
-        lost = (accuracy.max() - accuracy.iloc[-1]).rename("points below its best")
-        pictures.append(figures.curves(lost, "What each skill lost of its best, points"))
-    yield Section("Skills", "What was learned, when, and what of it was lost again.", pictures)
+        yield Section("Gained and lost", "By skill, after the last timestep.", _gained(accuracy, run.bounds))
+
+
+def _gained(accuracy: pd.DataFrame, bounds: dict[str, float]) -> list[Picture]:
+    lost = (accuracy.max() - accuracy.iloc[-1]).rename("points below its best")
+    pictures = [figures.curves(lost, "What each skill lost of its best, points")]
+    if bounds:
+        gain = 100 * accuracy.iloc[-1] / pd.Series(bounds)[accuracy.columns]
+        pictures.append(figures.curves(gain.rename("relative gain"), "Relative gain of each skill, percent"))
+    gain = (accuracy.iloc[-1] - accuracy.iloc[0]).rename("points over the base model")
+    return [*pictures, figures.curves(gain, "What each skill gained over the base model, points")]
 
 
 def flow(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
@@ -131,60 +124,6 @@ def tasks(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
     yield Section("Scores by task", "Tasks or data sets as the releases name them; nothing selects by them.", [picture])
 
 
-def in_the_plane(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
-    """t-SNE of gradients and of hidden states."""
-    newest = run.newest
-    if newest is None or len(newest) < 50:
-        return
-    positions = run.sampled(MAPPED)
-    shown = newest.iloc[positions]
-    colourings = {"task": shown["task"].astype(str).tolist(), "release": shown["arrival"].astype(str).tolist()}
-    if "cluster" in shown:
-        colourings = {"pseudo-task": shown["cluster"].astype(str).tolist(), **colourings}
-    pictures = []
-    for name, title in (("sketch", "Gradients"), ("embedding", "Hidden states")):
-        rows = run.vectors(name, positions)
-        if rows is not None:
-            plane = TSNE(init="pca", random_state=0, perplexity=min(30, len(rows) / 4)).fit_transform(rows)
-            pictures.append(figures.maps(plane, colourings, title))
-    if pictures:
-        yield Section("Maps", "Samples that lie together are alike; t-SNE of unit vectors.", pictures)
-
-
-def looked_at(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
-    """Chosen samples by pseudo-task and by reason, and what is near to a few of them."""
-    newest = run.newest
-    if newest is None or "scorer" not in newest or "cluster" not in newest:
-        return
-    chosen = newest[newest["score"].notna() | newest["scorer"].notna()]
-    largest = newest["cluster"].value_counts().index[:GROUPS]
-    groups: dict[str, list[Example]] = {}
-    for cluster in sorted(largest):
-        own = chosen[chosen["cluster"] == cluster].head(3)
-        notes = {str(name): f"{row['scorer']} {row['score']:.3g}" for name, row in own.iterrows()}
-        groups[f"pseudo-task {cluster}: {(newest['cluster'] == cluster).sum():,} samples"] = run.examples(notes)
-    yield Section("Chosen samples", "Up to three of each pseudo-task, with the score that chose them.", examples=groups)
-    yield from _neighbours(run, newest)
-
-
-def _neighbours(run: RunFolder, newest: pd.DataFrame) -> Iterator[Section]:
-    positions = run.sampled(min(2000, len(newest)))
-    ids = newest.index[positions].astype(str)
-    groups: dict[str, list[Example]] = {}
-    for name, title in (("sketch", "gradients"), ("embedding", "hidden states")):
-        rows = run.vectors(name, positions)
-        if rows is None:
-            continue
-        for asked in np.linspace(0, len(rows) - 1, 4).astype(int):
-            cosine = rows @ rows[asked]
-            near = np.argsort(-cosine)[:5]
-            notes = {ids[asked]: "asked"} | {ids[at]: f"cosine {cosine[at]:.2f}" for at in near if at != asked}
-            groups[f"{title}: like {ids[asked]}"] = run.examples(notes)
-    if groups:
-        note = "The same samples and what is nearest to them, by gradient and by hidden state."
-        yield Section("Neighbours", note, examples=groups)
-
-
 def quarantine(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
     """What could not be used, and why."""
     frames = [run.table(step, "quarantine") for step in run.steps]
@@ -215,7 +154,9 @@ SECTIONS: tuple[Callable[[RunFolder, dict[str, Any]], Iterator[Section]], ...] =
     clusters,
     tasks,
     in_the_plane,
+    at_depths,
     looked_at,
+    neighbours,
     quarantine,
     spent,
 )

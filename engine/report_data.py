@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from liit.engine.page import Example
 from liit.engine.profiles import read_profile, read_vectors
 from liit.engine.readers.images import open_image
 from liit.engine.store import read_json, read_table
@@ -22,17 +23,8 @@ THUMBNAIL = 96
 """Pixels of a picture's longer side."""
 TEXT = 300
 """Characters of a question or answer."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """A sample as a person looks at it."""
-
-    id: str
-    question: str
-    answer: str
-    images: tuple[str, ...]
-    note: str = ""
+GROUPS = 30
+"""Clusters or tasks that are shown, the largest ones."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +32,8 @@ class RunFolder:
     """A run's tables by timestep."""
 
     root: Path
+    bounds: dict[str, float]
+    """Upper bounds of the skills, where the configuration gives them."""
 
     @cached_property
     def steps(self) -> list[Path]:
@@ -98,6 +92,13 @@ class RunFolder:
         """Positions of `count` rows of `newest`, by hash."""
         assert self.newest is not None
         return smallest(self.newest["key"].to_numpy(np.uint64), count, "report")
+
+    @property
+    def gradients(self) -> dict[str, str]:
+        """The gradient sketches of the profiled timestep, and of which layers each is."""
+        assert self.profiled is not None
+        columns = read_json(self.profiled / "profile" / "columns.json")
+        return {name: str(about["layers"]) for name, about in columns.items() if about["kind"] == "gradient"}
 
     def vectors(self, name: str, positions: np.ndarray) -> np.ndarray | None:
         """Unit rows of a vector of the profiled timestep; None where it was not profiled."""

@@ -1,6 +1,7 @@
 """results.json: the accuracy matrix and what is read from it, and what it cost."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -20,11 +21,11 @@ def write_results(store: Store, config: Config, releases: Sequence[str], evaluat
         "seed": config.seed,
         "version": __version__,
         "releases": list(releases),
-        "samples": _samples(store, len(releases)),
+        "samples": [counts(store.root / f"t{t:02d}") for t in range(len(releases))],
         "seconds": store.seconds(),
     }
     if answers:
-        accuracy = accuracy_table([{skill: entry["value"] for skill, entry in step.items()} for step in answers])
+        accuracy = accuracy_table([values(made.path) for made in evaluations])
         failures = [
             {name: data["parse_failures"] for entry in step.values() for name, data in entry["datasets"].items()}
             for step in answers
@@ -39,12 +40,12 @@ def write_results(store: Store, config: Config, releases: Sequence[str], evaluat
     return results
 
 
-def _samples(store: Store, timesteps: int) -> list[dict[str, int]]:
-    """Rows of each timestep's tables: what came in, was quarantined, selected, removed."""
-    counts = []
-    for t in range(timesteps):
-        step = store.root / f"t{t:02d}"
-        tables = ("pool", "quarantine", "selection", "removed")
-        present = [(name, step / f"{name}.parquet") for name in tables]
-        counts.append({name: pq.read_metadata(path).num_rows for name, path in present if path.is_file()})
-    return counts
+def values(evaluation: Path) -> dict[str, float]:
+    """The value of each skill in an evaluation.json, in percent."""
+    return {skill: entry["value"] for skill, entry in read_json(evaluation).items()}
+
+
+def counts(step: Path) -> dict[str, int]:
+    """Rows of a timestep's tables: what came in, was quarantined, selected, removed."""
+    present = [(name, step / f"{name}.parquet") for name in ("pool", "quarantine", "selection", "removed")]
+    return {name: pq.read_metadata(path).num_rows for name, path in present if path.is_file()}

@@ -235,6 +235,14 @@ class Resources(Settings):
     gpus_per_worker: float = Field(0, ge=0)
 
 
+class Tracking(Settings):
+    """Where a run can be watched beside its folder, which always holds TensorBoard files and `stages.jsonl`."""
+
+    mlflow: str | None = None
+    """A tracking server's address, or a folder; needs the extra `mlflow`."""
+    experiment: str = "liit"
+
+
 class Estimate(Settings):
     """Stated throughputs that `--dry-run` and the first lines of a run compute their forecast from."""
 

@@ -2,6 +2,7 @@
 
 Beside every result `x` stands `x.made.json` with the fingerprint of what made it (settings, parents, model) and the seconds
 it took, added up over resumes. Until it is whole, work lives in `x.partial`; the same command continues there.
+`stages.jsonl` has a line for whenever a stage began, finished or failed: a log, which nothing depends on.
 """
 
 import fcntl
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +46,17 @@ class Clock:
     started: float = field(default_factory=time.monotonic)
     written: float = 0.0
 
+    @property
+    def seconds(self) -> float:
+        """Of work so far, over all resumes."""
+        return self.before + time.monotonic() - self.started
+
     def tick(self, every_s: float = 2.0) -> None:
         """Note the time so far; called as often as one likes."""
         now = time.monotonic()
         if now - self.written >= every_s:
             self.written = now
-            write_json(self.path, self.record | {"seconds": round(self.before + now - self.started, 3)})
+            write_json(self.path, self.record | {"seconds": round(self.seconds, 3)})
 
 
 class Store:
@@ -99,10 +106,27 @@ class Store:
         record = {"fingerprint": mark, "parents": [str(p.path.relative_to(self.root)) for p in parents]}
         clock = Clock(note, record, before=float(known.get("seconds", 0.0)))
         clock.tick(0)
-        work(partial, clock)
+        self._note(name, "resumed" if clock.before else "began", clock)
+        try:
+            work(partial, clock)
+        except Exception as error:
+            self._note(name, "failed", clock, error=f"{type(error).__name__}: {error}")
+            raise
         clock.tick(0)
         partial.rename(final)
+        self._note(name, "finished", clock)
         return Made(final, mark, fresh=True)
+
+    def _note(self, name: str, event: str, clock: Clock, **more: str) -> None:
+        line = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "result": name,
+            "event": event,
+            "seconds": round(clock.seconds, 3),
+            "fingerprint": clock.record["fingerprint"],
+        }
+        with (self.root / "stages.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line | more, ensure_ascii=False) + "\n")
 
     def seconds(self) -> dict[str, float]:
         """Seconds of every stage, by its name, over all resumes."""

@@ -9,6 +9,7 @@ from liit.engine.cluster import connect
 from liit.engine.config import Config
 from liit.engine.progress import Bar
 from liit.engine.store import Clock, remove, write_table
+from liit.engine.tracking import live_loss
 from liit.engine.training import TrainJob, train
 
 
@@ -39,10 +40,11 @@ def teach(chosen: pa.Table, t: int, parent: Path | None, config: Config, partial
     )
     connect(resources)
     steps = training.epochs * ceil(len(chosen) / training.batch_size)
-    with Bar(f"t{t} train on {len(chosen)} samples", steps, "steps") as bar:
+    with Bar(f"t{t} train on {len(chosen)} samples", steps, "steps") as bar, live_loss(partial.parents[1], t) as show:
 
         def follow(step: int, total: int, loss: float) -> None:
             bar.move_to(step, f"loss {loss:.3f}")
+            show(step, loss)
             clock.tick()
 
         train(job, follow)

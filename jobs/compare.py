@@ -16,7 +16,7 @@ import typer
 
 from liit.engine.comparison import Cell, cells, kept, read_comparison, run_cell
 from liit.engine.config import ConfigError, located
-from liit.engine.contrast_page import write_page
+from liit.engine.contrast_page import write_contrast
 from liit.engine.forecast import forecast
 from liit.engine.main import duration
 from liit.engine.progress import log, start_logging
@@ -58,7 +58,8 @@ def compare(
     if dry_run:
         return
     failed = _run_all(missing, output.resolve(), results)
-    write_page(results, comparison, {cell.name: cell.settings for cell in cells(comparison, overrides, [], [])})
+    current = {cell.name: cell.settings for cell in cells(comparison, overrides, [], [])}
+    write_contrast(results, output.resolve(), comparison, current)
     if failed:
         log.error("stopped: %s", "; ".join(failed))
         raise typer.Exit(1)

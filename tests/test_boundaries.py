@@ -108,7 +108,7 @@ def test_a_wheel_works_away_from_the_checkout(tmp_path: Path) -> None:
     for needed in (
         "liit/selectors/catalog.py",
         "liit/jobs/configs/digits.yaml",
-        "liit/engine/report.html.j2",
+        "liit/engine/page.html.j2",
         "liit/tune/studies/k.yaml",
         "liit/engine/digits/base/model.safetensors",
     ):

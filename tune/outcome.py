@@ -8,8 +8,9 @@ import pandas as pd
 import yaml
 
 from liit.engine.config import located, override, read
-from liit.engine.figures import curves
+from liit.engine.figures import Picture, curves
 from liit.engine.main import DEFAULT
+from liit.engine.page import Section, write_page
 from liit.engine.progress import log
 from liit.engine.store import appearing
 from liit.tune.spaces import Study
@@ -63,7 +64,7 @@ class Outcome:
         )
 
     def write(self, folder: Path) -> None:
-        """`table.csv`, `table.parquet`, `<figure>.svg`, and `best.yaml`, which jobs/lifelong.py takes."""
+        """`table.csv`, `table.parquet`, `<figure>.svg`, `report.html`, and `best.yaml`, which jobs/lifelong.py takes."""
         if not self.found:
             return
         table = self.table()
@@ -72,16 +73,28 @@ class Outcome:
         with appearing(folder / "table.parquet") as temporary:
             table.to_parquet(temporary)
         means = self.by_setting()
-        for figure in means:
+        pictures = {str(figure): curves(means[figure], str(figure)) for figure in means}
+        for figure, picture in pictures.items():
             with appearing(folder / f"{figure}.svg") as temporary:
-                temporary.write_text(curves(means[figure], str(figure)).svg, encoding="utf-8")
+                temporary.write_text(picture.svg, encoding="utf-8")
         best = self.best()
+        self._write_report(folder, best, pictures)
         text = yaml.safe_dump(self.configuration(best), sort_keys=False, allow_unicode=True)
         with appearing(folder / "best.yaml") as temporary:
             temporary.write_text(
                 f"# Of {len(self.found)} trials the best {self.study.metric}: {best}\n{text}", encoding="utf-8"
             )
         log.info("best %s: %s → %s", self.study.metric, best, folder / "best.yaml")
+
+    def _write_report(self, folder: Path, best: dict[str, Any], pictures: dict[str, Picture]) -> None:
+        metric, said = self.study.metric, "largest" if self.study.mode == "max" else "smallest"
+        first = [pictures[metric], *(picture for name, picture in pictures.items() if name != metric)]
+        lead = f"{len(self.found)} trials of a {self.study.kind} study. The {said} {metric}, mean over seeds: {best}."
+        sections = [
+            Section("By setting", "Mean over seeds.", first, table=self.by_setting().reset_index().round(4)),
+            Section("Trials", "", table=self.table().round(4)),
+        ]
+        write_page(folder / "report.html", f"Study: {folder.name}", lead, sections)
 
     def configuration(self, trial: dict[str, Any]) -> dict[str, Any]:
         """A run's whole configuration with a trial's settings."""

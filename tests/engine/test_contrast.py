@@ -10,7 +10,7 @@ import pytest
 from liit.engine.comparison import Comparison, cells, kept, read_comparison
 from liit.engine.config import ConfigError
 from liit.engine.contrast import Contrast
-from liit.engine.contrast_page import write_page
+from liit.engine.contrast_page import write_contrast
 
 SKILLS = {"a1": "a", "a2": "a", "b1": "b"}
 
@@ -92,13 +92,15 @@ def test_the_page_has_every_method_and_every_skill(tmp_path: Path) -> None:
     methods: dict[str, dict[str, Any]] = {name: {} for name in ("random", "other", "sequential")}
     current = {f"{name}-s{seed}": "now" for name in methods for seed in range(3)}
     (results / "other-s9.json").write_text(json.dumps({"settings": "before"}))
-    write_page(results, Comparison(config="digits.yaml", methods=methods), current)
+    write_contrast(results, tmp_path / "out", Comparison(config="digits.yaml", methods=methods), current)
     page = (tmp_path / "mine.md").read_text()
     assert all(page.count(f"| {name} | 3 |") >= 3 for name in ("random", "other", "sequential"))
     assert "| a | b |" in page
     assert (tmp_path / "mine.csv").read_text().count("\n") == 10
-    svg = (tmp_path / "mine.svg").read_text()
-    assert all(f">{text}<" in svg for text in ("a", "b", "mean of skills", "other"))
+    over_time = (tmp_path / "mine-skills.svg").read_text()
+    assert all(f">{text}<" in over_time for text in ("a", "b", "mean of skills", "other"))
+    assert all(f">{text}<" in (tmp_path / "mine.svg").read_text() for text in ("average", "relative gain", "other"))
+    assert (tmp_path / "out" / "report.html").is_file()
 
 
 def test_cells_are_methods_times_seeds_and_their_settings_are_all_that_matters() -> None:

@@ -13,7 +13,12 @@ import pytest
 import yaml
 from PIL import Image
 
+from liit.engine.config import Config
+from liit.engine.lifelong import run
+from liit.engine.store import Store
+
 ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = "<script>document.title = 'changed'</script>"
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 230), "white": (240, 240, 240)}
 
 
@@ -63,7 +68,7 @@ def said(i: int) -> dict[str, Any]:
 
 def both(i: int) -> dict[str, Any]:
     first, second = list(COLOURS)[i % 4], list(COLOURS)[(i + 1) % 4]
-    text = turns(f"<image> and <image>: name both, {i}", f"{first} {second}")
+    text = turns(f"<image> and <image>: name both, {i}{SCRIPT}", f"{first} {second}")
     return {"id": f"both-{i}", "image": [f"{first}.png", f"{second}.png"], "conversations": text, "task": "pair"}
 
 
@@ -89,6 +94,16 @@ def settings(stream: dict[str, Any], tiny_llava: str) -> dict[str, Any]:
         "resources": {"num_cpus": 2, "cpus_per_actor": 0.5, "cpus_per_worker": 1},
         "max_bad_share": 0.1,
     }
+
+
+@pytest.fixture(scope="session")
+def finished(ray_cluster: None, settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the small stream; its folder. What it was shown to is in `mlflow` beside it."""
+    folder = tmp_path_factory.mktemp("run") / "small"
+    store = Store(folder)
+    run(Config.model_validate(settings | {"tracking": {"mlflow": str(folder.with_name("mlflow"))}}), store)
+    store.close()
+    return folder
 
 
 @pytest.fixture

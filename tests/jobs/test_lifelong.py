@@ -28,16 +28,6 @@ def configured(settings: dict[str, Any], **sections: Any) -> Config:
     return Config.model_validate(merged)
 
 
-@pytest.fixture(scope="module")
-def finished(ray_cluster: None, settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of the small stream; its folder."""
-    folder = tmp_path_factory.mktemp("run") / "small"
-    store = Store(folder)
-    run(configured(settings), store)
-    store.close()
-    return folder
-
-
 def ids(path: Path) -> set[str]:
     column = pq.read_table(path)["id"].to_pylist()
     assert len(set(column)) == len(column), f"{path} names a sample twice"

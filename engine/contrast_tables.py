@@ -1,0 +1,69 @@
+"""The tables of a comparison: text in cells, a row for each method, for the Markdown page and the HTML one alike."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from liit.engine.contrast import Contrast
+
+OVER_STREAM = {
+    "average_accuracy": "average",
+    "relative_gain": "relative gain",
+    "forgetting_rate": "forgetting",
+    "backward_transfer": "BWT",
+    "forward_transfer": "FWT",
+    "parse_failures": "unreadable answers",
+}
+COSTS = {
+    "scored": "samples scored",
+    "trained": "samples trained on",
+    "scoring_s": "scoring s",
+    "selection_s": "selection s",
+    "training_s": "training s",
+    "evaluation_s": "evaluation s",
+    "selecting_over_training": "(scoring + selection) / training",
+}
+INTERVALS = {"average_accuracy": "average", "relative_gain": "relative gain", "forgetting_rate": "forgetting"}
+
+
+def over_seeds(figures: pd.DataFrame, titles: Mapping[str, str], spread: bool = True) -> pd.DataFrame:
+    """Mean, and with `spread` ± standard deviation, of each column of `Contrast.figures` that is in `titles`."""
+    by = figures.groupby("method", sort=False)
+    mean, deviation = by[list(titles)].mean(), by[list(titles)].std()
+    table = pd.DataFrame({"method": mean.index, "seeds": by.size().astype(str).to_numpy()})
+    for column, title in titles.items():
+        pairs = zip(mean[column], deviation[column], strict=True)
+        table[title] = [_value(value, apart if spread else None) for value, apart in pairs]
+    return table
+
+
+def differences(contrast: Contrast) -> pd.DataFrame:
+    """What each method differs by from the reference, with the ends of the interval."""
+    found = contrast.differences()
+    rows = []
+    for row in found.to_dict("records"):
+        apart = {
+            title: f"{row[name]:+.1f} ({row[f'{name}_low']:+.1f} to {row[f'{name}_high']:+.1f})"
+            for name, title in INTERVALS.items()
+            if name in found
+        }
+        rows.append({"method": row["method"], "seeds": str(row["seeds"]), **apart})
+    return pd.DataFrame(rows, columns=None if rows else ["method", "seeds"])
+
+
+def markdown(table: pd.DataFrame) -> list[str]:
+    """A table's lines; the first column is left-aligned."""
+    titles: Sequence[str] = ["", *map(str, table.columns[1:])]
+    lines = [_row(titles), "|---|" + "---:|" * (len(titles) - 1)]
+    return lines + [_row([str(value) for value in row]) for row in table.itertuples(index=False)]
+
+
+def _value(mean: float, deviation: float | None) -> str:
+    if pd.isna(mean):
+        return ""
+    size = f"{mean:,.0f}" if abs(mean) >= 1000 else f"{mean:.1f}"
+    return size if deviation is None or pd.isna(deviation) else f"{size} ± {deviation:.1f}"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
