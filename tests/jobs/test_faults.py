@@ -1,4 +1,4 @@
-"""One run killed with `kill -9` in scoring, training, evaluation and between two stages ends as an undisturbed one."""
+"""What is killed with `kill -9` and called again ends as if it had not been: a run, a comparison, a study."""
 
 import json
 import os
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -87,3 +88,61 @@ def test_a_run_killed_at_every_stage_ends_as_an_undisturbed_one(
         assert one[figure] == other[figure]
     losses = [json.loads((run / "t01/adapter/training.json").read_text())["losses"] for run in (killed, calm)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def second_is_training(root: Path) -> bool:
+    """One cell or trial is done, the next one is at its training."""
+    return bool(list(root.glob("cells/*.json"))) and any(
+        (run / "adapter.work").is_dir() for run in root.glob("runs/*/t01") if not (run / "evaluation.json").exists()
+    )
+
+
+@pytest.fixture
+def short_config(settings: dict[str, Any], tmp_path: Path) -> Path:
+    """One timestep of the small stream."""
+    path = tmp_path / "short.yaml"
+    short = settings | {"stream": settings["stream"] | {"releases": settings["stream"]["releases"][:2]}}
+    path.write_text(yaml.safe_dump(short), encoding="utf-8")
+    return path
+
+
+def test_a_killed_comparison_goes_on_where_it_was(short_config: Path, tmp_path: Path) -> None:
+    methods = {"random": {"strategy": "random"}, "adapt-inf": {"strategy": "adapt-inf"}}
+    comparison = tmp_path / "two.yaml"
+    told = {"config": str(short_config), "seeds": [0], "methods": methods}
+    comparison.write_text(yaml.safe_dump(told, sort_keys=False))
+
+    def command(root: Path) -> list[str]:
+        places = ["--results", str(root / "cells"), "--output", str(root / "runs")]
+        return [sys.executable, str(ROOT / "jobs/compare.py"), str(comparison), *places]
+
+    killed, calm = tmp_path / "killed", tmp_path / "calm"
+    kill_when(command(killed), killed, second_is_training)
+    first = (killed / "cells/random-s0.json").read_text()
+    for root in (killed, calm):
+        done = subprocess.run(command(root), capture_output=True, text=True, cwd=ROOT, timeout=400, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert (killed / "cells/random-s0.json").read_text() == first
+    for name in methods:
+        one, other = (json.loads((root / f"cells/{name}-s0.json").read_text()) for root in (killed, calm))
+        measured = {"seconds", "date"}
+        assert {k: v for k, v in one.items() if k not in measured} == {
+            k: v for k, v in other.items() if k not in measured
+        }
+    page = (killed / "cells.md").read_text()
+    assert all(f"| {name} | 1 |" in page for name in methods)
+
+
+def test_a_killed_study_goes_on_where_it_was(short_config: Path, tmp_path: Path) -> None:
+    study = {"kind": "training", "config": str(short_config), "metric": "average_accuracy", "mode": "max"}
+    (tmp_path / "budgets.yaml").write_text(yaml.safe_dump({**study, "space": {"strategy.budget": [8, 12]}}))
+    command = [sys.executable, str(ROOT / "tune/ablate.py"), str(tmp_path / "budgets.yaml"), "--output", str(tmp_path)]
+    folder = tmp_path / "budgets"
+    kill_when(command, folder, second_is_training)
+    (first,) = (folder / "cells").glob("*.json")
+    told = first.read_text()
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=400, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "continuing the trials" in done.stdout
+    assert first.read_text() == told
+    assert sorted(pd.read_csv(folder / "table.csv")["strategy.budget"]) == [8, 12]

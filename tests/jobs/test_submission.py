@@ -10,9 +10,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 OPEN = {
@@ -27,7 +30,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The dashboard address of a head node of its own, which ends with the test."""
     ports = {
@@ -59,21 +62,40 @@ def _wait_for(url: str, head: subprocess.Popen[bytes], log: Path, timeout_s: flo
     raise TimeoutError(f"no head node at {url}: {log.read_text()}")
 
 
+def submit(cluster: str, *job: object) -> str:
+    """What a Python script of the checkout prints as a job of the cluster."""
+    command = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", cluster]
+    command += ["--runtime-env", "runtime_env.yaml", "--working-dir", ".", "--", "python", *map(str, job)]
+    done = subprocess.run(
+        command, env=os.environ | OPEN, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
 def test_a_submitted_job_selects_what_a_local_run_selects(
     cluster: str, config_file: Path, tmp_path: Path, lifelong: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     submitted, local = tmp_path / "submitted", tmp_path / "local"
-    job = ["python", "jobs/lifelong.py", str(config_file), "--output", str(submitted)]
-    submit = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", cluster]
-    submit += ["--runtime-env", "runtime_env.yaml", "--working-dir", ".", "--", *job]
-    # RAY_ADDRESS would send the local run to the cluster too, so it is set for this call alone
-    done = subprocess.run(
-        submit, env=os.environ | OPEN, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "average accuracy" in done.stdout
+    said = submit(cluster, "jobs/lifelong.py", config_file, "--output", submitted)
+    assert "average accuracy" in said
     here = lifelong(config_file, "--output", local)
     assert here.returncode == 0, here.stdout + here.stderr
     for t in ("t01", "t02"):
         one, other = (pq.read_table(folder / t / "selection.parquet") for folder in (submitted, local))
         assert one["id"].to_pylist() == other["id"].to_pylist()
+
+
+def test_studies_run_as_jobs_both_kinds(cluster: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    short = settings | {"stream": settings["stream"] | {"releases": settings["stream"]["releases"][:2]}}
+    (tmp_path / "short.yaml").write_text(yaml.safe_dump(short))
+    budgets = {"kind": "training", "config": str(tmp_path / "short.yaml"), "metric": "average_accuracy", "mode": "max"}
+    (tmp_path / "budgets.yaml").write_text(yaml.safe_dump({**budgets, "space": {"strategy.budget": [12]}}))
+    submit(cluster, "tune/ablate.py", tmp_path / "budgets.yaml", "--output", tmp_path)
+    trained = pd.read_csv(tmp_path / "budgets" / "table.csv")
+    assert trained["strategy.budget"].tolist() == [12]
+    assert trained["training_s"].item() > 0
+    profile = next((tmp_path / "budgets" / "runs").glob("*/t01/profile"))
+    fixed = ["space.k=[2, 3, 4]", "space.seed=[0, 1]", "--budget", 5, "--profile", profile, "--output", tmp_path]
+    submit(cluster, "tune/ablate.py", "k", *fixed)
+    assert pd.read_csv(tmp_path / "k" / "table.csv")["k"].tolist() == [2, 2, 3, 3, 4, 4]
