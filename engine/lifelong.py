@@ -31,6 +31,7 @@ def run(config: Config, store: Store) -> dict[str, Any]:
     adapter: Made | None = None
     left: tuple[Made, ...] = ()
     evaluations: list[Made] = []
+    important: list[Made] = []
     for t, release in enumerate(stream.releases):
         log.info("t%d: %s", t, release.name)
         pool = stages.pool(t, left, exam)
@@ -40,7 +41,9 @@ def run(config: Config, store: Store) -> dict[str, Any]:
             clusters = stages.cluster(t, profile)
             targets = stages.targets(t, split, adapter)
             selection = stages.select(t, pool, profile, clusters, targets)
-            adapter = stages.train(t, selection, adapter)
+            adapter = stages.train(t, selection, adapter, important)
+        if t + 1 < len(stream.releases):
+            important += stages.importance(t, selection or pool, adapter)
         if exam is not None:
             evaluations.append(stages.evaluate(t, exam, stream.evaluations, adapter))
         removed = stages.prune(t, pool, profile, clusters, selection)

@@ -82,7 +82,7 @@ def look(
         during.enter_context(recorder)
         if len(layers) - 1 not in recorded:
             during.enter_context(RowsOnly(layers[-1], batch.predicts_BS | batch.response_BS))
-        logits = _response_logits(model, batch)
+        logits = response_logits(model, batch)
         losses = {heat: batch.means(token_nll(logits / heat, batch.targets_M)) for heat in wanted}
     linears = {}
     for left, (heat, mine) in zip(reversed(range(len(wanted))), wanted.items(), strict=True):
@@ -92,7 +92,7 @@ def look(
     return Seen(logits, plain, linears, outputs)
 
 
-def _response_logits(model: nn.Module, batch: Batch) -> torch.Tensor:
+def response_logits(model: nn.Module, batch: Batch) -> torch.Tensor:
     """Logits (M, V) of the positions that predict response tokens. The head sees no other."""
     head = models.unwrapped(model).get_output_embeddings()
     gather = head.register_forward_pre_hook(lambda module, args: (args[0][batch.predicts_BS][None],))

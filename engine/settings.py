@@ -179,6 +179,17 @@ class Lora(Settings):
     """Names of the linears that get an adapter. Empty: every linear of the language model but the head."""
 
 
+class Regulariser(Settings):
+    """What holds the adapter to what it has learned while a timestep is trained (He et al., arXiv 2311.16206)."""
+
+    kind: Literal["ewc", "mas", "lwf"]
+    """ewc, mas: weights that mattered stay near (`anchoring.py`). lwf: answers of before are taught (`distilling.py`)."""
+    strength: PositiveFloat = 1
+    """λ. Of ewc and mas in nats per squared weight, at an importance of mean 1; of lwf over the loss of the samples."""
+    samples: PositiveInt = 1000
+    """Of a finished timestep, that importance is measured on."""
+
+
 class Training(Settings):
     """DeepSpeed LoRA training of one timestep, on exactly the selected samples, once per epoch."""
 
@@ -205,6 +216,15 @@ class Training(Settings):
     """Regularisers `module:function`; each maps the model to a scalar that is added to the loss."""
     modules: tuple[str, ...] = ()
     """Extra trainable modules `module:function`; each adds itself to the model before the optimizer is made."""
+    regulariser: Regulariser | None = None
+    """None: direct fine-tuning."""
+
+    @model_validator(mode="after")
+    def _importance_is_of_adapters(self) -> "Training":
+        of_weights = self.regulariser is not None and self.regulariser.kind != "lwf"
+        if of_weights and (self.projector_learning_rate is not None or self.modules):
+            raise ValueError("ewc and mas know the importance of LoRA weights alone; train no projector and no modules")
+        return self
 
 
 class Evaluation(Settings):

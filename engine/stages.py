@@ -4,7 +4,7 @@ A stage is skipped when its result was made from the same settings and parents (
 their results only; the order is in `lifelong.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from liit.engine import models, stream
 from liit.engine.clustering import cluster_pool
 from liit.engine.config import Config
 from liit.engine.evaluation import evaluate, first_of_each
+from liit.engine.importance import measure
 from liit.engine.ingest import ingest
 from liit.engine.pool import grow, samples
 from liit.engine.profile_spec import ProfilerSpec
@@ -24,6 +25,7 @@ from liit.engine.specification import profiler_spec
 from liit.engine.store import Clock, Made, Store, read_table, remove, write_table
 from liit.engine.teaching import teach
 from liit.selectors import catalog
+from liit.selectors.priority import smallest
 from liit.selectors.protocol import Strategy
 
 
@@ -183,20 +185,42 @@ class Stages:
         self.selections.append(made)
         return made
 
-    def train(self, t: int, selection: Made, adapter: Made | None) -> Made:
-        """selection → the adapter of t, continued from the adapter before it."""
+    def importance(self, t: int, learned: Made, adapter: Made | None) -> tuple[Made, ...]:
+        """What timestep t taught (at t0: its pool) → how much each adapter weight matters for it, where training asks."""
+        rule, config = self.config.training.regulariser, self.config
+        if rule is None or rule.kind == "lwf":
+            return ()
+        fresh = config.training.lora.model_dump() | {"projector": False, "seed": config.seed + 1}  # as t1 begins
+        spec = replace(profiler_spec(config, _path(adapter), (), ()), lora=fresh)
+
+        def work(partial: Path, clock: Clock) -> None:
+            ids = read_table(learned.path, ["id", "key"])
+            few = ids.take(smallest(ids["key"].to_numpy(), rule.samples, "importance"))
+            chosen = samples([made.path for made in self.releases[: t + 1]], few["id"])
+            measure(chosen, spec, config, partial, f"t{t} importance", clock)
+
+        made = self.store.make(
+            f"t{t:02d}/importance.safetensors",
+            work,
+            settings=[self._scored_by(spec), rule.kind, rule.samples, fresh],
+            parents=(learned, *_there(adapter)),
+        )
+        return (made,)
+
+    def train(self, t: int, selection: Made, adapter: Made | None, old: Sequence[Made] = ()) -> Made:
+        """selection → the adapter of t, continued from the adapter before it. old: the importance of what was learned before."""
         parent = None if self.strategy.from_base else adapter
         config = self.config
 
         def work(partial: Path, clock: Clock) -> None:
             chosen = samples([made.path for made in self.releases[: t + 1]], read_table(selection.path, ["id"])["id"])
-            teach(chosen, t, _path(parent), config, partial, clock)
+            teach(chosen, t, _path(parent), config, partial, clock, [(str(made.path), 1.0) for made in old])
 
         return self.store.make(
             f"t{t:02d}/adapter",
             work,
             settings=[self.model_mark, config.model, config.training, config.seed],
-            parents=(selection, *_there(parent)),
+            parents=(selection, *_there(parent), *old),
         )
 
     def evaluate(self, t: int, exam: Made, sets: tuple[EvaluationSet, ...], adapter: Made | None) -> Made:

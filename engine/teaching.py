@@ -1,5 +1,6 @@
 """A timestep's training as a stage: the selected samples laid out for Ray Train, the adapter taken over from it."""
 
+from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
 
@@ -13,11 +14,19 @@ from liit.engine.tracking import live_loss
 from liit.engine.training import TrainJob, train
 
 
-def teach(chosen: pa.Table, t: int, parent: Path | None, config: Config, partial: Path, clock: Clock) -> None:
+def teach(
+    chosen: pa.Table,
+    t: int,
+    parent: Path | None,
+    config: Config,
+    partial: Path,
+    clock: Clock,
+    importances: Sequence[tuple[str, float]] = (),
+) -> None:
     """Train on exactly these SAMPLE rows; the adapter appears at `partial`.
 
-    parent: the adapter to continue, None for a fresh LoRA. The working folder beside `partial` holds the rows and Ray
-    Train's checkpoints, from which a killed run continues; it goes when the adapter is there.
+    parent: the adapter to continue, None for a fresh LoRA. importances: as `TrainJob` has them. The working folder beside
+    `partial` holds the rows and Ray Train's checkpoints, from which a killed run continues; it goes when the adapter is there.
     """
     if not len(chosen):
         raise ValueError(f"t{t}: nothing was selected, so there is nothing to train on; is the pool empty?")
@@ -37,6 +46,7 @@ def teach(chosen: pa.Table, t: int, parent: Path | None, config: Config, partial
         storage=str(work),
         cpus=resources.cpus_per_worker,
         gpus=resources.gpus_per_worker,
+        importances=tuple(importances),
     )
     connect(resources)
     steps = training.epochs * ceil(len(chosen) / training.batch_size)

@@ -25,7 +25,8 @@ class TrainJob:
 
     samples: Parquet of `tables.SAMPLE` rows, exactly those to train on. parent: the previous timestep's adapter folder,
     or None for a fresh LoRA. output: where the finished adapter appears. name: unique for what is trained (a
-    fingerprint): a run of the same name and storage continues. cpus, gpus: of one worker.
+    fingerprint): a run of the same name and storage continues. cpus, gpus: of one worker. importances: of ewc and mas, the
+    importance file of every old task and how much it counts.
     """
 
     model: Model
@@ -38,6 +39,7 @@ class TrainJob:
     storage: str
     cpus: float = 1
     gpus: float = 0
+    importances: tuple[tuple[str, float], ...] = ()
 
     @property
     def folder(self) -> Path:

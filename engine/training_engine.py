@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from liit.engine import models
+from liit.engine.anchoring import Anchor, combined
+from liit.engine.distilling import Teacher
 from liit.engine.training import TrainJob
 
 MODULES_FILE = "modules.safetensors"
@@ -20,8 +23,19 @@ MAX_BUCKET = 200_000_000
 """Elements of gradients that are reduced at a time."""
 
 
-def build(job: TrainJob) -> tuple[Any, list[float]]:
-    """The engine, and the peak learning rate of each of its parameter groups.
+@dataclass(frozen=True)
+class Built:
+    """What a training loop works with."""
+
+    engine: Any
+    peaks: list[float]
+    """The peak learning rate of each parameter group."""
+    anchor: Anchor | None
+    teacher: Teacher | None
+
+
+def build(job: TrainJob) -> Built:
+    """The engine, its learning rates, and what holds it to what was learned before.
 
     Parameter groups: LoRA and extra modules at `learning_rate`, then the projector at its own rate where it is trained.
     Raises ValueError for a configuration that cannot be trained.
@@ -31,6 +45,9 @@ def build(job: TrainJob) -> tuple[Any, list[float]]:
         # On CPUs DeepSpeed would compile a shared-memory all-reduce; gloo does without a compiler and its minute.
         deepspeed.ops.__compatible_ops__ = {}
     model = _model(job)
+    rule = job.training.regulariser
+    anchor = Anchor(model, combined(job.importances), rule.strength) if rule and rule.kind != "lwf" else None
+    teacher = Teacher(model, job.parent) if rule and rule.kind == "lwf" else None
     groups, rates = _groups(job, model)
     optimizer = torch.optim.AdamW(groups, weight_decay=job.training.weight_decay)
     trainable = sum(parameter.numel() for group in groups for parameter in group["params"])
@@ -38,7 +55,7 @@ def build(job: TrainJob) -> tuple[Any, list[float]]:
         model=model, optimizer=optimizer, config=_settings(job, trainable), dist_init_required=False
     )
     engine.train()
-    return engine, rates
+    return Built(engine, rates, anchor, teacher)
 
 
 def named(names: tuple[str, ...]) -> list[Callable[[nn.Module], Any]]:

@@ -9,8 +9,10 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +20,8 @@ import transformers
 from torch.nn import functional as F
 
 from liit.engine import models, training_engine, training_state
+from liit.engine.distilling import divergence
+from liit.engine.settings import Regulariser
 from liit.engine.training import TrainJob
 from liit.engine.training_plan import Plan, dropout_seed, rate
 from liit.engine.training_samples import TrainingSamples
@@ -35,17 +39,19 @@ def run(job: TrainJob) -> None:
     plan = Plan(
         samples.lengths_N, samples.images_N, job.seed, training.epochs, training.batch_size, training.micro_batch_size
     )
-    engine, peaks = training_engine.build(job)
+    built = training_engine.build(job)
+    engine, peaks = built.engine, built.peaks
     history = training_state.restore_checkpoint(engine)
-    penalties = training_engine.named(training.penalties)
+    step_of = Step(built, training_engine.named(training.penalties), training.regulariser)
     for batches in _batches(samples, plan, history.steps):
         start, step = time.monotonic(), history.steps
         torch.manual_seed(
             dropout_seed(job.seed, step, torch.distributed.get_rank())
         )  # dropout knows no other generator
         share = rate(step, plan.steps, training.schedule, training.warmup)
-        loss, tokens = _step(engine, batches, penalties, [peak * share for peak in peaks])
+        loss, tokens, penalty = step_of(batches, [peak * share for peak in peaks])
         history.losses.append(loss)
+        history.penalties.append(penalty)
         history.tokens.append(tokens)
         history.rates.append(peaks[0] * share)
         history.seconds += time.monotonic() - start
@@ -79,33 +85,60 @@ def _batches(samples: TrainingSamples, plan: Plan, first: int) -> Iterator[list[
             yield batches
 
 
-def _step(engine: Any, batches: list[Batch], penalties: list[Any], rates: list[float]) -> tuple[float, int]:
-    """One optimizer step. Returns the loss of the global batch in nats per response token, and the tokens."""
-    workers = torch.distributed.get_world_size()
-    count = sum(int(_wanted(batch).sum()) for batch in batches)
-    tokens = _total(torch.tensor(float(count), dtype=torch.float64), engine.device)
-    total = torch.zeros((), dtype=torch.float64)
-    for number, batch in enumerate(batches, start=1):
-        last = number == len(batches)
-        engine.set_gradient_accumulation_boundary(last)
-        nll = response_nll(engine, _placed(batch, engine))
-        total += nll.detach().double().cpu()
-        loss = nll * (workers / tokens)
-        if last:
-            loss = sum((penalty(engine.module) for penalty in penalties), loss)
-        engine.backward(loss, scale_wrt_gas=False)
-    for group, now in zip(engine.optimizer.param_groups, rates, strict=True):
-        group["lr"] = now
-    engine.step()
-    return _total(total, engine.device) / tokens, int(tokens)
+@dataclass
+class Step:
+    """One optimizer step: the loss of the global batch, and what holds the model to what it knew."""
+
+    built: training_engine.Built
+    penalties: list[Callable[[Any], Any]]
+    regulariser: Regulariser | None
+
+    def __call__(self, batches: list[Batch], rates: list[float]) -> tuple[float, int, float]:
+        """Loss in nats per response token, the tokens, and what penalties and regulariser added to the loss."""
+        engine, workers = self.built.engine, torch.distributed.get_world_size()
+        count = sum(int(_wanted(batch).sum()) for batch in batches)
+        tokens = _total(torch.tensor(float(count), dtype=torch.float64), engine.device)
+        total, added = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+        for number, batch in enumerate(batches, start=1):
+            last = number == len(batches)
+            engine.set_gradient_accumulation_boundary(last)
+            with self.built.anchor.watched() if last and self.built.anchor else nullcontext():
+                nll, apart = self._nll_and_divergence(_placed(batch, engine))
+                total += nll.detach().double().cpu()
+                added += apart.detach().double().cpu() / tokens
+                held = self._penalty() if last else torch.zeros(())
+                added += held.detach().double().cpu() / workers
+                engine.backward((nll + apart) * (workers / tokens) + held.to(nll.device), scale_wrt_gas=False)
+        for group, now in zip(engine.optimizer.param_groups, rates, strict=True):
+            group["lr"] = now
+        engine.step()
+        return _total(total, engine.device) / tokens, int(tokens), _total(added, engine.device)
+
+    def _nll_and_divergence(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of the response tokens, summed, in nats; the divergence from the teacher times its strength."""
+        engine, teacher = self.built.engine, self.built.teacher
+        if teacher is None or self.regulariser is None:
+            return nll_of(response_logits(engine, batch), batch), torch.zeros((), device=engine.device)
+        with teacher.speaking(engine.module):
+            before_MV = response_logits(engine.module, batch)
+        logits_MV = response_logits(engine, batch)
+        return nll_of(logits_MV, batch), self.regulariser.strength * divergence(before_MV, logits_MV)
+
+    def _penalty(self) -> torch.Tensor:
+        anchored = [self.built.anchor.penalty()] if self.built.anchor else []
+        return sum((penalty(self.built.engine.module) for penalty in self.penalties), sum(anchored, torch.zeros(())))
 
 
-def response_nll(model: Any, batch: Batch) -> torch.Tensor:
-    """Sum of the response tokens' negative log-likelihoods in nats, each given all tokens before it; a scalar."""
+def response_logits(model: Any, batch: Batch) -> torch.Tensor:
+    """(M, V) logits of the positions that predict response tokens, each given all tokens before it."""
     inputs = {name: value for name, value in batch.items() if name != "response"}
-    logits = model(**inputs, use_cache=False).logits[:, :-1]  # (B, S - 1, V)
-    wanted = _wanted(batch)
-    return F.cross_entropy(logits[wanted].float(), batch["input_ids"][:, 1:][wanted], reduction="sum")
+    logits: torch.Tensor = model(**inputs, use_cache=False).logits[:, :-1][_wanted(batch)]
+    return logits
+
+
+def nll_of(logits_MV: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Sum of the response tokens' negative log-likelihoods in nats, a scalar."""
+    return F.cross_entropy(logits_MV.float(), batch["input_ids"][:, 1:][_wanted(batch)], reduction="sum")
 
 
 def _wanted(batch: Batch) -> torch.Tensor:

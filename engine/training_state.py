@@ -30,11 +30,13 @@ STATE_CLASSES = [LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address]
 @dataclass
 class History:
     """One entry per optimizer step. losses: mean nats per response token of the global batch; tokens: how many these are;
-    rates: learning rate of the first parameter group. seconds: time in steps, over all resumes."""
+    rates: learning rate of the first parameter group; penalties: what was added to the loss. seconds: time in steps, over
+    all resumes."""
 
     losses: list[float] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
+    penalties: list[float] = field(default_factory=list)
     seconds: float = 0.0
 
     @property

@@ -15,12 +15,13 @@ import ray.train
 import torch
 from peft import PeftModel
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from liit.engine import encoding, models, training
+from liit.engine.anchoring import adapter_weights
 from liit.engine.readers.images import open_image
-from liit.engine.settings import Lora, Model, Training
+from liit.engine.settings import Lora, Model, Regulariser, Training
 from liit.engine.tables import SAMPLE, key_of
 from liit.engine.training import TrainJob, train
 from tests.engine.training_extras import add_bias, shrink
@@ -66,7 +67,7 @@ def write_samples(path: Path, n: int, *, images: bool) -> str:
 def job_of(tmp_path: Path, model: str, **changes: Any) -> TrainJob:
     """21 samples in batches of 8: two epochs of three steps, the third of 5 samples."""
     parent = changes.pop("parent", None)
-    name = changes.pop("name", "run")
+    name, importances = changes.pop("name", "run"), changes.pop("importances", ())
     images = changes.get("projector_learning_rate") is not None
     settings: dict[str, Any] = {
         "lora": Lora(r=4, alpha=8, dropout=changes.pop("dropout", 0.0)),
@@ -86,6 +87,7 @@ def job_of(tmp_path: Path, model: str, **changes: Any) -> TrainJob:
         output=str(tmp_path / f"adapter-{name}"),
         name=name,
         storage=str(tmp_path / "ray"),
+        importances=importances,
     )
 
 
@@ -106,6 +108,7 @@ def naive(job: TrainJob) -> tuple[list[float], nn.Module]:
     if biased and job.parent:
         model.load_state_dict(load_file(Path(job.parent) / "modules.safetensors"), strict=False)
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    held = Held(job, trained)
     groups: list[dict[str, Any]] = [
         {"params": [weight for name, weight in trained.items() if "modules_to_save" not in name], "peak": RATES[0]},
         {"params": [weight for name, weight in trained.items() if "modules_to_save" in name], "peak": projector},
@@ -120,11 +123,14 @@ def naive(job: TrainJob) -> tuple[list[float], nn.Module]:
                 images = [open_image(image) for image in row["images"]]
                 one = encoding.encode(processor, row["conversation"], images, 512)
                 logits = model(input_ids=one.input_ids[None], **one.extras).logits[0]
+                total = total + held.divergence(one, logits)
                 for position in one.response.nonzero().flatten().tolist():
                     total = total - logits[position - 1].log_softmax(-1)[one.input_ids[position]]
                     tokens += 1
             loss = total / tokens
-            losses.append(loss.item())
+            losses.append(loss.item() - held.diverged / tokens)
+            held.diverged = 0.0
+            loss = loss + held.penalty()
             (loss + shrink(model) if f"{EXTRAS}:shrink" in settings.penalties else loss).backward()
             torch.nn.utils.clip_grad_norm_(trained.values(), settings.gradient_clip)
             for group in optimizer.param_groups:
@@ -132,6 +138,44 @@ def naive(job: TrainJob) -> tuple[list[float], nn.Module]:
             optimizer.step()
             optimizer.zero_grad()
     return losses, model
+
+
+class Held:
+    """EWC's penalty and LwF's divergence, written out: nothing where the job has no regulariser."""
+
+    def __init__(self, job: TrainJob, trained: dict[str, torch.nn.Parameter]) -> None:
+        rule = job.training.regulariser
+        self.kind: str | None = rule.kind if rule else None
+        self.strength = rule.strength if rule else 0.0
+        self.trained, self.diverged = trained, 0.0
+        self.before = {name: weight.detach().clone() for name, weight in trained.items()}
+        self.teacher = models.load_model(job.model.path, adapter=job.parent)
+        self.importance: dict[str, torch.Tensor] = {}
+        for file, weight in job.importances:
+            one = load_file(file)
+            mean = torch.cat([values.flatten() for values in one.values()]).mean()
+            for name, values in one.items():
+                known = self.importance.get(name, torch.zeros(()))
+                self.importance[name] = torch.maximum(known, weight * values / mean)
+
+    def penalty(self) -> torch.Tensor:
+        total = torch.zeros(())
+        for name, weight in self.trained.items():
+            if self.importance:
+                importance = self.importance[name.removesuffix(".default.weight").partition("language_model.")[2]]
+                total = total + 0.5 * self.strength * (importance * (weight - self.before[name]) ** 2).sum()
+        return total
+
+    def divergence(self, one: encoding.Encoded, logits: torch.Tensor) -> torch.Tensor:
+        total = torch.zeros(())
+        if self.kind == "lwf":
+            with torch.no_grad():
+                teacher = self.teacher(input_ids=one.input_ids[None], **one.extras).logits[0].softmax(-1)
+            for position in one.response.nonzero().flatten().tolist():
+                p, q = teacher[position - 1], logits[position - 1].softmax(-1)
+                total = total + self.strength * (p * (p / q).log()).sum()
+        self.diverged += total.item()
+        return total
 
 
 def history(job: TrainJob) -> dict[str, Any]:
@@ -221,6 +265,46 @@ def test_penalties_and_modules_are_trained_and_continued_by_the_next_timestep(ti
     train(second, lambda step, steps, loss: None)
     assert_same_training(second)
     assert history(second)["losses"][0] < history(first)["losses"][0]
+
+
+def write_importance(path: Path, model: str, seed: int) -> str:
+    """Of every weight of a fresh LoRA, drawn at random."""
+    chance = torch.Generator().manual_seed(seed)
+    lora = models.add_lora(models.load_model(model), r=4, alpha=8, dropout=0, targets=(), projector=False, seed=0)
+    weights = adapter_weights(lora)
+    save_file({name: torch.rand(weight.shape, generator=chance) ** 4 for name, (_, weight) in weights.items()}, path)
+    return str(path)
+
+
+def test_held_to_what_was_learned_under_every_zero_equals_the_naive_loop(tiny_llava: str, tmp_path: Path) -> None:
+    """EWC at a first timestep, LwF and EWC at later ones; the penalty is told, and does hold the weights."""
+    old = tuple(
+        (write_importance(tmp_path / f"{seed}", tiny_llava, seed), weight) for seed, weight in ((0, 1.0), (1, 0.4))
+    )
+    ewc, lwf = (Regulariser(kind=kind, strength=0.3) for kind in ("ewc", "lwf"))
+    first = job_of(tmp_path, tiny_llava, workers=2, micro_batch_size=2, regulariser=ewc, importances=old, name="first")
+    train(first, lambda step, steps, loss: None)
+    assert_same_training(first)
+    assert history(first)["penalties"][0] == 0
+    assert min(history(first)["penalties"][1:]) > 0
+    taught = job_of(tmp_path, tiny_llava, zero_stage=3, regulariser=lwf, parent=first.output, name="taught")
+    train(taught, lambda step, steps, loss: None)
+    assert_same_training(taught)
+    assert max(history(taught)["penalties"]) > 0
+    anchored = job_of(
+        tmp_path,
+        tiny_llava,
+        zero_stage=3,
+        gradient_checkpointing=True,
+        workers=2,
+        micro_batch_size=2,
+        regulariser=ewc,
+        importances=old,
+        parent=first.output,
+        name="anchored",
+    )
+    train(anchored, lambda step, steps, loss: None)
+    assert_same_training(anchored)
 
 
 @pytest.mark.faults
