@@ -19,8 +19,8 @@ from liit.engine.settings import (
     Settings,
     Strategy,
     Tracking,
-    Training,
 )
+from liit.engine.training_settings import Tasks, Training
 
 
 class ConfigError(ValueError):
@@ -41,6 +41,7 @@ class Config(Settings):
     scoring: Scoring = Scoring()
     clustering: Clustering = Clustering()
     training: Training = Training()
+    tasks: Tasks = Tasks()
     evaluation: Evaluation = Evaluation()
     resources: Resources = Resources()
     estimate: Estimate = Estimate()

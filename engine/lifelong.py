@@ -11,6 +11,7 @@ folder; the same call continues where an earlier one was stopped.
 from typing import Any
 
 from liit.engine.config import Config
+from liit.engine.learning import Learning
 from liit.engine.progress import log
 from liit.engine.report import write_report
 from liit.engine.results import write_results
@@ -24,6 +25,7 @@ def run(config: Config, store: Store) -> dict[str, Any]:
     """Teach the model the whole stream; returns what `results.json` says."""
     stream = open_stream(config, store)
     stages = Stages(config, store, {one.name: one.skill for one in stream.targets})
+    learning = Learning(stages)
     for t, release in enumerate(stream.releases):
         stages.ingest(release, t)
     exam, split = stages.exam(stream.evaluations), stages.split(stream.targets)
@@ -31,7 +33,6 @@ def run(config: Config, store: Store) -> dict[str, Any]:
     adapter: Made | None = None
     left: tuple[Made, ...] = ()
     evaluations: list[Made] = []
-    important: list[Made] = []
     for t, release in enumerate(stream.releases):
         log.info("t%d: %s", t, release.name)
         pool = stages.pool(t, left, exam)
@@ -41,9 +42,12 @@ def run(config: Config, store: Store) -> dict[str, Any]:
             clusters = stages.cluster(t, profile)
             targets = stages.targets(t, split, adapter)
             selection = stages.select(t, pool, profile, clusters, targets)
-            adapter = stages.train(t, selection, adapter, important)
+            learning.look_at(t, selection)
+            adapter = learning.train(t, selection, adapter)
+        else:
+            learning.look_at(t, pool)
         if t + 1 < len(stream.releases):
-            important += stages.importance(t, selection or pool, adapter)
+            learning.weigh(t, selection or pool, adapter)
         if exam is not None:
             evaluations.append(stages.evaluate(t, exam, stream.evaluations, adapter))
         removed = stages.prune(t, pool, profile, clusters, selection)

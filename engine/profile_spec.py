@@ -14,9 +14,10 @@ sketch. learnability: nll above a reference model's (RHO-LOSS, Mindermann et al.
 recorded of the sample, 0 at the first visit."""
 MAIN = "sketch"
 """The sketch that grad_norm and sketch_norm are of."""
-FEATURES = ("embedding", "coincide")
+FEATURES = ("embedding", "coincide", "image", "instruction")
 """Vectors that are not gradients. embedding: mean hidden state of the response tokens. coincide: what the attention of a few
-layers writes, mean over image tokens, then over all others (Lee et al. 2024)."""
+layers writes, mean over image tokens, then over all others (Lee et al. 2024). image, instruction: mean hidden state of the
+image's tokens after the first layer, and of what is neither image nor response in the middle one."""
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,8 @@ def _width(name: str, spec: ProfilerSpec) -> int:
         return spec.sketches[name].size
     text = models.text_config(spec.model, spec.revision)
     count, hidden = int(text.num_hidden_layers), int(text.hidden_size)
+    if name in ("image", "instruction"):
+        return hidden
     if name == "coincide":
         return 2 * hidden * len({int(depth * count) for depth in spec.coincide_depths})
     return min(spec.embedding, hidden * len(layer_indices(spec.embedding_layers, count)))
@@ -128,6 +130,8 @@ def _columns(spec: ProfilerSpec, table: pa.Table) -> dict[str, Any]:
     """What each vector is, for whoever reads the profile without the run."""
     kinds: dict[str, dict[str, Any]] = {
         "embedding": {"kind": "hidden state", "tokens": "response", "layers": spec.embedding_layers},
+        "image": {"kind": "hidden state", "tokens": "image", "layers": "first"},
+        "instruction": {"kind": "hidden state", "tokens": "instruction", "layers": "middle"},
         "coincide": {"kind": "attention output", "tokens": "image, then text", "depths": spec.coincide_depths},
         **{name: {"kind": "gradient", **asdict(sketch)} for name, sketch in spec.sketches.items()},
     }

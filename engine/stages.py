@@ -1,10 +1,10 @@
 """One method per arrow of a timestep: what it is made from, and which part of the engine makes it.
 
 A stage is skipped when its result was made from the same settings and parents (`store.py`). Stages know each other by
-their results only; the order is in `lifelong.py`.
+their results only; the order is in `lifelong.py`, and what is between a selection and its adapter in `learning.py`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +13,8 @@ from liit.engine import models, stream
 from liit.engine.clustering import cluster_pool
 from liit.engine.config import Config
 from liit.engine.evaluation import evaluate, first_of_each
-from liit.engine.importance import measure
 from liit.engine.ingest import ingest
-from liit.engine.pool import grow, samples
+from liit.engine.pool import grow
 from liit.engine.profile_spec import ProfilerSpec
 from liit.engine.pruning import prune_pool
 from liit.engine.scoring import score
@@ -23,9 +22,7 @@ from liit.engine.selection import select
 from liit.engine.settings import EvaluationSet, Release
 from liit.engine.specification import profiler_spec
 from liit.engine.store import Clock, Made, Store, read_table, remove, write_table
-from liit.engine.teaching import teach
 from liit.selectors import catalog
-from liit.selectors.priority import smallest
 from liit.selectors.protocol import Strategy
 
 
@@ -87,9 +84,9 @@ class Stages:
         releases, rules = [made.path for made in self.releases[: t + 1]], self.config.pool
         return self.store.make(
             f"t{t:02d}/pool.parquet",
-            lambda partial, clock: grow(before, releases, _path(exam), rules, partial),
+            lambda partial, clock: grow(before, releases, path_of(exam), rules, partial),
             settings=rules,
-            parents=(*previous, self.releases[t], *_there(exam)),
+            parents=(*previous, self.releases[t], *there(exam)),
         )
 
     def score(self, t: int, pool: Made, adapter: Made | None) -> Made | None:
@@ -97,7 +94,7 @@ class Stages:
         scores, vectors = self.strategy.scores_for(self.config.strategy.options), self.strategy.vectors
         if not (scores or vectors):
             return None
-        spec = profiler_spec(self.config, _path(adapter), scores, vectors)
+        spec = profiler_spec(self.config, path_of(adapter), scores, vectors)
         return self.store.make(
             f"t{t:02d}/profile",
             lambda partial, clock: score(
@@ -111,8 +108,8 @@ class Stages:
                 f"t{t} score",
                 clock,
             ),
-            settings=self._scored_by(spec),
-            parents=(pool, *_there(adapter)),
+            settings=self.scored_by(spec),
+            parents=(pool, *there(adapter)),
         )
 
     def _other_models(self, spec: ProfilerSpec) -> dict[str, object]:
@@ -124,7 +121,7 @@ class Stages:
         """The target split profiled by the current model, where the strategy selects for it: plain gradients."""
         if split is None or not self.strategy.targets:
             return None
-        spec = profiler_spec(self.config, _path(adapter), (), self.strategy.vectors[:1])
+        spec = profiler_spec(self.config, path_of(adapter), (), self.strategy.vectors[:1])
         spec = replace(spec, sketches={name: replace(one, gradient="sgd") for name, one in spec.sketches.items()})
         folder = self.step(t)
         return self.store.make(
@@ -140,11 +137,11 @@ class Stages:
                 f"t{t} targets",
                 clock,
             ),
-            settings=self._scored_by(spec),
-            parents=(split, *_there(adapter)),
+            settings=self.scored_by(spec),
+            parents=(split, *there(adapter)),
         )
 
-    def _scored_by(self, spec: ProfilerSpec) -> list[object]:
+    def scored_by(self, spec: ProfilerSpec) -> list[object]:
         scoring = self.config.scoring
         plain = asdict(spec) | {"model": self.model_mark, "adapter": None, **self._other_models(spec)}
         return [plain, [scoring.samples_per_batch, scoring.tokens_per_batch, scoring.batches_per_file]]
@@ -176,52 +173,14 @@ class Stages:
             else settings,
             parents=(
                 pool,
-                *_there(profile),
-                *_there(clusters),
-                *_there(targets),
+                *there(profile),
+                *there(clusters),
+                *there(targets),
                 *(self.selections if lifetime else []),
             ),
         )
         self.selections.append(made)
         return made
-
-    def importance(self, t: int, learned: Made, adapter: Made | None) -> tuple[Made, ...]:
-        """What timestep t taught (at t0: its pool) → how much each adapter weight matters for it, where training asks."""
-        rule, config = self.config.training.regulariser, self.config
-        if rule is None or rule.kind == "lwf":
-            return ()
-        fresh = config.training.lora.model_dump() | {"projector": False, "seed": config.seed + 1}  # as t1 begins
-        spec = replace(profiler_spec(config, _path(adapter), (), ()), lora=fresh)
-
-        def work(partial: Path, clock: Clock) -> None:
-            ids = read_table(learned.path, ["id", "key"])
-            few = ids.take(smallest(ids["key"].to_numpy(), rule.samples, "importance"))
-            chosen = samples([made.path for made in self.releases[: t + 1]], few["id"])
-            measure(chosen, spec, config, partial, f"t{t} importance", clock)
-
-        made = self.store.make(
-            f"t{t:02d}/importance.safetensors",
-            work,
-            settings=[self._scored_by(spec), rule.kind, rule.samples, fresh],
-            parents=(learned, *_there(adapter)),
-        )
-        return (made,)
-
-    def train(self, t: int, selection: Made, adapter: Made | None, old: Sequence[Made] = ()) -> Made:
-        """selection → the adapter of t, continued from the adapter before it. old: the importance of what was learned before."""
-        parent = None if self.strategy.from_base else adapter
-        config = self.config
-
-        def work(partial: Path, clock: Clock) -> None:
-            chosen = samples([made.path for made in self.releases[: t + 1]], read_table(selection.path, ["id"])["id"])
-            teach(chosen, t, _path(parent), config, partial, clock, [(str(made.path), 1.0) for made in old])
-
-        return self.store.make(
-            f"t{t:02d}/adapter",
-            work,
-            settings=[self.model_mark, config.model, config.training, config.seed],
-            parents=(selection, *_there(parent), *old),
-        )
 
     def evaluate(self, t: int, exam: Made, sets: tuple[EvaluationSet, ...], adapter: Made | None) -> Made:
         """The evaluation sets answered by the model of t → evaluation.json, answers.parquet."""
@@ -229,10 +188,10 @@ class Stages:
         return self.store.make(
             f"t{t:02d}/evaluation.json",
             lambda partial, clock: evaluate(
-                read_table(exam.path), sets, _path(adapter), self.config, partial, f"t{t} evaluate", clock
+                read_table(exam.path), sets, path_of(adapter), self.config, partial, f"t{t} evaluate", clock
             ),
             settings=[self.model_mark, limits, [(one.name, one.skill, one.metric, one.max_new_tokens) for one in sets]],
-            parents=(exam, *_there(adapter)),
+            parents=(exam, *there(adapter)),
         )
 
     def prune(self, t: int, pool: Made, profile: Made | None, clusters: Made | None, selection: Made | None) -> Made:
@@ -243,7 +202,7 @@ class Stages:
             f"t{t:02d}/removed.parquet",
             lambda partial, clock: prune_pool(self.step(t), limit, partial),
             settings=limit,
-            parents=(pool, *_there(profile), *_there(clusters), *_there(selection)),
+            parents=(pool, *there(profile), *there(clusters), *there(selection)),
         )
 
     def forget_vectors(self, t: int) -> None:
@@ -256,11 +215,11 @@ class Stages:
         return [self.model_mark, self.config.model.max_length]
 
 
-def _path(made: Made | None) -> Path | None:
+def path_of(made: Made | None) -> Path | None:
     return None if made is None else made.path
 
 
-def _there(made: Made | None) -> tuple[Made, ...]:
+def there(made: Made | None) -> tuple[Made, ...]:
     return () if made is None else (made,)
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from liit.engine.settings import Model, Training
+from liit.engine.settings import Model
+from liit.engine.training_settings import Training
 
 MAX_FAILURES = 2
 """Worker groups that may die before the run fails; each is started again from the last checkpoint."""

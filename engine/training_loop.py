@@ -21,10 +21,10 @@ from torch.nn import functional as F
 
 from liit.engine import models, training_engine, training_state
 from liit.engine.distilling import divergence
-from liit.engine.settings import Regulariser
 from liit.engine.training import TrainJob
 from liit.engine.training_plan import Plan, dropout_seed, rate
 from liit.engine.training_samples import TrainingSamples
+from liit.engine.training_settings import Regulariser
 
 Batch = dict[str, torch.Tensor]
 

@@ -44,6 +44,7 @@ def makers(spec: ProfilerSpec, model: nn.Module) -> dict[str, Maker]:
     found: dict[str, Maker] = {}
     if "embedding" in spec.vectors:
         found["embedding"] = Embedding(model, layer_indices(spec.embedding_layers, count), spec.embedding, spec.seed)
+    found |= {kind: Tokens(model, kind) for kind in ("image", "instruction") if kind in spec.vectors}
     if "coincide" in spec.vectors:
         found["coincide"] = Coincide(model, sorted({int(depth * count) for depth in spec.coincide_depths}))
     wants_moments = any(sketch.gradient == "adam" for sketch in spec.sketches_here().values())
@@ -73,6 +74,22 @@ class Embedding:
                 self._signs = signs(self.dimension, joined.shape[1], self.seed, "embedding").to(joined.device)
             joined = joined @ self._signs.T
         return joined
+
+
+class Tokens:
+    """Mean hidden state of the image's tokens after the first layer, or of the instruction's in the middle one."""
+
+    gradient_layers: Mapping[float, Collection[int]] = MappingProxyType({})
+
+    def __init__(self, model: nn.Module, kind: str) -> None:
+        layers = models.decoder_layers(model)
+        self.kind, self.watched = kind, [layers[0 if kind == "image" else len(layers) // 2]]
+        self.image_token = _image_token(model)
+
+    def __call__(self, batch: Batch, seen: Seen) -> torch.Tensor:
+        image_BS = batch.inputs["input_ids"] == self.image_token
+        text_BS = batch.attention_BS.bool() & ~image_BS & ~batch.response_BS
+        return _mean(seen.outputs[self.watched[0]], image_BS if self.kind == "image" else text_BS)
 
 
 class Coincide:

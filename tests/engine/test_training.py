@@ -21,9 +21,10 @@ from torch import nn
 from liit.engine import encoding, models, training
 from liit.engine.anchoring import adapter_weights
 from liit.engine.readers.images import open_image
-from liit.engine.settings import Lora, Model, Regulariser, Training
+from liit.engine.settings import Model
 from liit.engine.tables import SAMPLE, key_of
 from liit.engine.training import TrainJob, train
+from liit.engine.training_settings import Lora, Regulariser, Training
 from tests.engine.training_extras import add_bias, shrink
 
 pytestmark = [

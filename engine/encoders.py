@@ -1,0 +1,50 @@
+"""Encoders of tasks from the hub: any vision model for images, any text model for instructions and answers.
+
+Needs no network where the folder is local. By default tasks are compared by the model's own hidden states instead
+(`task_features.py`), which know every language that the model knows.
+"""
+
+from collections.abc import Sequence
+
+import PIL.Image
+import torch
+from torch.nn.functional import normalize
+from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+
+from liit.engine import models
+
+TOKENS = 128
+"""Of a text, the last ones (He et al.)."""
+
+
+class ImageEncoder:
+    """The pooled output of a vision model, else that of its first token."""
+
+    def __init__(self, path: str) -> None:
+        folder = models.locate(path)
+        self.processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
+        self.model = AutoModel.from_pretrained(folder, use_safetensors=True).eval()
+        self.size = len(self([PIL.Image.new("RGB", (64, 64))]))
+
+    @torch.no_grad()
+    def __call__(self, images: Sequence[PIL.Image.Image]) -> torch.Tensor:
+        """(D,): the mean of the unit vectors of a sample's images."""
+        tower = getattr(self.model, "vision_model", self.model)  # of CLIP and its kin, the half that sees
+        out = tower(**self.processor(images=list(images), return_tensors="pt"))
+        pooled = getattr(out, "pooler_output", None)
+        return normalize(out.last_hidden_state[:, 0] if pooled is None else pooled, dim=1).mean(0)
+
+
+class TextEncoder:
+    """The last layer's state of the first token, as He et al. take BERT's."""
+
+    def __init__(self, path: str) -> None:
+        folder = models.locate(path)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, truncation_side="left")
+        self.model = AutoModel.from_pretrained(folder, use_safetensors=True).eval()
+
+    @torch.no_grad()
+    def __call__(self, text: str) -> torch.Tensor:
+        """(D,), of unit length."""
+        tokens = self.tokenizer(text, truncation=True, max_length=TOKENS, return_tensors="pt")
+        return normalize(self.model(**tokens).last_hidden_state[0, 0], dim=0)

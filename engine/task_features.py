@@ -1,0 +1,108 @@
+"""What a task looks like: unit vectors of image, instruction and answer for some of its samples (He et al., 2311.16206).
+
+By the model as it was before any timestep, so that vectors of all timesteps can be compared: mean hidden states of the image's
+tokens after the first layer, and of the instruction's and the answer's tokens in the middle one. Or by encoders of the user's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from liit.engine import planned
+from liit.engine.config import Config
+from liit.engine.encoders import ImageEncoder, TextEncoder
+from liit.engine.profile_spec import ProfilerSpec
+from liit.engine.profiler import Prepared, Profiler
+from liit.engine.profiles import packed, unpacked
+from liit.engine.progress import log
+from liit.engine.readers.images import open_image
+from liit.engine.store import Clock, read_table, remove, write_json, write_table
+from liit.engine.training_settings import Tasks
+from liit.selectors.likeness import likeness
+
+MODALITIES = {"image": "image", "instruction": "instruction", "answer": "embedding"}
+"""And the vector of a profile that stands for each."""
+
+
+class FeatureWorker:
+    """The actor: samples in, a row for each out, with a vector for each modality; zero where the sample lacks it."""
+
+    def __init__(self, spec: ProfilerSpec, tasks: Tasks) -> None:
+        plain = replace(spec, adapter=None, lora=None, scores=("nll",), vectors=tuple(MODALITIES.values()), sketches={})
+        self.profiler = Profiler(plain)
+        self.image = ImageEncoder(tasks.image_encoder) if tasks.image_encoder else None
+        self.text = TextEncoder(tasks.text_encoder) if tasks.text_encoder else None
+
+    def prepare(self, samples: list[dict[str, Any]]) -> Prepared:
+        return self.profiler.prepare(samples)
+
+    def __call__(self, prepared: Prepared) -> pa.Table:
+        rows = self.profiler.run(prepared)
+        for row in rows:
+            if row.vectors is None:
+                raise ValueError(f"{row.id}: was good when selected, and cannot be read now: {row.status}")
+        own = {name: [row.vectors[vector] for row in rows if row.vectors] for name, vector in MODALITIES.items()}
+        return pa.table(
+            {
+                "id": pa.array([row.id for row in rows], pa.string()),
+                "key": pa.array([sample["key"] for sample in prepared.samples], pa.uint64()),
+                **{name: packed(np.stack(rows)) for name, rows in self._encoded(prepared.samples, own).items()},
+            }
+        )
+
+    def _encoded(self, samples: Sequence[Any], own: dict[str, list[np.ndarray]]) -> dict[str, list[np.ndarray]]:
+        """The vectors of the user's encoders in place of the model's own."""
+        if self.image is not None:
+            own = own | {"image": [self._looked_at(sample["images"] or []) for sample in samples]}
+        if self.text is not None:
+            for name, role in (("instruction", "user"), ("answer", "assistant")):
+                own = own | {name: [self.text(spoken(sample["conversation"], role)).numpy() for sample in samples]}
+        return own
+
+    def _looked_at(self, images: Sequence[Any]) -> np.ndarray:
+        assert self.image is not None
+        seen: np.ndarray = (
+            self.image([open_image(one) for one in images]).numpy() if images else np.zeros(self.image.size)
+        )
+        return seen
+
+
+def spoken(conversation: Sequence[dict[str, str]], role: str) -> str:
+    """All that one side says, without image placeholders."""
+    return "\n".join(turn["text"] for turn in conversation if turn["role"] == role).replace("<image>", "").strip()
+
+
+def describe(chosen: pa.Table, spec: ProfilerSpec, config: Config, partial: Path, label: str, clock: Clock) -> None:
+    """Write the vectors of these SAMPLE rows as one table, sorted by key, columns as in `MODALITIES`."""
+    scoring, keys_N = config.scoring, chosen["key"].to_numpy()
+    batch_N = planned.plan(keys_N, chosen["length"].to_numpy(), scoring.samples_per_batch, scoring.tokens_per_batch)
+    work, arguments = partial.with_name("task.work"), {"spec": spec, "tasks": config.tasks}
+    job = planned.Job(
+        label, FeatureWorker, arguments, keys_N, batch_N, lambda: iter([chosen]), scoring.batches_per_file
+    )
+    parts = planned.run(work, job, config.resources, clock.tick)
+    write_table(partial, pa.concat_tables([read_table(part) for part in parts]).sort_by("key"))
+    remove(work)
+
+
+def mean_vectors(task: Path) -> dict[str, np.ndarray]:
+    """(D,) for each modality: the mean of the unit vectors of the samples that have it; zero where none has."""
+    table, found = read_table(task), {}
+    for name in MODALITIES:
+        rows_nD = unpacked(table[name]).astype(np.float64)
+        there = rows_nD[rows_nD.any(axis=1)]
+        found[name] = there.mean(axis=0) if len(there) else np.zeros(rows_nD.shape[1])
+    return found
+
+
+def similarity(tasks: Sequence[Path], partial: Path, t: int) -> np.ndarray:
+    """(t,) of the last of these tasks to each one before it; written down as `similarity.json` beside `partial`."""
+    means = [mean_vectors(task) for task in tasks]
+    found = likeness({name: np.stack([mean[name] for mean in means]) for name in MODALITIES})
+    write_json(partial.with_name("similarity.json"), {f"t{at:02d}": round(float(s), 4) for at, s in enumerate(found)})
+    log.info("t%d is like %s", t, ", ".join(f"t{at}: {value:.2f}" for at, value in enumerate(found)))
+    return found

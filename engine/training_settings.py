@@ -1,0 +1,82 @@
+"""How a timestep is trained, and what holds the model to what it knows meanwhile (frozen pydantic models)."""
+
+from typing import Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from liit.engine.settings import Settings
+
+
+class Lora(Settings):
+    r: PositiveInt = 128
+    alpha: PositiveFloat = 256
+    dropout: float = Field(0.05, ge=0, lt=1)
+    targets: tuple[str, ...] = ()
+    """Names of the linears that get an adapter. Empty: every linear of the language model but the head."""
+
+
+class Regulariser(Settings):
+    """What holds the adapter to what it has learned while a timestep is trained (He et al., arXiv 2311.16206)."""
+
+    kind: Literal["ewc", "mas", "lwf"]
+    """ewc, mas: weights that mattered stay near (`anchoring.py`). lwf: answers of before are taught (`distilling.py`)."""
+    strength: PositiveFloat = 1
+    """λ. Of ewc and mas in nats per squared weight, at an importance of mean 1; of lwf over the loss of the samples."""
+    samples: PositiveInt = 1000
+    """Of a finished timestep, that importance is measured on."""
+    similarity: bool = False
+    """TIR: weights of an old task are held the less, the more the new one is like it (`tasks` says how that is measured)."""
+
+    @model_validator(mode="after")
+    def _similarity_weighs_importance(self) -> "Regulariser":
+        if self.similarity and self.kind == "lwf":
+            raise ValueError("similarity weighs the importance of weights, which lwf has none of; take ewc or mas")
+        return self
+
+
+class Tasks(Settings):
+    """What tasks are compared by."""
+
+    samples: PositiveInt = 1000
+    """Of a timestep, that its vectors are made of."""
+    image_encoder: str | None = None
+    """Folder or hub id of a vision model. None: the hidden states of the model's own image tokens."""
+    text_encoder: str | None = None
+    """Folder or hub id of a text model, of which the first token's state is taken. None: the model's own hidden states."""
+
+
+class Training(Settings):
+    """DeepSpeed LoRA training of one timestep, on exactly the selected samples, once per epoch."""
+
+    lora: Lora = Lora()
+    epochs: PositiveInt = 1
+    batch_size: PositiveInt = 128
+    """Samples per optimizer step over all workers."""
+    micro_batch_size: PositiveInt = 16
+    """Samples per forward of one worker; a step accumulates as many as it needs."""
+    learning_rate: PositiveFloat = 2e-4
+    projector_learning_rate: PositiveFloat | None = None
+    """Train the multimodal projector too, as a second parameter group. None: frozen."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup: float = Field(0.03, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises."""
+    weight_decay: float = Field(0.0, ge=0)
+    gradient_clip: float = Field(1.0, ge=0)
+    zero_stage: Literal[0, 1, 2, 3] = 2
+    gradient_checkpointing: bool = False
+    workers: PositiveInt = 1
+    checkpoint_every: PositiveInt = 50
+    """Optimizer steps between two checkpoints that a killed run continues from."""
+    penalties: tuple[str, ...] = ()
+    """Regularisers `module:function`; each maps the model to a scalar that is added to the loss."""
+    modules: tuple[str, ...] = ()
+    """Extra trainable modules `module:function`; each adds itself to the model before the optimizer is made."""
+    regulariser: Regulariser | None = None
+    """None: direct fine-tuning."""
+
+    @model_validator(mode="after")
+    def _importance_is_of_adapters(self) -> "Training":
+        of_weights = self.regulariser is not None and self.regulariser.kind != "lwf"
+        if of_weights and (self.projector_learning_rate is not None or self.modules):
+            raise ValueError("ewc and mas know the importance of LoRA weights alone; train no projector and no modules")
+        return self

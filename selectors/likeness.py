@@ -1,0 +1,46 @@
+"""How alike tasks are, from a mean vector of each in several modalities (He et al., arXiv 2311.16206).
+
+Shapes: T tasks, D dimensions.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def likeness(means: Mapping[str, NDArray[np.floating]]) -> NDArray[np.float64]:
+    """(T - 1,) similarities in [0, 1] of the last task to each one before it: the product over modalities.
+
+    In each modality the cosines of all pairs of tasks are standardised and squashed by a sigmoid, which brings modalities of
+    different spread to one scale; the cosine of a single pair is taken as it is. A task without a modality (a zero row) has
+    no pair in it, and tasks that share none are not alike.
+
+    Raises:
+        ValueError: modalities with different numbers of tasks.
+    """
+    if len({len(mean_TD) for mean_TD in means.values()}) > 1:
+        raise ValueError(f"every modality needs one row per task, got {[len(one) for one in means.values()]}")
+    count = len(next(iter(means.values())))
+    fused, shared = np.ones(count - 1), np.zeros(count - 1, bool)
+    for mean_TD in means.values():
+        squashed = _squashed(np.asarray(mean_TD, np.float64))[-1, :-1]
+        known = np.isfinite(squashed)
+        fused[known] *= squashed[known]
+        shared |= known
+    return np.where(shared, fused, 0.0)
+
+
+def _squashed(mean_TD: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(T, T) similarities; NaN where either task has no vector."""
+    norm_T = np.linalg.norm(mean_TD, axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        unit_TD = mean_TD / norm_T[:, None]
+    cosine_TT = unit_TD @ unit_TD.T
+    pairs = cosine_TT[np.triu_indices(len(mean_TD), 1)]
+    pairs = pairs[np.isfinite(pairs)]
+    spread = pairs.std() if len(pairs) else 0.0
+    if len(pairs) < 2 or spread < 1e-12:
+        return np.clip(cosine_TT, 0, 1)
+    squashed: NDArray[np.float64] = 1 / (1 + np.exp(-(cosine_TT - pairs.mean()) / spread))
+    return squashed

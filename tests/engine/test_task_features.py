@@ -1,0 +1,79 @@
+"""What a task looks like: the model's own hidden states at the right tokens, or an encoder's of the user's."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import BertConfig, BertModel, CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
+
+from liit.engine import models
+from liit.engine.encoding import encode
+from liit.engine.profile_spec import ProfilerSpec
+from liit.engine.profiles import unpacked
+from liit.engine.store import write_table
+from liit.engine.task_features import FeatureWorker, mean_vectors
+from liit.engine.training_settings import Tasks
+
+
+def sample(at: int, question: str, answer: str, image: Path | None) -> dict[str, Any]:
+    turns = [{"role": "user", "text": question}, {"role": "assistant", "text": answer}]
+    return {"id": f"{at}", "key": at, "conversation": turns, "images": [{"path": str(image)}] if image else []}
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> list[dict[str, Any]]:
+    Image.new("RGB", (20, 16), (200, 30, 60)).save(tmp_path / "red.png")
+    red = tmp_path / "red.png"
+    return [sample(0, "<image>what?", "red", red), sample(1, "two and two?", "it is four", None)]
+
+
+def test_vectors_are_mean_hidden_states_of_image_instruction_and_answer(
+    rows: list[dict[str, Any]], tiny_llava: str, tmp_path: Path
+) -> None:
+    worker = FeatureWorker(ProfilerSpec(tiny_llava, max_length=200), Tasks())
+    found = worker(worker.prepare(rows))
+    model, processor = models.load_model(tiny_llava), models.load_processor(tiny_llava)
+    for at, row in enumerate(rows):
+        images = [Image.open(one["path"]) for one in row["images"]]
+        one = encode(processor, row["conversation"], images, 200)
+        with torch.no_grad():
+            states = model(input_ids=one.input_ids[None], **one.extras, output_hidden_states=True).hidden_states
+        seen = one.input_ids == model.config.image_token_id
+        wanted = {"image": (states[1], seen), "instruction": (states[2], ~seen & ~one.response)}
+        wanted |= {"answer": (states[2], one.response)}
+        for name, (state, mask) in wanted.items():
+            expected = state[0][mask].mean(0) if mask.any() else torch.zeros(32)
+            expected = torch.nn.functional.normalize(expected, dim=0, eps=1e-30)
+            np.testing.assert_allclose(unpacked(found[name])[at], expected, atol=2e-3)
+    write_table(tmp_path / "task.parquet", found)
+    means = mean_vectors(tmp_path / "task.parquet")
+    np.testing.assert_allclose(np.linalg.norm(means["image"]), 1, atol=1e-2)  # of the one sample that has an image
+
+
+def test_any_encoders_from_the_hub_can_stand_in(rows: list[dict[str, Any]], tiny_llava: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
+    BertModel(BertConfig(vocab_size=320, **sizes)).save_pretrained(tmp_path / "text")
+    models.load_processor(tiny_llava).tokenizer.save_pretrained(tmp_path / "text")
+    CLIPVisionModel(CLIPVisionConfig(**sizes, image_size=16, patch_size=8)).save_pretrained(tmp_path / "image")
+    CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}).save_pretrained(
+        tmp_path / "image"
+    )
+    worker = FeatureWorker(
+        ProfilerSpec(tiny_llava, max_length=200),
+        Tasks(image_encoder=str(tmp_path / "image"), text_encoder=str(tmp_path / "text")),
+    )
+    found = worker(worker.prepare(rows))
+    images, words = unpacked(found["image"]), unpacked(found["instruction"])
+    assert images.shape == words.shape == (2, 16)
+    assert np.linalg.norm(images[0].astype(float)) == pytest.approx(1, abs=1e-2)
+    assert not images[1].any()
+    assert not np.allclose(words[0], words[1])

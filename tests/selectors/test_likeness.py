@@ -1,0 +1,51 @@
+"""Task similarity against the formula written out (He et al.), and its edges."""
+
+import math
+
+import numpy as np
+import pytest
+
+from liit.selectors.likeness import likeness
+
+
+def naive(means: dict[str, np.ndarray], old: int) -> float:
+    """Product over modalities of sigmoid((cos - mean of all pairs) / their deviation)."""
+    product = 1.0
+    for rows in means.values():
+        cosines = {
+            (i, j): float(rows[i] @ rows[j] / np.linalg.norm(rows[i]) / np.linalg.norm(rows[j]))
+            for i in range(len(rows))
+            for j in range(i)
+        }
+        values = list(cosines.values())
+        z = (cosines[len(rows) - 1, old] - np.mean(values)) / np.std(values)
+        product *= 1 / (1 + math.exp(-z))
+    return product
+
+
+def test_it_is_the_product_of_squashed_standardised_cosines() -> None:
+    chance = np.random.default_rng(0)
+    means = {name: chance.normal(size=(5, width)) for name, width in (("image", 8), ("instruction", 3), ("answer", 4))}
+    assert likeness(means) == pytest.approx([naive(means, old) for old in range(4)])
+    scaled = {name: rows * chance.uniform(0.1, 9, size=(5, 1)) for name, rows in means.items()}
+    assert likeness(scaled) == pytest.approx(likeness(means))
+
+
+def test_a_single_pair_is_its_cosine() -> None:
+    means = {"image": np.array([[1.0, 0], [1, 1]]), "answer": np.array([[2.0, 0], [5, 0]])}
+    assert likeness(means) == pytest.approx([math.sqrt(0.5)])
+
+
+def test_a_task_without_images_is_compared_by_its_words_and_one_without_anything_by_nothing() -> None:
+    words = np.random.default_rng(1).normal(size=(4, 3))
+    images = np.random.default_rng(2).normal(size=(4, 3))
+    images[1] = 0
+    both, alone = likeness({"image": images, "answer": words}), likeness({"answer": words})
+    assert both[1] == alone[1]
+    assert both[0] != alone[0]
+    assert likeness({"image": np.zeros((3, 2))}).tolist() == [0, 0]
+
+
+def test_modalities_must_have_a_row_for_each_task() -> None:
+    with pytest.raises(ValueError, match="one row per task"):
+        likeness({"image": np.ones((3, 2)), "answer": np.ones((2, 2))})
