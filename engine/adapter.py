@@ -1,11 +1,14 @@
-"""A timestep's adapter as scoring wants it: merged into the weights where nothing needs it apart, with its second moments."""
+"""Adapters on a model: merged into the weights where nothing needs them apart, one of several active, second moments."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from peft import PeftModel
 from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
 from torch import nn
 
@@ -23,6 +26,33 @@ def merge(model: nn.Module, keep: Iterable[nn.Module]) -> None:
             module.merge()
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, module.get_base_layer())
+
+
+@contextmanager
+def speaking_as(model: nn.Module, name: str | None) -> Iterator[None]:
+    """The model with one of its adapters active, or with none.
+
+    Set on the layers themselves: PEFT's own switch would also change which weights are trained.
+    """
+    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    before = [(layer._active_adapter, layer._disable_adapters) for layer in layers]
+    try:
+        for layer in layers:
+            layer._active_adapter, layer._disable_adapters = [name] if name else [], name is None
+        yield
+    finally:
+        for layer, (active, disabled) in zip(layers, before, strict=True):
+            layer._active_adapter, layer._disable_adapters = active, disabled
+
+
+def with_adapters(model: nn.Module, folders: Mapping[str, str]) -> nn.Module:
+    """The model with all of these adapters loaded, frozen; `speaking_as` chooses among them."""
+    for name, folder in folders.items():
+        if isinstance(model, PeftModel):
+            model.load_adapter(folder, name)
+        else:
+            model = PeftModel.from_pretrained(model, folder, name)
+    return model.requires_grad_(False).eval()
 
 
 def load_moments(adapter: str) -> dict[str, torch.Tensor]:

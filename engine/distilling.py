@@ -9,8 +9,9 @@ from contextlib import contextmanager
 
 import torch
 from peft import PeftModel
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch.nn import functional as F
+
+from liit.engine.adapter import speaking_as
 
 TEACHER = "teacher"
 
@@ -19,27 +20,18 @@ class Teacher:
     """Answers with the weights of before. Made before DeepSpeed takes the model, which then holds both."""
 
     def __init__(self, model: PeftModel, parent: str | None) -> None:
-        self._names = [TEACHER] if parent is not None else []
+        self.name = TEACHER if parent is not None else None
         if parent is not None:
             model.load_adapter(parent, TEACHER, is_trainable=False)
-        self._layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
 
     @contextmanager
     def speaking(self, model: torch.nn.Module) -> Iterator[None]:
-        """The model is the teacher: no dropout, no gradients, the adapter of before.
-
-        Which adapter is active is set on the layers themselves: PEFT's own switch would also change what is trained.
-        """
-        before = [layer._active_adapter for layer in self._layers]
+        """The model is the teacher: no dropout, no gradients, the adapter of before."""
         model.eval()
         try:
-            for layer in self._layers:
-                layer._active_adapter, layer._disable_adapters = self._names, not self._names
-            with torch.no_grad():
+            with speaking_as(model, self.name), torch.no_grad():
                 yield
         finally:
-            for layer, active in zip(self._layers, before, strict=True):
-                layer._active_adapter, layer._disable_adapters = active, False
             model.train()
 
 

@@ -1,6 +1,7 @@
 """What was learned and forgotten: greedy answers by Ray Data actors, one value per data set, one per skill."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import pyarrow.compute as pc
 import torch
 
 from liit.engine import models, planned
+from liit.engine.adapter import speaking_as, with_adapters
 from liit.engine.answers import score
 from liit.engine.config import Config
 from liit.engine.encoding import collate, encode_prompt, pad_id_of, tokenizer_of
+from liit.engine.experts import Experts, adapter_of, is_experts, routed
 from liit.engine.readers.images import open_image
 from liit.engine.settings import EvaluationSet
 from liit.engine.store import Clock, read_table, remove, write_json, write_table
@@ -27,37 +30,46 @@ class Answerer:
     def __init__(
         self, model: Mapping[str, Any], adapter: str | None, max_length: int, new_tokens: Mapping[str, int]
     ) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.processor = models.load_processor(model["path"], model["revision"])
-        loaded = models.load_model(**model, adapter=adapter)
-        self.model: Any = loaded.to(self.device)
+        self.experts = Experts.load(Path(adapter)) if adapter and is_experts(Path(adapter)) else None
+        loaded = models.load_model(**model, adapter=None if self.experts else adapter)
+        if self.experts:
+            loaded = with_adapters(loaded, self.experts.adapters())
+        self.model: Any = loaded.to("cuda" if torch.cuda.is_available() else "cpu")
         self.max_length, self.new_tokens = max_length, new_tokens
 
     def __call__(self, samples: list[dict[str, Any]]) -> pa.Table:
         answers = self.answer(samples)
         return pa.table({"id": [sample["id"] for sample in samples], "answer": answers}, schema=GIVEN)
 
-    @torch.no_grad()
     def answer(self, samples: Sequence[Mapping[str, Any]]) -> list[str]:
-        """What the model writes in place of each sample's last assistant turn, greedily, as text without special tokens.
+        """What the model writes in place of each sample's last assistant turn.
 
-        Every answer is cut at its own data set's `max_new_tokens`, so it does not depend on its batch.
+        Every answer is cut at its own data set's `max_new_tokens`, so it does not depend on its batch. With experts, all
+        samples of a batch go to the one that their column `expert` names.
         """
-        prompts = [
-            encode_prompt(self.processor, one["conversation"], [open_image(i) for i in one["images"]], self.max_length)
-            for one in samples
-        ]
-        inputs = collate(prompts, pad_id_of(self.processor), side="left")
-        del inputs["response"]
-        dtype = next(self.model.parameters()).dtype
-        inputs = {k: v.to(self.device, dtype if v.is_floating_point() else None) for k, v in inputs.items()}
         limits = [self.new_tokens[sample["dataset"]] for sample in samples]
-        pad = pad_id_of(self.processor)
-        out = self.model.generate(**inputs, do_sample=False, max_new_tokens=max(limits), pad_token_id=pad)
-        new = out[:, inputs["input_ids"].shape[1] :]
-        decode = tokenizer_of(self.processor).decode
-        texts = [decode(row[:limit], skip_special_tokens=True) for row, limit in zip(new, limits, strict=True)]
-        return [text.strip() for text in texts]
+        with speaking_as(self.model, adapter_of(samples[0]["expert"])) if self.experts else nullcontext():
+            return write_answers(self.model, self.processor, samples, limits, self.max_length)
+
+
+@torch.no_grad()
+def write_answers(
+    model: Any, processor: Any, samples: Sequence[Mapping[str, Any]], limits: Sequence[int], max_length: int
+) -> list[str]:
+    """Greedy answers in place of the last assistant turn, as text without special tokens, each of so many tokens at most."""
+    prompts = [
+        encode_prompt(processor, one["conversation"], [open_image(image) for image in one["images"]], max_length)
+        for one in samples
+    ]
+    inputs = collate(prompts, pad_id_of(processor), side="left")
+    del inputs["response"]
+    first = next(model.parameters())
+    inputs = {k: v.to(first.device, first.dtype if v.is_floating_point() else None) for k, v in inputs.items()}
+    pad, decode = pad_id_of(processor), tokenizer_of(processor).decode
+    out = model.generate(**inputs, do_sample=False, max_new_tokens=max(limits), pad_token_id=pad)
+    new = out[:, inputs["input_ids"].shape[1] :]
+    return [decode(row[:limit], skip_special_tokens=True).strip() for row, limit in zip(new, limits, strict=True)]
 
 
 def evaluate(
@@ -68,24 +80,27 @@ def evaluate(
     partial: Path,
     label: str,
     clock: Clock,
+    queries: Path | None = None,
 ) -> None:
     """Write `evaluation.json` to `partial` and `answers.parquet` beside it.
 
-    samples: SAMPLE rows of all evaluation sets. The accepted answers are `references`, else the last turn.
+    samples: SAMPLE rows of all evaluation sets. The accepted answers are `references`, else the last turn. queries: what
+    each sample looks like (`task_features.py`), by which it finds its expert.
     """
+    samples = routed(samples, adapter, [queries] if queries else [])
     longest = max(one.max_new_tokens for one in sets)
     lengths = samples["length"].to_numpy() + longest
     limits = config.evaluation
-    batch_N = planned.plan(samples["key"].to_numpy(), lengths, limits.samples_per_batch, limits.tokens_per_batch)
+    expert_N = np.array(samples["expert"].to_pylist(), dtype=str)
+    keys_N = samples["key"].to_numpy()
+    batch_N = planned.plan_groups(expert_N, keys_N, lengths, limits.samples_per_batch, limits.tokens_per_batch)
     arguments = {
         "model": config.model.model_dump(include={"path", "revision", "dtype", "attention"}),
         "adapter": None if adapter is None else str(adapter),
         "max_length": config.model.max_length,
         "new_tokens": {one.name: one.max_new_tokens for one in sets},
     }
-    job = planned.Job(
-        label, Answerer, arguments, samples["key"].to_numpy(), batch_N, lambda: [samples], limits.batches_per_file
-    )
+    job = planned.Job(label, Answerer, arguments, keys_N, batch_N, lambda: [samples], limits.batches_per_file)
     folder = partial.with_name("answers.partial")
     parts = planned.run(folder, job, config.resources, clock.tick)
     given = pa.concat_tables([read_table(part) for part in parts])

@@ -3,7 +3,7 @@
     selection ─task─▶ what it looks like ─similarity─┐
     selection t-1, adapter t-1 ─importance──────────▶ train ─▶ adapter t
 
-Both side branches exist only where `training.regulariser` asks for them.
+The side branches exist only where `training.regulariser` or `training.experts` asks for them.
 """
 
 from dataclasses import dataclass, field, replace
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from liit.engine.expanding import expand
 from liit.engine.importance import measure
 from liit.engine.pool import samples
 from liit.engine.specification import profiler_spec
@@ -34,7 +35,7 @@ class Learning:
     def look_at(self, t: int, learned: Made) -> None:
         """What timestep t is trained on (at t0: its pool) → what it looks like to the base model."""
         config, rule = self.stages.config, self.stages.config.training.regulariser
-        if rule is None or not rule.similarity:
+        if not (rule and rule.similarity) and config.training.experts is None:
             return
         spec = profiler_spec(config, None, (), ())
 
@@ -74,6 +75,9 @@ class Learning:
             chosen = samples(
                 [made.path for made in self.stages.releases[: t + 1]], read_table(selection.path, ["id"])["id"]
             )
+            if config.training.experts is not None:
+                expand(chosen, t, path_of(adapter), config, [made.path for made in tasks], partial, clock)
+                return
             weights = 1 - similarity([made.path for made in tasks], partial, t) if tasks else np.ones(len(old))
             held = [(str(made.path), float(weight)) for made, weight in zip(old, weights, strict=True)]
             teach(chosen, t, path_of(parent), config, partial, clock, held)

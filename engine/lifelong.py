@@ -29,6 +29,7 @@ def run(config: Config, store: Store) -> dict[str, Any]:
     for t, release in enumerate(stream.releases):
         stages.ingest(release, t)
     exam, split = stages.exam(stream.evaluations), stages.split(stream.targets)
+    queries = stages.queries(exam)
 
     adapter: Made | None = None
     left: tuple[Made, ...] = ()
@@ -49,7 +50,7 @@ def run(config: Config, store: Store) -> dict[str, Any]:
         if t + 1 < len(stream.releases):
             learning.weigh(t, selection or pool, adapter)
         if exam is not None:
-            evaluations.append(stages.evaluate(t, exam, stream.evaluations, adapter))
+            evaluations.append(stages.evaluate(t, exam, stream.evaluations, adapter, queries))
         removed = stages.prune(t, pool, profile, clusters, selection)
         left = (pool, removed) if profile is None else (pool, removed, profile)
         stages.forget_vectors(t)

@@ -90,12 +90,28 @@ def load_model(
 
 
 def add_lora(
-    model: nn.Module, *, r: int, alpha: float, dropout: float, targets: tuple[str, ...], projector: bool, seed: int
+    model: nn.Module,
+    *,
+    r: int,
+    alpha: float,
+    dropout: float,
+    targets: tuple[str, ...],
+    projector: bool,
+    seed: int,
+    of: str = "language",
 ) -> PeftModel:
     """A fresh LoRA adapter (A random from the seed, B zero); with `projector`, the projector is trained and saved too.
 
-    Raises ValueError that lists the linears when a target names none of them.
+    of: whose linears it is of, the language model's or the projector's. Raises ValueError that lists the linears when a
+    target names none of them.
     """
+    if of == "projector":
+        name = projector_name(model)
+        config = LoraConfig(
+            r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=rf"(.*\.)?{re.escape(name)}(\..*)?"
+        )
+        torch.manual_seed(seed)
+        return get_peft_model(model, config)
     decoder = decoder_name(model)
     linears = sorted({name.rpartition(".")[2] for name in _linears(model, decoder)})
     unknown = sorted(set(targets) - set(linears))

@@ -68,6 +68,18 @@ def plan(keys_N: np.ndarray, lengths_N: np.ndarray, max_samples: int, max_tokens
     return batch_N
 
 
+def plan_groups(
+    group_N: np.ndarray, keys_N: np.ndarray, lengths_N: np.ndarray, max_samples: int, max_tokens: int
+) -> np.ndarray:
+    """A plan whose batches are each of one group, groups in sorted order."""
+    batch_N, before = np.empty(len(keys_N), dtype=np.int32), 0
+    for group in np.unique(group_N):
+        mine = group_N == group
+        batch_N[mine] = before + plan(keys_N[mine], lengths_N[mine], max_samples, max_tokens)
+        before = int(batch_N[mine].max()) + 1
+    return batch_N
+
+
 def run(folder: Path, job: Job, resources: Resources, tick: Callable[[], None]) -> list[Path]:
     """Part files of all tasks in `folder`, made where they are missing; their rows are the samples, each exactly once."""
     folder.mkdir(parents=True, exist_ok=True)

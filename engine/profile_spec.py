@@ -45,6 +45,8 @@ class ProfilerSpec:
     """Scores of the user's: name to `module:function` (see `custom.py`)."""
     lora: Mapping[str, Any] | None = None
     """For gradients of LoRA parameters before the first training: keyword arguments of `models.add_lora`."""
+    experts: Mapping[str, str] = field(default_factory=dict)
+    """In place of one adapter: folders by name. A sample's `expert` names its own; any other name is the model itself."""
     merge: bool = True
     """Adapters are merged into the weights outside of the layers whose LoRA gradients are sketched."""
     seed: int = 0
@@ -56,6 +58,10 @@ class ProfilerSpec:
             raise ValueError(f"cannot profile {unknown}; scores are {list(scores)}, vectors {list(vectors)}")
         if "learnability" in self.scores and self.reference is None:
             raise ValueError("learnability compares with a reference model; set scoring.reference to its folder or id")
+        if self.experts and any(one.parameters == "lora" for one in self.sketches.values()):
+            raise ValueError(
+                "experts have LoRA weights of their own, so gradients of them cannot be compared; sketch base ones"
+            )
         if "sketch_norm" in self.scores and self.sketches[MAIN].model is not None:
             raise ValueError("sketch_norm is of the current model; the sketch here is another model's")
 

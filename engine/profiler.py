@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from liit.engine import custom, models
-from liit.engine.adapter import merge
+from liit.engine.adapter import merge, speaking_as, with_adapters
 from liit.engine.encoding import Encoded, SampleError, blank_images, encode, without_images
 from liit.engine.passes import Batch, Seen, look
 from liit.engine.profile_spec import MAIN, ProfilerSpec, layer_indices
@@ -116,6 +116,14 @@ class Profiler:
         return found
 
     def _passes(self, prepared: Prepared) -> list[Row]:
+        """With experts, a batch is of one: the one that its samples' `expert` names."""
+        if not self.spec.experts:
+            return self._passes_of_one(prepared)
+        name = prepared.samples[0]["expert"]
+        with speaking_as(self.model, name if name in self.spec.experts else None):
+            return self._passes_of_one(prepared)
+
+    def _passes_of_one(self, prepared: Prepared) -> list[Row]:
         encoded = list(prepared.encoded.values())
         batch = self._batch(encoded)
         seen: Seen = self._look(batch)
@@ -190,12 +198,14 @@ def _joined(mine: Row, theirs: Row) -> Row:
 
 def _reference(spec: ProfilerSpec) -> ProfilerSpec:
     assert spec.reference is not None
-    return replace(spec, model=spec.reference, adapter=None, revision=None, scores=("nll",), vectors=(), lora=None)
+    return replace(
+        spec, model=spec.reference, adapter=None, revision=None, scores=("nll",), vectors=(), lora=None, experts={}
+    )
 
 
 def _proxy(spec: ProfilerSpec, model: str, names: Sequence[str]) -> ProfilerSpec:
     sketches = {name: replace(spec.sketches[name], model=None) for name in names}
-    plain = replace(spec, scores=(), vectors=(), sketches=sketches, adapter=None, revision=None)
+    plain = replace(spec, scores=(), vectors=(), sketches=sketches, adapter=None, revision=None, experts={})
     return replace(plain, model=model, vectors=tuple(names))
 
 
@@ -209,9 +219,12 @@ def _norm(spec: ProfilerSpec, model: nn.Module) -> Sketcher:
 def _ready(spec: ProfilerSpec, model: nn.Module | None) -> nn.Module:
     """The model with its adapter, merged but in the layers whose LoRA gradients are wanted."""
     if model is None:
+        adapter = None if spec.experts else spec.adapter
         model = models.load_model(
-            spec.model, revision=spec.revision, dtype=spec.dtype, attention=spec.attention, adapter=spec.adapter
+            spec.model, revision=spec.revision, dtype=spec.dtype, attention=spec.attention, adapter=adapter
         )
+    if spec.experts:
+        return with_adapters(model, spec.experts)
     here = [*spec.sketches_here().values(), *([spec.sketches[MAIN]] if "grad_norm" in spec.scores else [])]
     apart = [sketch for sketch in here if sketch.parameters == "lora"]
     if apart and spec.adapter is None:

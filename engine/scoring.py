@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from liit.engine import models, planned
 from liit.engine.config import Config
+from liit.engine.experts import routed
 from liit.engine.ingest import quarantine
 from liit.engine.pool import described
 from liit.engine.profile_spec import ProfilerSpec, layer_indices
@@ -76,18 +77,22 @@ def score(
     quarantined: Path,
     label: str,
     clock: Clock,
+    looks: Sequence[Path] = (),
 ) -> None:
     """Write the profile of a pool as part files and `columns.json` below `partial`; its samples are in the releases.
 
-    previous: the profile of the timestep before, where there is one; forgetting is measured against it.
+    previous: the profile of the timestep before, where there is one; forgetting is measured against it. looks: what the
+    samples of each release look like (`task_features.py`), where each is scored by the expert that it goes to.
 
     The plan of batches is stored beside it as `profile.batches.parquet`. A sample that cannot be profiled is quarantined with
     stage "score"; the others of its batch are not touched by that.
     """
     scoring = config.scoring
     known = described(releases, pool)
-    keys_N = known["key"].to_numpy()
-    batch_N = planned.plan(keys_N, known["length"].to_numpy(), scoring.samples_per_batch, scoring.tokens_per_batch)
+    keys_N, expert_N = known["key"].to_numpy(), _experts(known, spec, looks)
+    batch_N = planned.plan_groups(
+        expert_N, keys_N, known["length"].to_numpy(), scoring.samples_per_batch, scoring.tokens_per_batch
+    )
     plan = known.select(["id", "key", "length"]).append_column("batch", pa.array(batch_N))
     write_table(partial.with_name(f"{partial.name.partition('.')[0]}.batches.parquet"), plan)
     model = fingerprint(models.fingerprint(spec.model, spec.revision), spec.adapter and _adapter_mark(spec.adapter))
@@ -96,6 +101,8 @@ def score(
 
     def chunks() -> Iterator[pa.Table]:
         for chunk in read_chunks(releases):
+            at = pc.index_in(chunk["key"], known["key"].combine_chunks()).combine_chunks()
+            chunk = chunk.append_column("expert", pa.array(expert_N).take(at))
             yield chunk if best is None else best.beside(chunk)
 
     job = planned.Job(label, ProfileWorker, arguments, keys_N, batch_N, chunks, scoring.batches_per_file)
@@ -106,6 +113,12 @@ def score(
     rows = zip(*(column.to_pylist() for column in (failed["id"], dataset, failed["status"])), strict=True)
     quarantine(quarantined, {"score"}, [Bad(name, of, reason, "score") for name, of, reason in rows])
     write_json(partial / "columns.json", _columns(spec, read_table(parts[0])))
+
+
+def _experts(known: pa.Table, spec: ProfilerSpec, looks: Sequence[Path]) -> np.ndarray:
+    """(N,) names: whom each sample goes to, `base` where there are no experts."""
+    adapter = Path(spec.adapter) if spec.adapter else None
+    return np.array(routed(known, adapter, looks)["expert"].to_pylist(), dtype=str)
 
 
 class _Best:

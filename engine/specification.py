@@ -4,6 +4,7 @@ from pathlib import Path
 
 from liit.engine.config import Config
 from liit.engine.custom import known
+from liit.engine.experts import Experts, is_experts
 from liit.engine.profile_spec import MAIN, ProfilerSpec
 
 
@@ -16,6 +17,7 @@ def profiler_spec(
     return ProfilerSpec(
         model=config.model.path,
         adapter=None if adapter is None else str(adapter),
+        experts=Experts.load(adapter).adapters() if adapter is not None and is_experts(adapter) else {},
         revision=config.model.revision,
         dtype=config.model.dtype,
         attention=config.model.attention,

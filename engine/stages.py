@@ -22,6 +22,7 @@ from liit.engine.selection import select
 from liit.engine.settings import EvaluationSet, Release
 from liit.engine.specification import profiler_spec
 from liit.engine.store import Clock, Made, Store, read_table, remove, write_table
+from liit.engine.task_features import describe
 from liit.selectors import catalog
 from liit.selectors.protocol import Strategy
 
@@ -89,12 +90,31 @@ class Stages:
             parents=(*previous, self.releases[t], *there(exam)),
         )
 
+    def looks(self, t: int) -> tuple[Made, ...]:
+        """All samples so far → what each looks like to the base model, where those that are scored must find their expert."""
+        if self.config.training.experts is None:
+            return ()
+        spec, releases = profiler_spec(self.config, None, (), ()), self.releases[: t + 1]
+
+        def look(at: int) -> Made:
+            return self.store.make(
+                f"looks/{at:02d}.parquet",
+                lambda partial, clock: describe(
+                    read_table(releases[at].path), spec, self.config, partial, f"looks of release {at}", clock
+                ),
+                settings=[self.scored_by(spec), self.config.tasks],
+                parents=(releases[at],),
+            )
+
+        return tuple(look(at) for at in range(t + 1))
+
     def score(self, t: int, pool: Made, adapter: Made | None) -> Made | None:
         """pool → profile, by the current model; None where the strategy needs no profile."""
         scores, vectors = self.strategy.scores_for(self.config.strategy.options), self.strategy.vectors
         if not (scores or vectors):
             return None
         spec = profiler_spec(self.config, path_of(adapter), scores, vectors)
+        looks = self.looks(t) if adapter is not None else ()
         return self.store.make(
             f"t{t:02d}/profile",
             lambda partial, clock: score(
@@ -107,9 +127,10 @@ class Stages:
                 self.step(t) / "quarantine.parquet",
                 f"t{t} score",
                 clock,
+                [made.path for made in looks],
             ),
             settings=self.scored_by(spec),
-            parents=(pool, *there(adapter)),
+            parents=(pool, *there(adapter), *looks),
         )
 
     def _other_models(self, spec: ProfilerSpec) -> dict[str, object]:
@@ -143,7 +164,7 @@ class Stages:
 
     def scored_by(self, spec: ProfilerSpec) -> list[object]:
         scoring = self.config.scoring
-        plain = asdict(spec) | {"model": self.model_mark, "adapter": None, **self._other_models(spec)}
+        plain = asdict(spec) | {"model": self.model_mark, "adapter": None, "experts": None, **self._other_models(spec)}
         return [plain, [scoring.samples_per_batch, scoring.tokens_per_batch, scoring.batches_per_file]]
 
     def cluster(self, t: int, profile: Made | None) -> Made | None:
@@ -182,16 +203,42 @@ class Stages:
         self.selections.append(made)
         return made
 
-    def evaluate(self, t: int, exam: Made, sets: tuple[EvaluationSet, ...], adapter: Made | None) -> Made:
+    def queries(self, exam: Made | None) -> Made | None:
+        """The evaluation sets → what each sample looks like to the base model, where it has to find its expert."""
+        if exam is None or self.config.training.experts is None:
+            return None
+        spec = profiler_spec(self.config, None, (), ())
+        return self.store.make(
+            "exam.queries.parquet",
+            lambda partial, clock: describe(read_table(exam.path), spec, self.config, partial, "exam queries", clock),
+            settings=[self.scored_by(spec), self.config.tasks],
+            parents=(exam,),
+        )
+
+    def evaluate(
+        self,
+        t: int,
+        exam: Made,
+        sets: tuple[EvaluationSet, ...],
+        adapter: Made | None,
+        queries: Made | None = None,
+    ) -> Made:
         """The evaluation sets answered by the model of t → evaluation.json, answers.parquet."""
         limits = self.config.evaluation
         return self.store.make(
             f"t{t:02d}/evaluation.json",
             lambda partial, clock: evaluate(
-                read_table(exam.path), sets, path_of(adapter), self.config, partial, f"t{t} evaluate", clock
+                read_table(exam.path),
+                sets,
+                path_of(adapter),
+                self.config,
+                partial,
+                f"t{t} evaluate",
+                clock,
+                path_of(queries),
             ),
             settings=[self.model_mark, limits, [(one.name, one.skill, one.metric, one.max_new_tokens) for one in sets]],
-            parents=(exam, *there(adapter)),
+            parents=(exam, *there(adapter), *there(queries)),
         )
 
     def prune(self, t: int, pool: Made, profile: Made | None, clusters: Made | None, selection: Made | None) -> Made:

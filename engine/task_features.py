@@ -89,14 +89,15 @@ def describe(chosen: pa.Table, spec: ProfilerSpec, config: Config, partial: Path
     remove(work)
 
 
+def vectors_of(task: Path) -> dict[str, np.ndarray]:
+    """(n, D) for each modality, in the order of keys; a zero row for a sample without it."""
+    table = read_table(task)
+    return {name: unpacked(table[name]).astype(np.float64) for name in MODALITIES}
+
+
 def mean_vectors(task: Path) -> dict[str, np.ndarray]:
     """(D,) for each modality: the mean of the unit vectors of the samples that have it; zero where none has."""
-    table, found = read_table(task), {}
-    for name in MODALITIES:
-        rows_nD = unpacked(table[name]).astype(np.float64)
-        there = rows_nD[rows_nD.any(axis=1)]
-        found[name] = there.mean(axis=0) if len(there) else np.zeros(rows_nD.shape[1])
-    return found
+    return {name: rows_nD.sum(axis=0) / max(rows_nD.any(axis=1).sum(), 1) for name, rows_nD in vectors_of(task).items()}
 
 
 def similarity(tasks: Sequence[Path], partial: Path, t: int) -> np.ndarray:

@@ -22,8 +22,9 @@ def teach(
     partial: Path,
     clock: Clock,
     importances: Sequence[tuple[str, float]] = (),
+    output: Path | None = None,
 ) -> None:
-    """Train on exactly these SAMPLE rows; the adapter appears at `partial`.
+    """Train on exactly these SAMPLE rows; the adapter appears at `partial`, or at `output` below it.
 
     parent: the adapter to continue, None for a fresh LoRA. importances: as `TrainJob` has them. The working folder beside
     `partial` holds the rows and Ray Train's checkpoints, from which a killed run continues; it goes when the adapter is there.
@@ -41,7 +42,7 @@ def teach(
         seed=config.seed + t,
         samples=str(rows),
         parent=None if parent is None else str(parent),
-        output=str(partial),
+        output=str(output or partial),
         name=f"{config.name}-t{t:02d}-{clock.record['fingerprint']}",
         storage=str(work),
         cpus=resources.cpus_per_worker,

@@ -100,6 +100,7 @@ def _model(job: TrainJob) -> PeftModel:
             targets=lora.targets,
             projector=projector,
             seed=job.seed,
+            of=training.experts.of if training.experts else "language",
         )
     torch.manual_seed(job.seed)  # initial weights of extra modules, the same on every rank
     for register in named(training.modules):

@@ -34,6 +34,15 @@ class Regulariser(Settings):
         return self
 
 
+class Experts(Settings):
+    """Model expansion (EProj): adapters side by side, one for each task or for tasks that are alike, chosen per sample."""
+
+    of: Literal["language", "projector"] = "language"
+    """Whose linears an expert adapts: the language model's, or those between it and the vision tower."""
+    threshold: float = Field(1.0, ge=0, le=1)
+    """A task more alike than this to an earlier one (`tasks`) goes on with its expert; at 1 every task gets its own."""
+
+
 class Tasks(Settings):
     """What tasks are compared by."""
 
@@ -73,6 +82,17 @@ class Training(Settings):
     """Extra trainable modules `module:function`; each adds itself to the model before the optimizer is made."""
     regulariser: Regulariser | None = None
     """None: direct fine-tuning."""
+    experts: Experts | None = None
+    """None: one adapter, taught timestep after timestep."""
+
+    @model_validator(mode="after")
+    def _experts_are_left_alone(self) -> "Training":
+        if self.experts and (self.regulariser or self.projector_learning_rate is not None or self.modules):
+            raise ValueError(
+                "training.experts leaves what was learned as it is; take it without regulariser, "
+                "projector_learning_rate and modules"
+            )
+        return self
 
     @model_validator(mode="after")
     def _importance_is_of_adapters(self) -> "Training":

@@ -68,7 +68,7 @@ class Embedding:
         self._signs: torch.Tensor | None = None
 
     def __call__(self, batch: Batch, seen: Seen) -> torch.Tensor:
-        joined = torch.cat([_mean(seen.outputs[layer], batch.response_BS) for layer in self.watched], 1)
+        joined = torch.cat([mean_state(seen.outputs[layer], batch.response_BS) for layer in self.watched], 1)
         if joined.shape[1] > self.dimension:
             if self._signs is None:
                 self._signs = signs(self.dimension, joined.shape[1], self.seed, "embedding").to(joined.device)
@@ -84,12 +84,12 @@ class Tokens:
     def __init__(self, model: nn.Module, kind: str) -> None:
         layers = models.decoder_layers(model)
         self.kind, self.watched = kind, [layers[0 if kind == "image" else len(layers) // 2]]
-        self.image_token = _image_token(model)
+        self.image_token = image_token(model)
 
     def __call__(self, batch: Batch, seen: Seen) -> torch.Tensor:
         image_BS = batch.inputs["input_ids"] == self.image_token
         text_BS = batch.attention_BS.bool() & ~image_BS & ~batch.response_BS
-        return _mean(seen.outputs[self.watched[0]], image_BS if self.kind == "image" else text_BS)
+        return mean_state(seen.outputs[self.watched[0]], image_BS if self.kind == "image" else text_BS)
 
 
 class Coincide:
@@ -103,17 +103,17 @@ class Coincide:
 
     def __init__(self, model: nn.Module, layers: Sequence[int]) -> None:
         self.watched = [_attention_output(models.decoder_layers(model)[index]) for index in layers]
-        self.image_token = _image_token(model)
+        self.image_token = image_token(model)
 
     def __call__(self, batch: Batch, seen: Seen) -> torch.Tensor:
         image_BS = batch.inputs["input_ids"] == self.image_token
         text_BS = batch.attention_BS.bool() & ~image_BS
         written = [seen.outputs[module] for module in self.watched]
-        halves = [[_mean(states, mask) for states in written] for mask in (image_BS, text_BS)]
+        halves = [[mean_state(states, mask) for states in written] for mask in (image_BS, text_BS)]
         return torch.cat([normalize(torch.tanh(part), dim=1) for half in halves for part in half], 1)
 
 
-def _image_token(model: nn.Module) -> int:
+def image_token(model: nn.Module) -> int:
     """The id that stands for image features in the text; -1, which no token has, in a language model."""
     config = models.unwrapped(model).config
     return int(getattr(config, "image_token_id", getattr(config, "image_token_index", -1)))
@@ -130,7 +130,7 @@ def _attention_output(layer: nn.Module) -> nn.Module:
     )
 
 
-def _mean(states: torch.Tensor, mask_BS: torch.Tensor) -> torch.Tensor:
+def mean_state(states: torch.Tensor, mask_BS: torch.Tensor) -> torch.Tensor:
     """(B, H) float32: mean of the positions of a mask; zero where it has none."""
     weights = mask_BS.float()[..., None]
     return (states.float() * weights).sum(1) / weights.sum(1).clamp_min(1)

@@ -35,7 +35,8 @@ def test_vectors_are_mean_hidden_states_of_image_instruction_and_answer(
 ) -> None:
     worker = FeatureWorker(ProfilerSpec(tiny_llava, max_length=200), Tasks())
     found = worker(worker.prepare(rows))
-    model, processor = models.load_model(tiny_llava), models.load_processor(tiny_llava)
+    model: Any = models.load_model(tiny_llava)
+    processor = models.load_processor(tiny_llava)
     for at, row in enumerate(rows):
         images = [Image.open(one["path"]) for one in row["images"]]
         one = encode(processor, row["conversation"], images, 200)
