@@ -7,6 +7,7 @@ method nor seed is done once: the releases, the evaluation of the base model, an
 that need the same of it. Stages check by fingerprint that what they are handed is what they would make.
 """
 
+import json
 import os
 import platform
 import shutil
@@ -23,7 +24,17 @@ from pydantic import Field, PositiveInt, ValidationError
 from liit.engine.config import Config, ConfigError, load, one_line, override
 from liit.engine.main import commit, save_config, settle
 from liit.engine.settings import FileStream, Settings
-from liit.engine.store import Store, StoreError, fingerprint, read_json, read_table, remove, write_json, write_table
+from liit.engine.store import (
+    Store,
+    StoreError,
+    appearing,
+    fingerprint,
+    read_json,
+    read_table,
+    remove,
+    write_json,
+    write_table,
+)
 from liit.engine.stream import open_stream
 
 SHARED = ("releases/*", "exam*", "targets*", "t00/*")
@@ -111,6 +122,12 @@ def kept(cell: Cell, results: Path) -> bool:
     return True
 
 
+def same_settings(cell: Cell, results: Path) -> dict[str, Any] | None:
+    """A finished cell of the same settings in a folder, whatever its name; None where there is none."""
+    found = (read_json(path) for path in sorted(results.glob("*-s*.json")))
+    return next((known for known in found if known["settings"] == cell.settings), None)
+
+
 def run_cell(cell: Cell, root: Path, results: Path) -> dict[str, Any]:
     """Run one cell below `root` and write its JSON. What an interrupted call left there is continued."""
     from liit.engine.lifelong import run
@@ -133,11 +150,20 @@ def run_cell(cell: Cell, root: Path, results: Path) -> dict[str, Any]:
         store.close()
     found = _result(cell, stream, store)
     results.mkdir(parents=True, exist_ok=True)
-    write_json(results / f"{cell.name}.json", found)
+    write_cell(results / f"{cell.name}.json", found)
     for profile in folder.glob("t*/profile"):
         if profile.parent.name != "t01":  # others may need that one
             shutil.rmtree(profile)
     return found
+
+
+def write_cell(path: Path, found: dict[str, Any]) -> None:
+    """A line for each entry: small, and a change can be read."""
+    lines = [
+        f" {json.dumps(key)}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}" for key, value in found.items()
+    ]
+    with appearing(path) as temporary:
+        temporary.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
 def _waited_for(root: Path) -> Store:

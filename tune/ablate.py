@@ -34,6 +34,10 @@ def ablate(
     output: Annotated[Path, typer.Option(help="Folder of the study; one that is there is continued.")] = Path(
         "runs/studies"
     ),
+    cells: Annotated[
+        Path | None,
+        typer.Option(help="Of a training study: a comparison's cells; one of the same settings is not run again."),
+    ] = None,
     at_once: Annotated[int, typer.Option(help="Trials at a time.")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say the trials, do nothing.")] = False,
 ) -> None:
@@ -48,7 +52,7 @@ def ablate(
         if dry_run:
             return
         folder = output.resolve() / Path(study).stem
-        found = _run(chosen, source, budget, folder, at_once)
+        found = _run(chosen, source, budget, folder, at_once, cells)
     except (ConfigError, ValueError) as error:
         log.error("error: %s", error)
         raise typer.Exit(2) from error
@@ -59,7 +63,9 @@ def ablate(
         raise typer.Exit(1)
 
 
-def _run(study: Study, source: Path | None, budget: int, folder: Path, at_once: int) -> list[dict[str, Any]]:
+def _run(
+    study: Study, source: Path | None, budget: int, folder: Path, at_once: int, cells: Path | None
+) -> list[dict[str, Any]]:
     """Settings and figures of every finished trial."""
     from liit.engine.cluster import connect
     from liit.tune.runner import run_trials
@@ -69,7 +75,7 @@ def _run(study: Study, source: Path | None, budget: int, folder: Path, at_once: 
 
     began = time.monotonic()
     try:
-        found = run_trials(study, source, budget, folder, at_once)
+        found = run_trials(study, source, budget, folder, at_once, cells)
     finally:
         ray.shutdown()
     seconds = time.monotonic() - began

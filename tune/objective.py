@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from ray import tune
 from sklearn.metrics import normalized_mutual_info_score
 
-from liit.engine.comparison import Cell, run_cell
+from liit.engine.comparison import Cell, run_cell, same_settings
 from liit.engine.config import override
 from liit.engine.main import settle
 from liit.engine.metrics import summary
@@ -144,12 +144,16 @@ class Source:
 
 
 def train(config: dict[str, Any]) -> None:
-    """A trial of a training study: a run, continued where an interrupted one stopped; reports the figures of its stream."""
+    """A trial of a training study: a run, continued where an interrupted one stopped; reports the figures of its stream.
+
+    A cell of the same settings that `config["known"]` has is taken in place of a run.
+    """
     trial = config["trial"]
     own = [override(key, value) for key, value in trial.items()]
     settled = settle([config["config"], *own], None)
     cell = Cell(f"trial-{fingerprint(trial)[:8]}", settled.seed, settled)
-    found = run_cell(cell, Path(config["runs"]), Path(config["results"]))
+    found = same_settings(cell, Path(config["known"])) if config["known"] else None
+    found = found or run_cell(cell, Path(config["runs"]), Path(config["results"]))
     accuracy = pd.DataFrame(found["accuracy"])
     figures = {name: value for name, value in summary(accuracy).items() if isinstance(value, float)}
     last = {f"final_{skill}": float(accuracy[skill].iloc[-1]) for skill in accuracy}

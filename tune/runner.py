@@ -32,8 +32,12 @@ class Said(tune.Callback):
         log.error("trial failed: %s; see %s", trial.config["trial"], trial.local_path)
 
 
-def run_trials(study: Study, source: Path | None, budget: int, folder: Path, at_once: int) -> list[dict[str, Any]]:
+def run_trials(
+    study: Study, source: Path | None, budget: int, folder: Path, at_once: int, known: Path | None = None
+) -> list[dict[str, Any]]:
     """`{"trial": settings, "figures": ...}` of every trial that ended well.
+
+    known: cells of a comparison, that a training study takes in place of runs of the same settings.
 
     Raises ConfigError where the folder holds another study.
     """
@@ -56,6 +60,7 @@ def run_trials(study: Study, source: Path | None, budget: int, folder: Path, at_
             "config": str(config.resolve()) if config.exists() else study.config,
             "runs": str(folder / "runs"),
             "results": str(folder / "cells"),
+            "known": None if known is None else str(known.resolve()),
         }
     settings = tune.TuneConfig(
         metric=study.metric, mode=study.mode, max_concurrent_trials=at_once, reuse_actors=selecting
