@@ -62,6 +62,8 @@ class Comparison(Settings):
     """Differences are to this one."""
     upper: str = "sequential"
     """Whose best value of a skill relative gain is measured by."""
+    command: str = "python jobs/compare.py"
+    """What makes the cells, for whoever reads the page."""
     shown: tuple[str, ...] = ()
     """Methods in the picture of skills over time; empty for the first few."""
 

@@ -77,7 +77,7 @@ def _markdown(contrast: Contrast, figures: pd.DataFrame, comparison: Comparison,
         "cells are made, and this page is written, by",
         "",
         "```bash",
-        "python jobs/compare.py",
+        comparison.command,
         "```",
         "",
         "Percent; mean ± standard deviation over seeds. Forgetting is the rate of Adapt-∞ (mean relative drop per skill and "

@@ -75,6 +75,11 @@ def _releases(config: Config) -> Iterator[tuple[str, int]]:
     if isinstance(config.stream, DigitsStream):
         from liit.engine.digits.releases import REFERENCE_SIZE, RELEASES  # scikit-learn takes a second; files need none
 
+        if config.stream.sequence == "tasks":
+            from liit.engine.digits.sequence import names
+
+            yield from ((name, config.stream.size // 6) for name in names(config.stream.joint))
+            return
         for own in RELEASES:
             yield own.name, sum(count for _, count in own.tasks) * config.stream.size // REFERENCE_SIZE
         return
@@ -99,5 +104,6 @@ def about(release: Release, first: int = 1000) -> int:
 
 def _answers(config: Config) -> int:
     if isinstance(config.stream, DigitsStream):
-        return 7 * config.stream.answers_per_skill
+        skills = 7 if config.stream.sequence == "releases" else 8 if config.stream.joint else 6
+        return skills * config.stream.answers_per_skill
     return sum(one.limit or one.samples or about(one) for one in config.stream.evaluations)

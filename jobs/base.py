@@ -1,4 +1,4 @@
-"""Makes the base model and its half-size proxy that are shipped with the embedded stream (`make base`)."""
+"""Makes the models that are shipped with the embedded stream: base, half-size proxy, and one of captions alone (`make base`)."""
 
 import json
 import time
@@ -11,7 +11,7 @@ from rich.console import Console
 
 from liit.engine.digits.accuracy import measure
 from liit.engine.digits.base import SHAPES, make_model, make_processor
-from liit.engine.digits.pretraining import Schedule, pretrain
+from liit.engine.digits.pretraining import CAPTIONS_ALONE, Schedule, pretrain
 
 PER_SET = 200
 SEED = 0
@@ -19,21 +19,23 @@ console = Console()
 
 
 def make(
-    output: Annotated[Path, typer.Option(help="Folder that gets base/ and proxy/.")] = Path("engine/digits"),
-    only: Annotated[str, typer.Option(help="Make one model alone: base or proxy.")] = "",
+    output: Annotated[Path, typer.Option(help="Folder that gets base/, proxy/ and captioned/.")] = Path(
+        "engine/digits"
+    ),
+    only: Annotated[str, typer.Option(help="Make one model alone: base, proxy or captioned.")] = "",
     threads: Annotated[int, typer.Option(help="Threads; another number than one makes other weights.")] = 1,
 ) -> None:
-    """Trains, measures and saves the models. About forty minutes on one core."""
+    """Trains, measures and saves the models. About an hour on one core."""
     if only and only not in SHAPES:
         raise typer.BadParameter(f"--only {only}: must be one of {', '.join(SHAPES)}")
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    schedule = Schedule()
     for name in [only] if only else SHAPES:
         started = time.monotonic()
         processor = make_processor()
         model = make_model(SHAPES[name], processor, SEED)
         console.print(f"{name}: {model.num_parameters():,} parameters, {len(processor.tokenizer)} tokens")
+        schedule = CAPTIONS_ALONE if name == "captioned" else Schedule()
         pretrain(model, processor, schedule, SEED, console.print)
         folder = output / name
         model.save_pretrained(folder)

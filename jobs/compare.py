@@ -39,6 +39,7 @@ def compare(
         "docs/results/digits"
     ),
     output: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/compare"),
+    tables: Annotated[bool, typer.Option("--tables", help="Write the tables of what is there, run nothing.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run and how long it takes.")] = False,
 ) -> None:
     """Run the cells that are missing, then write the tables."""
@@ -57,7 +58,7 @@ def compare(
         raise typer.Exit(2) from error
     if dry_run:
         return
-    failed = _run_all(missing, output.resolve(), results)
+    failed = [] if tables else _run_all(missing, output.resolve(), results)
     current = {cell.name: cell.settings for cell in cells(comparison, overrides, [], [])}
     write_contrast(results, output.resolve(), comparison, current)
     if failed:

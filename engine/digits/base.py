@@ -32,7 +32,7 @@ class Shape:
     layers: int
 
 
-SHAPES = {"base": Shape(96, 3, 128, 4), "proxy": Shape(64, 2, 96, 3)}
+SHAPES = {"base": Shape(96, 3, 128, 4), "proxy": Shape(64, 2, 96, 3), "captioned": Shape(96, 3, 128, 4)}
 
 
 def make_processor() -> LlavaProcessor:

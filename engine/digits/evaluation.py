@@ -38,11 +38,11 @@ SETS = (
 SKILLS = tuple(dict.fromkeys(one.skill for one in SETS))
 
 
-def shares(total: int) -> dict[str, int]:
+def shares(total: int, of: tuple[SkillSet, ...] = SETS) -> dict[str, int]:
     """Samples of each set when every skill has `total`, as even as can be, the first set of a skill the larger."""
     counts = {}
-    for skill in SKILLS:
-        sets = [one for one in SETS if one.skill == skill]
+    for skill in dict.fromkeys(one.skill for one in of):
+        sets = [one for one in of if one.skill == skill]
         for position, one in enumerate(sets):
             counts[one.name] = total // len(sets) + (position < total % len(sets))
     return counts

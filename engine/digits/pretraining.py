@@ -19,7 +19,7 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 from liit.engine.digits.canvas import CELL, COLOURS, GRID, SIDE, crops, render, scatter, split_crops
 from liit.engine.digits.language import PRETRAINING
 from liit.engine.digits.sight import BOX, BOX_OF_DIGIT, CAPTION, COLOUR, COUNT, DIGIT, LIST
-from liit.engine.digits.task import Turns, pick
+from liit.engine.digits.task import Task, Turns, pick
 from liit.engine.digits.tokenizer import EOS, IMAGE
 
 Report = Callable[[str], None]
@@ -38,6 +38,12 @@ class Schedule:
     """Of the language model: steps, highest learning rate, share of samples with an image. Looking comes first."""
     batch: int = 32
     chunks: int = 4
+    shown: tuple[Task, ...] = SHOWN
+    """What is asked about an image."""
+
+
+CAPTIONS_ALONE = Schedule(phases=((4000, 6e-4, 0.85), (1000, 4e-4, 0.55)), shown=(CAPTION,))
+"""A model that was never tuned to instructions jointly: it has learned to say what is there, as BLIP-2 and its kin have."""
 
 
 def pretrain(
@@ -120,7 +126,7 @@ def _train_language(
     model.train()
     for step, optimizer in _steps(parameters, steps, rate):
         seen = int(rng.binomial(schedule.batch, image_share))
-        rows = [_seen(rng, processor) for _ in range(seen)]
+        rows = [_seen(rng, processor, schedule.shown) for _ in range(seen)]
         rows += [_read(rng, processor) for _ in range(schedule.batch - seen)]
         optimizer.zero_grad()
         loss = _learn(model, rows, schedule.chunks)
@@ -138,10 +144,10 @@ class Row(NamedTuple):
     canvases: list[np.ndarray]
 
 
-def _seen(rng: np.random.Generator, processor: LlavaProcessor) -> Row:
-    """A canvas of training digits and one of t0's questions about it; of several, later answers copy earlier ones."""
+def _seen(rng: np.random.Generator, processor: LlavaProcessor, shown: tuple[Task, ...]) -> Row:
+    """A canvas of training digits and one of the questions about it; of several, later answers copy earlier ones."""
     scene = scatter(rng, "training", 1, 5)
-    ids, learned = tokens(processor, pick(rng, SHOWN).ask(rng, (scene,)), images=1)
+    ids, learned = tokens(processor, pick(rng, shown).ask(rng, (scene,)), images=1)
     return Row(ids, learned, [render(scene, float(rng.uniform(0.85, 1.0)))])
 
 

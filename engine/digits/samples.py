@@ -45,6 +45,13 @@ def held_out(task: Task, dataset: str, split: Split, seed: int, index: int) -> S
     return _assemble(task, dataset, str(index), scenes, task.ask(rng, scenes), f"{dataset}-{index}", 1.0)
 
 
+def composed(task: Task, dataset: str, seed: int, index: int) -> Sample:
+    """A plain training sample of one task, with its own images."""
+    rng = generator(seed, f"training/{task.name}/{dataset}", index)
+    scenes = task.compose(rng, "training")
+    return _assemble(task, dataset, str(index), scenes, task.ask(rng, scenes), f"{task.name}-{index}", 1.0)
+
+
 def released(plans: list[Plan], release: int, index: int, seed: int) -> Sample:
     """Sample `index` of a release, as its plan says: plain, with a bad answer, or a near-duplicate."""
     plan, name = plans[release], RELEASES[release].name

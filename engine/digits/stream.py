@@ -1,6 +1,6 @@
 """The embedded stream on disk: LLaVA JSON and PNG files, as a user's own data would come.
 
-`write_stream` makes, below its folder,
+`write_stream` makes, below its folder (with `sequence: tasks` other releases and sets, those of `sequence.py`),
 
     releases/<name>.json      six releases (`releases.py` has the tasks and counts), about `settings.size` samples
     evaluations/<name>.json   fourteen sets, `settings.answers_per_skill` samples for each of seven skills
@@ -15,14 +15,17 @@ their images, so a million samples take about a hundred thousand files. The same
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image
 
+from liit.engine.digits import sequence
 from liit.engine.digits.canvas import Split, render
 from liit.engine.digits.evaluation import SETS, TARGETS_PER_SKILL, SkillSet, shares
-from liit.engine.digits.releases import RELEASES, plan_stream
+from liit.engine.digits.releases import RELEASES, Plan, plan_stream
 from liit.engine.digits.samples import Drawing, Sample, held_out, released
 from liit.engine.settings import DigitsStream, EvaluationSet, FileStream, Release
 
@@ -33,23 +36,59 @@ def write_stream(folder: Path, settings: DigitsStream) -> FileStream:
     Paths in the result are absolute. Memory stays at about 18 bytes a sample, whatever the size.
     """
     folder = folder.absolute()
-    plans = plan_stream(settings.size, settings.seed)
+    made = _in_turn(settings) if settings.sequence == "tasks" else _lifelong(settings)
     releases = []
-    for position, release in enumerate(RELEASES):
-        path = folder / "releases" / f"{release.name}.json"
-        count = len(plans[position].task_n)
-        _write(folder, path, (released(plans, position, index, settings.seed) for index in range(count)))
-        releases.append(Release(name=release.name, path=str(path), images=str(folder), samples=count))
+    for name, count, sample in made.releases:
+        path = folder / "releases" / f"{name}.json"
+        _write(folder, path, (sample(index) for index in range(count)))
+        releases.append(Release(name=name, path=str(path), images=str(folder), samples=count))
     return FileStream(
         releases=tuple(releases),
-        evaluations=tuple(_write_sets(folder, "evaluations", "evaluation", settings.answers_per_skill, settings.seed)),
-        targets=tuple(_write_sets(folder, "targets", "target", TARGETS_PER_SKILL, settings.seed)),
+        evaluations=tuple(
+            _write_sets(folder, "evaluations", "evaluation", made.sets, settings.answers_per_skill, settings.seed)
+        ),
+        targets=tuple(_write_sets(folder, "targets", "target", made.sets, TARGETS_PER_SKILL, settings.seed)),
     )
 
 
-def _write_sets(folder: Path, room: str, split: Split, per_skill: int, seed: int) -> Iterator[EvaluationSet]:
-    counts = shares(per_skill)
-    for one in SETS:
+class Made(NamedTuple):
+    """What is to be written: of each release its name, size, and any sample by its index; the evaluation sets."""
+
+    releases: Sequence[tuple[str, int, Callable[[int], Sample]]]
+    sets: tuple[SkillSet, ...]
+
+
+def _lifelong(settings: DigitsStream) -> Made:
+    plans = plan_stream(settings.size, settings.seed)
+    of = [
+        (release.name, len(plans[at].task_n), partial(_released, plans, at, settings.seed))
+        for at, release in enumerate(RELEASES)
+    ]
+    return Made(of, SETS)
+
+
+def _released(plans: list[Plan], release: int, seed: int, index: int) -> Sample:
+    return released(plans, release, index, seed)
+
+
+def _in_turn(settings: DigitsStream) -> Made:
+    names = sequence.names(settings.joint)
+    of = [
+        (name, settings.size // len(names), partial(_turned, settings.joint, at, settings.seed))
+        for at, name in enumerate(names)
+    ]
+    return Made(of, sequence.sets(settings.joint))
+
+
+def _turned(joint: bool, release: int, seed: int, index: int) -> Sample:
+    return sequence.in_turn(joint, release, index, seed)
+
+
+def _write_sets(
+    folder: Path, room: str, split: Split, sets: tuple[SkillSet, ...], per_skill: int, seed: int
+) -> Iterator[EvaluationSet]:
+    counts = shares(per_skill, sets)
+    for one in sets:
         count = counts[one.name]
         if count == 0:
             continue

@@ -1,0 +1,46 @@
+"""Both benchmarks of continual instruction tuning: what training does to hold on to what was learned, with seeds.
+
+python jobs/continual.py [dotted.key=value ...] [--benchmark 1] [--methods ewc] [--seeds 0] [--dry-run]
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+if __name__ == "__main__" and str(Path(__file__).resolve().parent.parent) not in sys.path:
+    sys.path.append(str(Path(__file__).resolve().parent.parent))
+
+import typer
+
+from liit.jobs.compare import compare
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def continual(
+    overrides: Annotated[list[str] | None, typer.Argument(help="dotted.key=value, for all.")] = None,
+    benchmark: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1, max=2, help="1: from a base not jointly tuned. 2: from the jointly tuned one. Default: both."
+        ),
+    ] = None,
+    methods: Annotated[list[str] | None, typer.Option(help="Only these, in this order.")] = None,
+    seeds: Annotated[list[int] | None, typer.Option(help="Only these.")] = None,
+    results: Annotated[Path, typer.Option(help="Folder of continual-1/ and -2/, their tables beside them.")] = Path(
+        "docs/results"
+    ),
+    output: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
+    tables: Annotated[bool, typer.Option("--tables", help="Write the tables of what is there, run nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run and how long it takes.")] = False,
+) -> None:
+    """Run the cells that are missing, then write the tables."""
+    for number in benchmark or (1, 2):
+        name = f"continual-{number}"
+        files = [f"{name}.yaml", *(overrides or [])]
+        compare(files, methods, seeds, results / name, output / name, tables, dry_run)
+
+
+if __name__ == "__main__":
+    app()
