@@ -75,10 +75,12 @@ def _releases(config: Config) -> Iterator[tuple[str, int]]:
     if isinstance(config.stream, DigitsStream):
         from liit.engine.digits.releases import REFERENCE_SIZE, RELEASES  # scikit-learn takes a second; files need none
 
-        if config.stream.sequence == "tasks":
-            from liit.engine.digits.sequence import names
+        if config.stream.sequence != "releases":
+            from liit.engine.digits import sequence, tabular
 
-            yield from ((name, config.stream.size // 6) for name in names(config.stream.joint))
+            text = config.stream.sequence == "text"
+            of = tabular.names() if text else sequence.names(config.stream.joint)
+            yield from ((name, config.stream.size // len(of)) for name in of)
             return
         for own in RELEASES:
             yield own.name, sum(count for _, count in own.tasks) * config.stream.size // REFERENCE_SIZE
@@ -104,6 +106,6 @@ def about(release: Release, first: int = 1000) -> int:
 
 def _answers(config: Config) -> int:
     if isinstance(config.stream, DigitsStream):
-        skills = 7 if config.stream.sequence == "releases" else 8 if config.stream.joint else 6
+        skills = {"releases": 7, "tasks": 8 if config.stream.joint else 6, "text": 6}[config.stream.sequence]
         return skills * config.stream.answers_per_skill
     return sum(one.limit or one.samples or about(one) for one in config.stream.evaluations)

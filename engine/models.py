@@ -27,6 +27,7 @@ from liit.engine import processors
 SHIPPED = {
     "digits-base": Path(__file__).parent / "digits" / "base",
     "digits-proxy": Path(__file__).parent / "digits" / "proxy",
+    "digits-language": Path(__file__).parent / "digits" / "language_model",
     "digits-captioned": Path(__file__).parent / "digits" / "captioned",
 }
 

@@ -15,7 +15,7 @@ class Model(Settings):
     """The model that the stream is taught to."""
 
     path: str = "digits-base"
-    """A local folder or hub id with weights and processor; `digits-base`, `digits-proxy` and `digits-captioned` are shipped."""
+    """A local folder or hub id with weights and processor; shipped are `digits-base`, `-proxy`, `-captioned` and `-language`."""
     revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     attention: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"
@@ -57,8 +57,9 @@ class DigitsStream(Settings):
     """Samples over all six releases, about; the shares mirror Table 1 of the paper."""
     seed: int = 0
     answers_per_skill: PositiveInt = 40
-    sequence: Literal["releases", "tasks"] = "releases"
-    """releases: the lifelong stream, many tasks in each. tasks: five single-task sets after t0 (`digits/sequence.py`)."""
+    sequence: Literal["releases", "tasks", "text"] = "releases"
+    """releases: the lifelong stream, many tasks in each. tasks: five single-task sets after t0 (`digits/sequence.py`). text: five
+    releases of text alone (`digits/tabular.py`)."""
     joint: bool = True
     """Of `tasks`: whether t0 is a mixture of tasks, for the jointly tuned `digits-base`, or captions, for `digits-captioned`."""
 

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from liit.engine.digits.accuracy import measure
-from liit.engine.digits.base import SHAPES, make_model, make_processor
+from liit.engine.digits.base import SHAPES, make_model, make_processor, save_language_model
 from liit.engine.digits.pretraining import CAPTIONS_ALONE, Schedule, pretrain
 
 PER_SET = 200
@@ -43,6 +43,8 @@ def make(
         accuracies = measure(model, processor, PER_SET, seed=1)
         (folder / "accuracies.json").write_text(json.dumps(accuracies, indent=2) + "\n")
         console.print(accuracies)
+        if name == "base":
+            save_language_model(model, processor, output / "language_model")
         console.print(f"{name}: {time.monotonic() - started:.0f} s, saved to {folder}")
 
 

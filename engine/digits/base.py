@@ -2,10 +2,18 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+)
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from liit.engine.digits.canvas import CELL, GRID, SIDE
@@ -95,6 +103,16 @@ def make_model(shape: Shape, processor: LlavaProcessor, seed: int) -> LlavaForCo
     model.generation_config.pad_token_id = text.pad_token_id
     model.generation_config.eos_token_id = text.eos_token_id
     return model
+
+
+def save_language_model(model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder: Path) -> None:
+    """The language model alone with its tokenizer, as `AutoModelForCausalLM` loads it."""
+    alone = LlamaForCausalLM(model.config.get_text_config())
+    alone.model.load_state_dict(model.model.language_model.state_dict())
+    alone.lm_head.load_state_dict(model.lm_head.state_dict())
+    alone.generation_config = model.generation_config
+    alone.save_pretrained(folder)
+    processor.tokenizer.save_pretrained(folder)
 
 
 def _texts() -> Iterator[str]:

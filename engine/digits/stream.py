@@ -1,6 +1,6 @@
 """The embedded stream on disk: LLaVA JSON and PNG files, as a user's own data would come.
 
-`write_stream` makes, below its folder (with `sequence: tasks` other releases and sets, those of `sequence.py`),
+`write_stream` makes, below its folder (or the releases and sets of `sequence.py` or `tabular.py`, by `settings.sequence`),
 
     releases/<name>.json      six releases (`releases.py` has the tasks and counts), about `settings.size` samples
     evaluations/<name>.json   fourteen sets, `settings.answers_per_skill` samples for each of seven skills
@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from liit.engine.digits import sequence
+from liit.engine.digits import sequence, tabular
 from liit.engine.digits.canvas import Split, render
 from liit.engine.digits.evaluation import SETS, TARGETS_PER_SKILL, SkillSet, shares
 from liit.engine.digits.releases import RELEASES, Plan, plan_stream
@@ -36,7 +36,7 @@ def write_stream(folder: Path, settings: DigitsStream) -> FileStream:
     Paths in the result are absolute. Memory stays at about 18 bytes a sample, whatever the size.
     """
     folder = folder.absolute()
-    made = _in_turn(settings) if settings.sequence == "tasks" else _lifelong(settings)
+    made = {"releases": _lifelong, "tasks": _in_turn, "text": _text}[settings.sequence](settings)
     releases = []
     for name, count, sample in made.releases:
         path = folder / "releases" / f"{name}.json"
@@ -82,6 +82,16 @@ def _in_turn(settings: DigitsStream) -> Made:
 
 def _turned(joint: bool, release: int, seed: int, index: int) -> Sample:
     return sequence.in_turn(joint, release, index, seed)
+
+
+def _text(settings: DigitsStream) -> Made:
+    names = tabular.names()
+    of = [(name, settings.size // len(names), partial(_written, at, settings.seed)) for at, name in enumerate(names)]
+    return Made(of, tabular.sets())
+
+
+def _written(release: int, seed: int, index: int) -> Sample:
+    return tabular.written(release, index, seed)
 
 
 def _write_sets(
