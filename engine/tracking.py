@@ -17,6 +17,7 @@ from typing import Any
 from tensorboardX import SummaryWriter
 
 from liit.engine.config import Config
+from liit.engine.experts import Experts, is_experts
 from liit.engine.metrics import accuracy_table, average_accuracy, forgetting_rate
 from liit.engine.progress import log
 from liit.engine.results import counts, values
@@ -59,7 +60,9 @@ def measured(store: Store, t: int) -> dict[str, float]:
 
 def training_curves(store: Store, t: int) -> dict[str, list[float]]:
     """Loss and learning rate by optimizer step; nothing where nothing was trained."""
-    path = store.root / f"t{t:02d}" / "adapter" / "training.json"
+    adapter = store.root / f"t{t:02d}" / "adapter"
+    taught = adapter / Experts.load(adapter).of_task(f"t{t:02d}") if is_experts(adapter) else adapter
+    path = taught / "training.json"
     if not path.is_file():
         return {}
     history = read_json(path)

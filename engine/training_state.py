@@ -91,7 +91,9 @@ def export(job: TrainJob, engine: Any, history: History, about: dict[str, Any]) 
 def _write_adapter(
     model: Any, weights: dict[str, torch.Tensor], moments: dict[str, torch.Tensor], folder: Path
 ) -> None:
-    model.save_pretrained(folder, state_dict=weights, safe_serialization=True, save_embedding_layers=False)
+    model.save_pretrained(
+        folder, state_dict=weights, selected_adapters=["default"], safe_serialization=True, save_embedding_layers=False
+    )
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's model card, a form that nobody has filled in
     save_file(
         get_peft_model_state_dict(model, state_dict=moments, save_embedding_layers=False),

@@ -291,6 +291,7 @@ def test_held_to_what_was_learned_under_every_zero_equals_the_naive_loop(tiny_ll
     taught = job_of(tmp_path, tiny_llava, zero_stage=3, regulariser=lwf, parent=first.output, name="taught")
     train(taught, lambda step, steps, loss: None)
     assert_same_training(taught)
+    assert {path.name for path in Path(taught.output).iterdir()} == {path.name for path in Path(first.output).iterdir()}
     assert max(history(taught)["penalties"]) > 0
     anchored = job_of(
         tmp_path,

@@ -14,6 +14,7 @@ from liit.engine.experts import Experts
 from liit.engine.lifelong import run
 from liit.engine.routed_model import RoutedModel
 from liit.engine.store import Store
+from liit.engine.tracking import training_curves
 
 
 def finished_with(folder: Path, settings: dict[str, Any], strategy: str, **training: Any) -> Path:
@@ -49,6 +50,8 @@ def test_experts_stay_as_they_are_and_the_loaded_model_answers_as_the_run_did(
     folder = finished_with(tmp_path / "experts", settings, "adapt-inf", experts={"threshold": 1})
     before, after = folder / "t01" / "adapter", folder / "t02" / "adapter"
     assert dict(Experts.load(after).tasks) == {"base": ("t00",), "t01": ("t01",), "t02": ("t02",)}
+    assert (folder / "t02" / "adapter" / "t02" / "training.json").is_file()
+    assert "training/loss_t02" in training_curves(Store(folder), 2)
     for file in (before / "t01").iterdir():
         assert (after / "t01" / file.name).read_bytes() == file.read_bytes()
     exam = pq.read_table(folder / "exam.parquet").to_pylist()
