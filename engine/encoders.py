@@ -36,7 +36,7 @@ class ImageEncoder:
 
 
 class TextEncoder:
-    """The last layer's state of the first token, as He et al. take BERT's."""
+    """The mean of the last layer's states, which encoders and decoders both have (He et al.: BERT's first token)."""
 
     def __init__(self, path: str) -> None:
         folder = models.locate(path)
@@ -47,4 +47,4 @@ class TextEncoder:
     def __call__(self, text: str) -> torch.Tensor:
         """(D,), of unit length."""
         tokens = self.tokenizer(text, truncation=True, max_length=TOKENS, return_tensors="pt")
-        return normalize(self.model(**tokens).last_hidden_state[0, 0], dim=0)
+        return normalize(self.model(**tokens).last_hidden_state[0].mean(0), dim=0)

@@ -101,7 +101,7 @@ def evaluate(
         "new_tokens": {one.name: one.max_new_tokens for one in sets},
     }
     job = planned.Job(label, Answerer, arguments, keys_N, batch_N, lambda: [samples], limits.batches_per_file)
-    folder = partial.with_name("answers.partial")
+    folder = partial.with_name(f"{partial.name}.answers")
     parts = planned.run(folder, job, config.resources, clock.tick)
     given = pa.concat_tables([read_table(part) for part in parts])
     answers = dict(zip(given["id"].to_pylist(), given["answer"].to_pylist(), strict=True))

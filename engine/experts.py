@@ -99,7 +99,7 @@ def routed(samples: pa.Table, adapter: Path | None, queries: Sequence[Path]) -> 
     queries: tables of `task_features.describe` that together have all of the samples.
     """
     names = np.full(len(samples), BASE, dtype=object)
-    if adapter is not None and queries and is_experts(adapter):
+    if adapter is not None and is_experts(adapter):
         table = pa.concat_tables([read_table(path) for path in queries])
         at = pc.index_in(samples["key"], table["key"].combine_chunks()).combine_chunks()
         own = table.take(at)

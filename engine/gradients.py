@@ -112,7 +112,7 @@ def lora_gradients(recorded: Sequence[Linear]) -> Iterator[tuple[str, Gradient]]
     for _, name, module, x, delta in recorded:
         if isinstance(module, LoraLinear):
             a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
-            scaled = delta * module.scaling["default"]
+            x, scaled = x.to(a.dtype), delta.to(a.dtype) * module.scaling["default"]
             yield f"{name}.lora_A", Factors(scaled @ b, x)
             yield f"{name}.lora_B", Factors(scaled, x @ a.T)
 

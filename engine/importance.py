@@ -39,7 +39,7 @@ def measure(chosen: pa.Table, spec: ProfilerSpec, config: Config, partial: Path,
     assert rule is not None
     keys_N = chosen["key"].to_numpy()
     batch_N = planned.plan(keys_N, chosen["length"].to_numpy(), scoring.samples_per_batch, scoring.tokens_per_batch)
-    work, arguments = partial.with_name("importance.work"), {"spec": spec, "kind": rule.kind}
+    work, arguments = partial.with_name(f"{partial.name}.work"), {"spec": spec, "kind": rule.kind}
     job = planned.Job(
         label, ImportanceWorker, arguments, keys_N, batch_N, lambda: iter([chosen]), scoring.batches_per_file
     )

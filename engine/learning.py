@@ -42,7 +42,7 @@ class Learning:
         def work(partial: Path, clock: Clock) -> None:
             describe(self._few(t, learned, config.tasks.samples, "task"), spec, config, partial, f"t{t} task", clock)
 
-        settings = [self.stages.scored_by(spec), config.tasks]
+        settings = [self.stages.scored_by(spec), self.stages.looked_at_by]
         name = f"t{t:02d}/task.parquet"
         self.tasks.append(self.stages.store.make(name, work, settings=settings, parents=(learned,)))
 

@@ -19,7 +19,7 @@ from liit.engine.readers import read as open_release
 from liit.engine.settings import FileStream
 from liit.engine.store import Store, StoreError, appearing
 from liit.selectors import catalog
-from liit.selectors.protocol import rehearse
+from liit.selectors.protocol import Strategy, rehearse
 
 DEFAULT = Path(__file__).resolve().parent.parent / "jobs" / "configs" / "digits.yaml"
 REFUSED, FAILED = 2, 1
@@ -60,10 +60,25 @@ def settle(arguments: list[str], output: str | None) -> Config:
         raise ConfigError(
             f"strategy {strategy.name} selects for targets; give stream.targets, a few samples of each skill"
         )
+    _check_training(config, strategy)
     counted = config.strategy.unit == "samples" and config.strategy.lifetime is None
     if strategy.prunes and not counted and config.strategy.pool_budget is None:
         raise ConfigError("strategy.pool_budget is in samples; give it, since the budget of a timestep is not")
     return config.model_copy(update={"output": str(_output(config))})
+
+
+def _check_training(config: Config, strategy: Strategy) -> None:
+    """Raises ConfigError for what holds on to the past where the strategy has none, or would compare unlike things."""
+    training, scoring = config.training, config.scoring
+    if strategy.from_base and (training.regulariser or training.experts):
+        raise ConfigError(
+            f"strategy {strategy.name} begins every timestep from the base model; "
+            "training.regulariser and training.experts have nothing to hold on to there"
+        )
+    if training.experts and strategy.targets:
+        raise ConfigError(f"strategy {strategy.name} compares gradients of one model; take it without training.experts")
+    if training.experts and any(one.parameters == "lora" for one in (scoring.gradient, *scoring.sketches.values())):
+        raise ConfigError("experts have LoRA weights of their own; sketch gradients of base parameters")
 
 
 def _output(config: Config) -> Path:

@@ -108,10 +108,8 @@ def add_lora(
     target names none of them.
     """
     if of == "projector":
-        name = projector_name(model)
-        config = LoraConfig(
-            r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=rf"(.*\.)?{re.escape(name)}(\..*)?"
-        )
+        linears = _projector_linears(model)
+        config = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=linears)
         torch.manual_seed(seed)
         return get_peft_model(model, config)
     decoder = decoder_name(model)
@@ -164,7 +162,17 @@ def projector_name(model: nn.Module) -> str:
     for name, _ in unwrapped(model).named_modules():
         if name.rpartition(".")[2] in ("multi_modal_projector", "connector", "merger", "language_projection"):
             return name.rpartition(".")[2]
-    raise ValueError("training.projector_learning_rate is set, but this model has no multimodal projector")
+    raise ValueError("the projector is to be trained, but this model has no multimodal projector")
+
+
+def _projector_linears(model: nn.Module) -> list[str]:
+    """Full names of the linears at or below the projector. Raises ValueError where there are none."""
+    name = projector_name(model)
+    named = unwrapped(model).named_modules()
+    found = [full for full, module in named if isinstance(module, nn.Linear) and name in full.split(".")]
+    if not found:
+        raise ValueError(f"the projector {name} has no linears, so there is nothing that an expert of it could adapt")
+    return found
 
 
 def fingerprint(path: str, revision: str | None = None) -> str:

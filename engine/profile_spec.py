@@ -17,7 +17,7 @@ MAIN = "sketch"
 FEATURES = ("embedding", "coincide", "image", "instruction")
 """Vectors that are not gradients. embedding: mean hidden state of the response tokens. coincide: what the attention of a few
 layers writes, mean over image tokens, then over all others (Lee et al. 2024). image, instruction: mean hidden state of the
-image's tokens after the first layer, and of what is neither image nor response in the middle one."""
+image's tokens after the first layer, and in the middle one of what is no image, both before the first response."""
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from liit.engine.encoders import ImageEncoder, TextEncoder
 from liit.engine.encoding import collate, encode_prompt, pad_id_of
 from liit.engine.evaluation import write_answers
 from liit.engine.experts import QUERIES, Experts, adapter_of
+from liit.engine.readers.checks import PLACEHOLDER
 from liit.engine.readers.images import open_image
 from liit.engine.task_features import spoken
-from liit.engine.vectors import image_token, mean_state
+from liit.engine.vectors import image_token, mean_state, unit
 
 Sample = Mapping[str, Any]
 
@@ -42,6 +43,7 @@ class RoutedModel:
 
     def answer(self, samples: Sequence[Sample], max_new_tokens: int = 32) -> list[str]:
         """Greedy answers in the order of the samples; those of one expert are written together."""
+        samples = [_unanswered(sample) for sample in samples]
         chosen = self.route(samples)
         answers = [""] * len(samples)
         for expert in dict.fromkeys(chosen):
@@ -56,7 +58,8 @@ class RoutedModel:
 
     @torch.no_grad()
     def route(self, samples: Sequence[Sample]) -> list[str]:
-        """The name of each sample's expert."""
+        """The name of each sample's expert, by what is asked before anything is answered."""
+        samples = [_first_question(sample) for sample in samples]
         images = [[open_image(image) for image in sample["images"]] for sample in samples]
         queries = self._own(samples, images)
         if self._image is not None:
@@ -91,7 +94,24 @@ class RoutedModel:
                 hook.remove()
         image_BS = inputs["input_ids"] == image_token(self.model)
         masks = {"image": image_BS, "instruction": inputs["attention_mask"].bool() & ~image_BS}
-        return {name: mean_state(seen[name], masks[name]).cpu().numpy() for name in QUERIES}
+        found = unit({name: mean_state(seen[name], masks[name]) for name in QUERIES})
+        return {name: values.cpu().numpy().astype(np.float16) for name, values in found.items()}
+
+
+def _unanswered(sample: Sample) -> Sample:
+    """With an assistant turn at the end, which is to be written."""
+    turns = list(sample["conversation"])
+    answer = [] if turns[-1]["role"] == "assistant" else [{"role": "assistant", "text": ""}]
+    return {**sample, "conversation": turns + answer, "images": list(sample.get("images") or [])}
+
+
+def _first_question(sample: Sample) -> Sample:
+    """The conversation up to its first answer, with the images shown until then."""
+    whole = _unanswered(sample)
+    turns: list[dict[str, str]] = whole["conversation"]
+    first = next(at for at, turn in enumerate(turns) if turn["role"] == "assistant")
+    shown = sum(turn["text"].count(PLACEHOLDER) for turn in turns[:first])
+    return {**whole, "conversation": turns[: first + 1], "images": whole["images"][:shown]}
 
 
 def _keep(seen: dict[str, torch.Tensor], name: str) -> Any:

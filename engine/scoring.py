@@ -49,12 +49,12 @@ def profile_table(samples: Sequence[Mapping[str, Any]], rows: list[Row], spec: P
     for name in spec.scores:
         columns[name] = pa.array([row.scores[name] if row.scores else np.nan for row in rows], pa.float32())
     for name in spec.vectors:
-        width = next((len(row.vectors[name]) for row in rows if row.vectors), 0) or _width(name, spec)
-        columns[name] = packed(np.stack([row.vectors[name] if row.vectors else np.zeros(width) for row in rows]))
+        size = next((len(row.vectors[name]) for row in rows if row.vectors), 0) or width(name, spec)
+        columns[name] = packed(np.stack([row.vectors[name] if row.vectors else np.zeros(size) for row in rows]))
     return pa.table(columns)
 
 
-def _width(name: str, spec: ProfilerSpec) -> int:
+def width(name: str, spec: ProfilerSpec) -> int:
     """What a vector's width would be, where every sample of a batch failed."""
     if name in spec.sketches:
         return spec.sketches[name].size

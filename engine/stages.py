@@ -100,9 +100,15 @@ class Stages:
             return self.store.make(
                 f"looks/{at:02d}.parquet",
                 lambda partial, clock: describe(
-                    read_table(releases[at].path), spec, self.config, partial, f"looks of release {at}", clock
+                    read_table(releases[at].path),
+                    spec,
+                    self.config,
+                    partial,
+                    f"looks of release {at}",
+                    clock,
+                    selected=False,
                 ),
-                settings=[self.scored_by(spec), self.config.tasks],
+                settings=[self.scored_by(spec), self.looked_at_by],
                 parents=(releases[at],),
             )
 
@@ -211,7 +217,7 @@ class Stages:
         return self.store.make(
             "exam.queries.parquet",
             lambda partial, clock: describe(read_table(exam.path), spec, self.config, partial, "exam queries", clock),
-            settings=[self.scored_by(spec), self.config.tasks],
+            settings=[self.scored_by(spec), self.looked_at_by],
             parents=(exam,),
         )
 
@@ -237,7 +243,12 @@ class Stages:
                 clock,
                 path_of(queries),
             ),
-            settings=[self.model_mark, limits, [(one.name, one.skill, one.metric, one.max_new_tokens) for one in sets]],
+            settings=[
+                self.model_mark,
+                self.config.model.model_dump(include={"dtype", "attention"}),
+                limits,
+                [(one.name, one.skill, one.metric, one.max_new_tokens) for one in sets],
+            ],
             parents=(exam, *there(adapter), *there(queries)),
         )
 
@@ -257,6 +268,12 @@ class Stages:
         keep = self.config.keep_profiles
         if keep is not None and t - keep >= 0:
             remove(self.step(t - keep) / "profile")
+
+    @property
+    def looked_at_by(self) -> list[object]:
+        """What vectors of tasks are made by: fingerprints in place of where encoders lie."""
+        tasks = self.config.tasks
+        return [tasks.samples, _mark(tasks.image_encoder), _mark(tasks.text_encoder)]
 
     def _reads(self) -> list[object]:
         return [self.model_mark, self.config.model.max_length]

@@ -1,11 +1,13 @@
 """The run folder: a stage's result appears under its name by one rename, and says what made it.
 
 Beside every result `x` stands `x.made.json` with the fingerprint of what made it (settings, parents, model) and the seconds
-it took, added up over resumes. Until it is whole, work lives in `x.partial`; the same command continues there.
+it took, added up over resumes. Until it is whole, work lives in `x.partial` and names that begin so; the same command
+continues there, and one with other settings removes them first.
 `stages.jsonl` has a line for whenever a stage began, finished or failed: a log, which nothing depends on.
 """
 
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -100,7 +102,8 @@ class Store:
         if known.get("fingerprint") != mark:
             known = {}
             note.unlink(missing_ok=True)
-            remove(partial)
+            for left in final.parent.glob(f"{glob.escape(partial.name)}*"):
+                remove(left)
         remove(final)
         final.parent.mkdir(parents=True, exist_ok=True)
         record = {"fingerprint": mark, "parents": [str(p.path.relative_to(self.root)) for p in parents]}

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from liit.engine import planned
 from liit.engine.config import Config
@@ -20,6 +21,7 @@ from liit.engine.profiler import Prepared, Profiler
 from liit.engine.profiles import packed, unpacked
 from liit.engine.progress import log
 from liit.engine.readers.images import open_image
+from liit.engine.scoring import width
 from liit.engine.store import Clock, read_table, remove, write_json, write_table
 from liit.engine.training_settings import Tasks
 from liit.selectors.likeness import likeness
@@ -42,14 +44,15 @@ class FeatureWorker:
 
     def __call__(self, prepared: Prepared) -> pa.Table:
         rows = self.profiler.run(prepared)
-        for row in rows:
-            if row.vectors is None:
-                raise ValueError(f"{row.id}: was good when selected, and cannot be read now: {row.status}")
-        own = {name: [row.vectors[vector] for row in rows if row.vectors] for name, vector in MODALITIES.items()}
+        own = {
+            name: [row.vectors[vector] if row.vectors else np.zeros(width(vector, self.profiler.spec)) for row in rows]
+            for name, vector in MODALITIES.items()
+        }
         return pa.table(
             {
                 "id": pa.array([row.id for row in rows], pa.string()),
                 "key": pa.array([sample["key"] for sample in prepared.samples], pa.uint64()),
+                "status": pa.array([row.status for row in rows], pa.string()),
                 **{name: packed(np.stack(rows)) for name, rows in self._encoded(prepared.samples, own).items()},
             }
         )
@@ -76,16 +79,32 @@ def spoken(conversation: Sequence[dict[str, str]], role: str) -> str:
     return "\n".join(turn["text"] for turn in conversation if turn["role"] == role).replace("<image>", "").strip()
 
 
-def describe(chosen: pa.Table, spec: ProfilerSpec, config: Config, partial: Path, label: str, clock: Clock) -> None:
-    """Write the vectors of these SAMPLE rows as one table, sorted by key, columns as in `MODALITIES`."""
+def describe(
+    chosen: pa.Table,
+    spec: ProfilerSpec,
+    config: Config,
+    partial: Path,
+    label: str,
+    clock: Clock,
+    selected: bool = True,
+) -> None:
+    """Write the vectors of these SAMPLE rows as one table, sorted by key, columns as in `MODALITIES`.
+
+    Raises ValueError for a selected sample that cannot be read any more; of others, which scoring will quarantine, the
+    vectors are zero.
+    """
     scoring, keys_N = config.scoring, chosen["key"].to_numpy()
     batch_N = planned.plan(keys_N, chosen["length"].to_numpy(), scoring.samples_per_batch, scoring.tokens_per_batch)
-    work, arguments = partial.with_name("task.work"), {"spec": spec, "tasks": config.tasks}
+    work, arguments = partial.with_name(f"{partial.name}.work"), {"spec": spec, "tasks": config.tasks}
     job = planned.Job(
         label, FeatureWorker, arguments, keys_N, batch_N, lambda: iter([chosen]), scoring.batches_per_file
     )
     parts = planned.run(work, job, config.resources, clock.tick)
-    write_table(partial, pa.concat_tables([read_table(part) for part in parts]).sort_by("key"))
+    table = pa.concat_tables([read_table(part) for part in parts]).sort_by("key")
+    bad = table.filter(pc.not_equal(table["status"], "ok"))
+    if selected and len(bad):
+        raise ValueError(f"{bad['id'][0]}: was good when selected, and cannot be read now: {bad['status'][0]}")
+    write_table(partial, table)
     remove(work)
 
 

@@ -8,6 +8,7 @@ Every value at its timestep as step: `skill/<name>`, `stream/<figure>`, `samples
 """
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -97,11 +98,12 @@ def _to_mlflow(store: Store, config: Config, t: int, figures: dict[str, float], 
     known = read_json(note) if note.is_file() else {}
     if known.get("uri") != config.tracking.mlflow:
         known = {"uri": config.tracking.mlflow, "run": _begun(client, config), "logged": {}}
+        write_json(note, known)
     mark = fingerprint(figures, curves)
     if known["logged"].get(f"t{t:02d}") == mark:
         return
     now = int(1000 * time.time())
-    points = [Metric(name, value, now, t) for name, value in figures.items()]
+    points = [Metric(re.sub(r"[^\w\-. :/]", "_", name), value, now, t) for name, value in figures.items()]
     points += [
         Metric(name, value, now, step) for name, curve in curves.items() for step, value in enumerate(curve, start=1)
     ]

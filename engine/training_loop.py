@@ -108,7 +108,8 @@ class Step:
                 added += apart.detach().double().cpu() / tokens
                 held = self._penalty() if last else torch.zeros(())
                 added += held.detach().double().cpu() / workers
-                engine.backward((nll + apart) * (workers / tokens) + held.to(nll.device), scale_wrt_gas=False)
+                loss = (nll + apart) * (workers / tokens) + held.to(nll.device)
+                engine.backward(loss if loss.requires_grad else _untouched(engine.module), scale_wrt_gas=False)
         for group, now in zip(engine.optimizer.param_groups, rates, strict=True):
             group["lr"] = now
         engine.step()
@@ -127,6 +128,11 @@ class Step:
     def _penalty(self) -> torch.Tensor:
         anchored = [self.built.anchor.penalty()] if self.built.anchor else []
         return sum((penalty(self.built.engine.module) for penalty in self.penalties), sum(anchored, torch.zeros(())))
+
+
+def _untouched(model: Any) -> torch.Tensor:
+    """Zero, with a graph: of a micro-batch that no trained weight has a part in, like text under projector experts."""
+    return sum((0.0 * weight.sum() for weight in model.parameters() if weight.requires_grad), torch.zeros(()))
 
 
 def response_logits(model: Any, batch: Batch) -> torch.Tensor:

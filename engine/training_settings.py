@@ -51,7 +51,7 @@ class Tasks(Settings):
     image_encoder: str | None = None
     """Folder or hub id of a vision model. None: the hidden states of the model's own image tokens."""
     text_encoder: str | None = None
-    """Folder or hub id of a text model, of which the first token's state is taken. None: the model's own hidden states."""
+    """Folder or hub id of a text model, of which the mean state is taken. None: the model's own hidden states."""
 
 
 class Training(Settings):
@@ -92,11 +92,14 @@ class Training(Settings):
                 "training.experts leaves what was learned as it is; take it without regulariser, "
                 "projector_learning_rate and modules"
             )
+        if self.experts and self.experts.of == "projector" and (self.zero_stage == 3 or self.lora.targets):
+            raise ValueError(
+                "training.experts.of=projector needs training.zero_stage <= 2 and no training.lora.targets"
+            )
         return self
 
     @model_validator(mode="after")
-    def _importance_is_of_adapters(self) -> "Training":
-        of_weights = self.regulariser is not None and self.regulariser.kind != "lwf"
-        if of_weights and (self.projector_learning_rate is not None or self.modules):
-            raise ValueError("ewc and mas know the importance of LoRA weights alone; train no projector and no modules")
+    def _regulariser_is_of_adapters(self) -> "Training":
+        if self.regulariser and (self.projector_learning_rate is not None or self.modules):
+            raise ValueError("training.regulariser holds LoRA weights alone; train no projector and no modules with it")
         return self

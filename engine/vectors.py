@@ -77,7 +77,10 @@ class Embedding:
 
 
 class Tokens:
-    """Mean hidden state of the image's tokens after the first layer, or of the instruction's in the middle one."""
+    """Mean hidden state of the image's tokens after the first layer, or of the instruction's in the middle one.
+
+    Both of what stands before the first response: that much is known before anything is answered.
+    """
 
     gradient_layers: Mapping[float, Collection[int]] = MappingProxyType({})
 
@@ -87,9 +90,10 @@ class Tokens:
         self.image_token = image_token(model)
 
     def __call__(self, batch: Batch, seen: Seen) -> torch.Tensor:
-        image_BS = batch.inputs["input_ids"] == self.image_token
-        text_BS = batch.attention_BS.bool() & ~image_BS & ~batch.response_BS
-        return mean_state(seen.outputs[self.watched[0]], image_BS if self.kind == "image" else text_BS)
+        asked_BS = batch.attention_BS.bool() & (batch.response_BS.cumsum(1) == 0)
+        image_BS = asked_BS & (batch.inputs["input_ids"] == self.image_token)
+        wanted_BS = image_BS if self.kind == "image" else asked_BS & ~image_BS
+        return mean_state(seen.outputs[self.watched[0]], wanted_BS)
 
 
 class Coincide:

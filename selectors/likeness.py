@@ -13,22 +13,21 @@ def likeness(means: Mapping[str, NDArray[np.floating]]) -> NDArray[np.float64]:
     """(T - 1,) similarities in [0, 1] of the last task to each one before it: the product over modalities.
 
     In each modality the cosines of all pairs of tasks are standardised and squashed by a sigmoid, which brings modalities of
-    different spread to one scale; the cosine of a single pair is taken as it is. A task without a modality (a zero row) has
-    no pair in it, and tasks that share none are not alike.
+    different spread to one scale; the cosine of a single pair is taken as it is. As in routing, two tasks that both lack a
+    modality (zero rows) are as alike in it as can be, and where one of them lacks it they are not alike at all.
 
     Raises:
         ValueError: modalities with different numbers of tasks.
     """
     if len({len(mean_TD) for mean_TD in means.values()}) > 1:
         raise ValueError(f"every modality needs one row per task, got {[len(one) for one in means.values()]}")
-    count = len(next(iter(means.values())))
-    fused, shared = np.ones(count - 1), np.zeros(count - 1, bool)
-    for mean_TD in means.values():
-        squashed = _squashed(np.asarray(mean_TD, np.float64))[-1, :-1]
-        known = np.isfinite(squashed)
-        fused[known] *= squashed[known]
-        shared |= known
-    return np.where(shared, fused, 0.0)
+    fused = np.ones(len(next(iter(means.values()))) - 1)
+    for rows_TD in means.values():
+        mean_TD = np.asarray(rows_TD, np.float64)
+        there_T = np.linalg.norm(mean_TD, axis=1) > 0
+        squashed = _squashed(mean_TD)[-1, :-1]
+        fused *= np.where(there_T[:-1] & there_T[-1], squashed, there_T[:-1] == there_T[-1])
+    return fused
 
 
 def _squashed(mean_TD: NDArray[np.float64]) -> NDArray[np.float64]:

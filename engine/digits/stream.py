@@ -47,15 +47,16 @@ def write_stream(folder: Path, settings: DigitsStream) -> FileStream:
         evaluations=tuple(
             _write_sets(folder, "evaluations", "evaluation", made.sets, settings.answers_per_skill, settings.seed)
         ),
-        targets=tuple(_write_sets(folder, "targets", "target", made.sets, TARGETS_PER_SKILL, settings.seed)),
+        targets=tuple(_write_sets(folder, "targets", "target", made.targets, TARGETS_PER_SKILL, settings.seed)),
     )
 
 
 class Made(NamedTuple):
-    """What is to be written: of each release its name, size, and any sample by its index; the evaluation sets."""
+    """What is to be written: of each release its name, size, and any sample by its index; evaluation and target sets."""
 
     releases: Sequence[tuple[str, int, Callable[[int], Sample]]]
     sets: tuple[SkillSet, ...]
+    targets: tuple[SkillSet, ...]
 
 
 def _lifelong(settings: DigitsStream) -> Made:
@@ -64,7 +65,7 @@ def _lifelong(settings: DigitsStream) -> Made:
         (release.name, len(plans[at].task_n), partial(_released, plans, at, settings.seed))
         for at, release in enumerate(RELEASES)
     ]
-    return Made(of, SETS)
+    return Made(of, SETS, SETS)
 
 
 def _released(plans: list[Plan], release: int, seed: int, index: int) -> Sample:
@@ -77,7 +78,7 @@ def _in_turn(settings: DigitsStream) -> Made:
         (name, settings.size // len(names), partial(_turned, settings.joint, at, settings.seed))
         for at, name in enumerate(names)
     ]
-    return Made(of, sequence.sets(settings.joint))
+    return Made(of, sequence.sets(settings.joint), sequence.sets(settings.joint))
 
 
 def _turned(joint: bool, release: int, seed: int, index: int) -> Sample:
@@ -87,7 +88,7 @@ def _turned(joint: bool, release: int, seed: int, index: int) -> Sample:
 def _text(settings: DigitsStream) -> Made:
     names = tabular.names()
     of = [(name, settings.size // len(names), partial(_written, at, settings.seed)) for at, name in enumerate(names)]
-    return Made(of, tabular.sets())
+    return Made(of, tabular.sets(), tabular.sets("target"))
 
 
 def _written(release: int, seed: int, index: int) -> Sample:

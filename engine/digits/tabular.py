@@ -59,13 +59,10 @@ def names() -> list[str]:
     return ["language", *(table.name for table in _tables()), "arithmetic"]
 
 
-def sets() -> tuple[SkillSet, ...]:
-    """What the base knows, then the five releases."""
-    own = [
-        SkillSet(f"exam-{table.name}", table.name, "exact", 14, (_row_task(table, "evaluation"),))
-        for table in _tables()
-    ]
-    reckoning = SkillSet("exam-arithmetic", "arithmetic", "exact", 8, (_arithmetic("evaluation"),))
+def sets(split: Split = "evaluation") -> tuple[SkillSet, ...]:
+    """What the base knows, then the five releases, asked about rows of this split."""
+    own = [SkillSet(f"exam-{table.name}", table.name, "exact", 14, (_row_task(table, split),)) for table in _tables()]
+    reckoning = SkillSet("exam-arithmetic", "arithmetic", "exact", 8, (_arithmetic(split),))
     return (SkillSet("exam-language", "language", "exact", 12, BASE), *own, reckoning)
 
 

@@ -36,6 +36,11 @@ def test_text_has_no_image_and_no_row_that_is_examined(tmp_path: Path) -> None:
     assert [release.name for release in stream.releases] == tabular.names()
     for one in (*stream.releases, *stream.evaluations):
         assert not any("image" in row for row in rows(one.path))
+    questions = [
+        {str(row["conversations"]) for one in sets[1:] for row in rows(one.path)}  # not the base's facts, a closed set
+        for sets in (stream.evaluations, stream.targets)
+    ]
+    assert not questions[0] & questions[1]
     for table in tabular._tables():
         parts = [
             set(tabular._rows(len(table.class_N), split).tolist()) for split in ("training", "target", "evaluation")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load, save_file
 from torch import nn
 
 from liit.engine import models
@@ -75,13 +75,23 @@ def test_a_batch_split_in_two_adds_up_and_a_bad_sample_is_named(tiny_llama: str)
     whole, *parts = (worker(worker.prepare(some)) for some in (rows, rows[:1], rows[1:]))
     assert whole["status"].to_pylist() == ["ok"] * 4
     assert [one is None for one in whole["sums"].to_pylist()] == [False, True, True, True]
-    from safetensors.torch import load
-
     all_of, first, rest = (load(table["sums"][0].as_py()) for table in (whole, *parts))
     for name, values in all_of.items():
         torch.testing.assert_close(first[name] + rest[name], values, rtol=1e-4, atol=1e-8)
     long = worker(worker.prepare([rows[0] | {"conversation": conversation("?", "long " * 20)}]))
     assert "80" in long["status"][0].as_py()
+
+
+def test_a_model_in_bfloat16_has_importance_too(tiny_llama: str) -> None:
+    """Its adapter is in float32, as PEFT keeps it."""
+    rows = [{"id": "0", "key": 0, "conversation": conversation(*TEXTS[0]), "images": []}]
+    exact, rough = (
+        ImportanceWorker(ProfilerSpec(tiny_llama, dtype=dtype, max_length=80, lora=LORA), "ewc")
+        for dtype in ("float32", "bfloat16")
+    )
+    sums = [load(worker(worker.prepare(rows))["sums"][0].as_py()) for worker in (exact, rough)]
+    totals = [sum(float(values.sum()) for values in one.values()) for one in sums]
+    assert totals[1] == pytest.approx(totals[0], rel=0.1)
 
 
 def test_old_tasks_are_weighted_from_their_own_raw_values_and_never_compound(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from liit.engine import encoding, models, training
+from liit.engine.adapter import with_adapters
 from liit.engine.anchoring import adapter_weights
 from liit.engine.readers.images import open_image
 from liit.engine.settings import Model
 from liit.engine.tables import SAMPLE, key_of
 from liit.engine.training import TrainJob, train
-from liit.engine.training_settings import Lora, Regulariser, Training
+from liit.engine.training_settings import Experts, Lora, Regulariser, Training
 from tests.engine.training_extras import add_bias, shrink
 
 pytestmark = [
@@ -307,6 +309,28 @@ def test_held_to_what_was_learned_under_every_zero_equals_the_naive_loop(tiny_ll
     )
     train(anchored, lambda step, steps, loss: None)
     assert_same_training(anchored)
+
+
+def test_an_expert_of_the_projector_is_trained_and_text_leaves_it_alone(tiny_llava: str, tmp_path: Path) -> None:
+    experts = {"experts": Experts(of="projector"), "micro_batch_size": 1}
+    text = job_of(tmp_path, tiny_llava, name="text", **experts)
+    train(text, lambda step, steps, loss: None)
+    weights = load_file(Path(text.output) / "adapter_model.safetensors")
+    assert len(weights) == 4, "two linears, A and B of each"
+    assert all("multi_modal_projector" in name for name in weights)
+    assert not any(weight.any() for name, weight in weights.items() if "lora_B" in name)
+    images = replace(
+        text,
+        samples=write_samples(tmp_path / "images.parquet", 21, images=True),
+        name="images",
+        output=f"{text.output}-images",
+    )
+    train(images, lambda step, steps, loss: None)
+    trained = load_file(Path(images.output) / "adapter_model.safetensors")
+    assert all(weight.any() for weight in trained.values())
+    model = with_adapters(models.load_model(tiny_llava), {"one": images.output})
+    loaded = {name for name, _ in model.named_parameters() if ".one." in name}
+    assert len(loaded) == 4
 
 
 @pytest.mark.faults

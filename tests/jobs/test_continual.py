@@ -1,6 +1,7 @@
 """What holds a model to what it knows, over a whole small stream: similarity with importance, and experts."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
 
+from liit.engine import learning
 from liit.engine.config import Config
 from liit.engine.experts import Experts
 from liit.engine.lifelong import run
 from liit.engine.routed_model import RoutedModel
 from liit.engine.store import Store
+from liit.engine.teaching import teach
 from liit.engine.tracking import training_curves
 
 
@@ -26,15 +29,26 @@ def finished_with(folder: Path, settings: dict[str, Any], strategy: str, **train
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_importance_of_every_old_task_is_weighed_by_its_similarity(settings: dict[str, Any], tmp_path: Path) -> None:
+def test_importance_of_every_old_task_is_weighed_by_its_similarity(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[list[tuple[str, float]]] = []
+
+    def recording(*arguments: Any) -> None:
+        held.append(arguments[-1])
+        teach(*arguments)
+
+    monkeypatch.setattr(learning, "teach", recording)
     rule = {"kind": "ewc", "strength": 5.0, "similarity": True}
     folder = finished_with(tmp_path / "tir", settings, "sequential", regulariser=rule)
     alike = [json.loads((folder / f"t{t:02d}" / "similarity.json").read_text()) for t in (1, 2)]
     assert [list(one) for one in alike] == [["t00"], ["t00", "t01"]]
     assert all(0 <= value <= 1 for one in alike for value in one.values())
+    assert [[weight for _, weight in one] for one in held] == [
+        pytest.approx([1 - value for value in one.values()], abs=1e-4) for one in alike
+    ]
     for t in (0, 1):
         importance = load_file(folder / f"t{t:02d}" / "importance.safetensors")
-        assert min(float(one.min()) for one in importance.values()) >= 0
         assert sum(float(one.sum()) for one in importance.values()) > 0
     assert not (folder / "t02" / "importance.safetensors").exists(), "nothing comes after it"
     for t in (1, 2):
@@ -52,8 +66,14 @@ def test_experts_stay_as_they_are_and_the_loaded_model_answers_as_the_run_did(
     assert dict(Experts.load(after).tasks) == {"base": ("t00",), "t01": ("t01",), "t02": ("t02",)}
     assert (folder / "t02" / "adapter" / "t02" / "training.json").is_file()
     assert "training/loss_t02" in training_curves(Store(folder), 2)
+    began = min(
+        line["time"]
+        for line in map(json.loads, (folder / "stages.jsonl").read_text().splitlines())
+        if line["result"] == "t02/adapter"
+    )
     for file in (before / "t01").iterdir():
         assert (after / "t01" / file.name).read_bytes() == file.read_bytes()
+        assert datetime.fromtimestamp(file.stat().st_mtime, UTC) < datetime.fromisoformat(began), "never written again"
     exam = pq.read_table(folder / "exam.parquet").to_pylist()
     written = {row["id"]: row["answer"] for row in pq.read_table(folder / "t02" / "answers.parquet").to_pylist()}
     model = RoutedModel(after)

@@ -53,7 +53,7 @@ def training(run: Path) -> bool:
 
 
 def evaluating(run: Path) -> bool:
-    return 1 <= count(run, "t01/answers.partial/part-*.parquet") < 20
+    return 1 <= count(run, "t01/evaluation.json.partial.answers/part-*.parquet") < 20
 
 
 def kill_when(command: list[str], run: Path, moment: Callable[[Path], bool]) -> None:
