@@ -12,6 +12,7 @@ from typing import Any
 
 from liit.engine.config import Config
 from liit.engine.learning import Learning
+from liit.engine.looking import queries
 from liit.engine.progress import log
 from liit.engine.report import write_report
 from liit.engine.results import write_results
@@ -29,7 +30,7 @@ def run(config: Config, store: Store) -> dict[str, Any]:
     for t, release in enumerate(stream.releases):
         stages.ingest(release, t)
     exam, split = stages.exam(stream.evaluations), stages.split(stream.targets)
-    queries = stages.queries(exam)
+    asked = queries(stages, exam)
 
     adapter: Made | None = None
     left: tuple[Made, ...] = ()
@@ -50,7 +51,7 @@ def run(config: Config, store: Store) -> dict[str, Any]:
         if t + 1 < len(stream.releases):
             learning.weigh(t, selection or pool, adapter)
         if exam is not None:
-            evaluations.append(stages.evaluate(t, exam, stream.evaluations, adapter, queries))
+            evaluations.append(stages.evaluate(t, exam, stream.evaluations, adapter, asked))
         removed = stages.prune(t, pool, profile, clusters, selection)
         left = (pool, removed) if profile is None else (pool, removed, profile)
         stages.forget_vectors(t)

@@ -14,6 +14,7 @@ from liit.engine.clustering import cluster_pool
 from liit.engine.config import Config
 from liit.engine.evaluation import evaluate, first_of_each
 from liit.engine.ingest import ingest
+from liit.engine.looking import looks
 from liit.engine.pool import grow
 from liit.engine.profile_spec import ProfilerSpec
 from liit.engine.pruning import prune_pool
@@ -22,7 +23,6 @@ from liit.engine.selection import select
 from liit.engine.settings import EvaluationSet, Release
 from liit.engine.specification import profiler_spec
 from liit.engine.store import Clock, Made, Store, read_table, remove, write_table
-from liit.engine.task_features import describe
 from liit.selectors import catalog
 from liit.selectors.protocol import Strategy
 
@@ -90,37 +90,13 @@ class Stages:
             parents=(*previous, self.releases[t], *there(exam)),
         )
 
-    def looks(self, t: int) -> tuple[Made, ...]:
-        """All samples so far → what each looks like to the base model, where those that are scored must find their expert."""
-        if self.config.training.experts is None:
-            return ()
-        spec, releases = profiler_spec(self.config, None, (), ()), self.releases[: t + 1]
-
-        def look(at: int) -> Made:
-            return self.store.make(
-                f"looks/{at:02d}.parquet",
-                lambda partial, clock: describe(
-                    read_table(releases[at].path),
-                    spec,
-                    self.config,
-                    partial,
-                    f"looks of release {at}",
-                    clock,
-                    selected=False,
-                ),
-                settings=[self.scored_by(spec), self.looked_at_by],
-                parents=(releases[at],),
-            )
-
-        return tuple(look(at) for at in range(t + 1))
-
     def score(self, t: int, pool: Made, adapter: Made | None) -> Made | None:
         """pool → profile, by the current model; None where the strategy needs no profile."""
         scores, vectors = self.strategy.scores_for(self.config.strategy.options), self.strategy.vectors
         if not (scores or vectors):
             return None
         spec = profiler_spec(self.config, path_of(adapter), scores, vectors)
-        looks = self.looks(t) if adapter is not None else ()
+        seen = looks(self, t) if adapter is not None else ()
         return self.store.make(
             f"t{t:02d}/profile",
             lambda partial, clock: score(
@@ -133,10 +109,10 @@ class Stages:
                 self.step(t) / "quarantine.parquet",
                 f"t{t} score",
                 clock,
-                [made.path for made in looks],
+                [made.path for made in seen],
             ),
             settings=self.scored_by(spec),
-            parents=(pool, *there(adapter), *looks),
+            parents=(pool, *there(adapter), *seen),
         )
 
     def _other_models(self, spec: ProfilerSpec) -> dict[str, object]:
@@ -208,18 +184,6 @@ class Stages:
         )
         self.selections.append(made)
         return made
-
-    def queries(self, exam: Made | None) -> Made | None:
-        """The evaluation sets → what each sample looks like to the base model, where it has to find its expert."""
-        if exam is None or self.config.training.experts is None:
-            return None
-        spec = profiler_spec(self.config, None, (), ())
-        return self.store.make(
-            "exam.queries.parquet",
-            lambda partial, clock: describe(read_table(exam.path), spec, self.config, partial, "exam queries", clock),
-            settings=[self.scored_by(spec), self.looked_at_by],
-            parents=(exam,),
-        )
 
     def evaluate(
         self,
