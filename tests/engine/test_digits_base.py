@@ -6,7 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+)
 
 from liit.engine.digits.accuracy import measure
 from liit.engine.digits.base import SHAPES, make_model
@@ -27,11 +34,16 @@ def by_skill(values: dict[str, float]) -> dict[str, float]:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_model_loads_with_its_processor_and_is_small(name: str) -> None:
     folder = SHIPPED[name]
+    assert sum(path.stat().st_size for path in folder.glob("*.safetensors")) <= 10e6
+    if name == "digits-language":
+        model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+        assert len(tokenizer) == model.config.vocab_size
+        assert tokenizer.chat_template
+        return
     model = AutoModelForImageTextToText.from_pretrained(folder, use_safetensors=True)
     processor = AutoProcessor.from_pretrained(folder)
     assert isinstance(model, LlavaForConditionalGeneration)
     assert isinstance(processor, LlavaProcessor)
-    assert sum(path.stat().st_size for path in folder.glob("*.safetensors")) <= 10e6
     assert len(processor.tokenizer) == model.config.text_config.vocab_size
     assert model.config.image_token_id == processor.tokenizer.convert_tokens_to_ids("<image>")
 
