@@ -47,7 +47,8 @@ def allowed(timestep: Path, t: int, timesteps: int, pool: float, config: Config)
     strategy = config.strategy
     if strategy.lifetime is None:
         return strategy.budget
-    before = [read_json(timestep.with_name(f"t{earlier:02d}") / SPENT)["spent"] for earlier in range(1, t)]
+    notes = [timestep.with_name(f"t{earlier:02d}") / SPENT for earlier in range(1, t)]
+    before = [read_json(note)["spent"] for note in notes if note.is_file()]  # without one, nothing was trained
     left = max(strategy.lifetime - int(np.ceil(sum(before))), 0)
     return allowance(int(pool), left, steps=timesteps - t, decay=strategy.decay)
 

@@ -141,10 +141,10 @@ def run_cell(cell: Cell, root: Path, results: Path) -> dict[str, Any]:
     finally:
         given.close()
     if not folder.is_dir():
-        _adopt(folder, root, _profiled(cell.config))
+        _adopt(folder, root, cell.config)
     config = cell.config.model_copy(update={"output": str(folder), "stream": stream, "name": cell.name})
     store = Store(folder)
-    write_json(folder / "profiled.json", _profiled(cell.config))
+    write_json(folder / "shares.json", {"first": _profiled(cell.config), "opened": _opened(cell.config)})
     save_config(config, store)
     try:
         run(config, store)
@@ -184,22 +184,36 @@ def _profiled(config: Config) -> str:
     from liit.engine.specification import profiler_spec
     from liit.selectors import catalog
 
-    strategy = catalog.get(config.strategy.name)
-    spec = profiler_spec(config, None, strategy.scores_for(config.strategy.options), strategy.vectors)
+    first = config.at(1)
+    strategy = catalog.get(first.strategy.name)
+    spec = profiler_spec(first, None, strategy.scores_for(first.strategy.options), strategy.vectors)
     return fingerprint(repr(spec))
 
 
-def _adopt(folder: Path, root: Path, profiled: str) -> None:
-    """Links to what other cells have finished: of any one what all share, of one that profiles the same its first profile."""
+def _opened(config: Config) -> str | None:
+    """What the timesteps of an opening depend on, beside what is shared anyway; None where there is none."""
+    opening = config.strategy.opening
+    return None if opening is None else fingerprint(config.seed, opening, config.training)
+
+
+def _adopt(folder: Path, root: Path, config: Config) -> None:
+    """Links to what other cells have finished: of any one what all share, of one that profiles the same its first profile, of one
+    that opened the stream the same those timesteps."""
     partial = root / f".{folder.name}.partial"
     remove(partial)
     partial.mkdir()
     others = sorted(
-        note.parent for note in root.glob("*/profiled.json") if (note.parent / "t00/evaluation.json").exists()
+        note.parent for note in root.glob("*/shares.json") if (note.parent / "t00/evaluation.json").exists()
     )
-    same = [other for other in others if read_json(other / "profiled.json") == profiled]
+    notes = {other: read_json(other / "shares.json") for other in others}
+    same = [other for other in others if notes[other]["first"] == _profiled(config)]
     for other in [other for other in same if (other / "t01/profile").is_dir()][:1]:
         _link(other, partial, FIRST)
+    opening = config.strategy.opening
+    if opening is not None:
+        opened = [other for other in others if notes[other]["opened"] == _opened(config)]
+        for other in [other for other in opened if (other / "results.json").is_file()][:1]:
+            _link(other, partial, tuple(f"t{t:02d}/**/*" for t in range(1, opening.timesteps + 1)))
     for other in others[:1]:
         _link(other, partial, SHARED)
         for path in other.glob("t*/quarantine.parquet"):

@@ -53,6 +53,19 @@ class Config(Settings):
     keep_profiles: PositiveInt | None = None
     """Keep the vectors of the newest so many timesteps only. None: keep all."""
 
+    def at(self, t: int) -> "Config":
+        """With the strategy that timestep t chooses by, and no word of another."""
+        strategy, opening = self.strategy, self.strategy.opening
+        if opening is None:
+            return self
+        other = {"name": opening.name, "options": {}} if t <= opening.timesteps else {}
+        return self.model_copy(update={"strategy": strategy.model_copy(update={"opening": None, **other})})
+
+    def phases(self) -> list["Config"]:
+        """For every strategy that the run chooses by, the configuration with it."""
+        opening = self.strategy.opening
+        return [self] if opening is None else [self.at(1), self.at(opening.timesteps + 1)]
+
     @model_validator(mode="after")
     def _pool_budget_holds_a_selection(self) -> "Config":
         limit = self.strategy.pool_budget

@@ -30,16 +30,16 @@ class Step:
 
 def forecast(config: Config) -> list[Step]:
     """One Step per timestep. Raises ValueError for a release that is not here and does not state its `samples`."""
-    strategy, rate = catalog.get(config.strategy.name), config.estimate
-    answers = _answers(config)
-    limit = (config.strategy.pool_budget or 4 * config.strategy.budget) if strategy.prunes else None
+    rate, answers = config.estimate, _answers(config)
     steps, pool, seen = [], 0, 0
     releases = list(_releases(config))
     for t, (name, new) in enumerate(releases):
-        budget = _budget(config, len(releases) - 1)
+        strategy, last = catalog.get(config.at(t).strategy.name), len(releases) - 1
+        learns = t == last or (t > 0 and not strategy.once)
+        budget, limit = _budget(config, last), config.strategy.pool_budget or 4 * config.strategy.budget
         pool, seen = pool + new, seen + new
-        scored = pool if t and (strategy.scores or strategy.vectors) else 0
-        chosen = 0 if t == 0 else _chosen(strategy.name, budget, new, pool, seen)
+        scored = pool if learns and (strategy.scores or strategy.vectors) else 0
+        chosen = 0 if not learns else _chosen(strategy.name, budget, new, pool, seen)
         scoring = scored / rate.scored_per_second
         training = chosen * config.training.epochs / rate.trained_per_second
         resources = config.resources
@@ -48,7 +48,7 @@ def forecast(config: Config) -> list[Step]:
         sketch = scored * 2.0 * config.scoring.gradient.dimension if "sketch" in strategy.vectors else 0.0
         tokens = chosen * config.training.epochs * rate.tokens_per_sample
         steps.append(Step(name, new, pool, tokens, chosen, sketch, scoring / 3600, training / 3600, wall))
-        pool = min(pool, limit) if limit and t else pool
+        pool = min(pool, limit) if strategy.prunes and t else pool
     return steps
 
 

@@ -16,6 +16,7 @@ import torch
 from peft.tuners.lora import Linear as LoraLinear
 from torch import nn
 
+from liit.engine.profile_spec import PROJECTOR
 from liit.engine.projections import Factors, Gradient, Matrix
 
 ADAM_EPSILON = 1e-8
@@ -48,8 +49,9 @@ class Recorder(AbstractContextManager["Recorder"]):
             first = self.layers[min(self.layers)]
             self._hooks.callback(first.register_forward_pre_hook(_start_graph, with_kwargs=True).remove)
         for index, layer in self.layers.items():
+            place = "projector" if index == PROJECTOR else f"layers.{index}"
             for name, module in linears(layer):
-                hook = module.register_forward_hook(self._record(index, f"layers.{index}.{name}"))
+                hook = module.register_forward_hook(self._record(index, f"{place}.{name}"))
                 self._hooks.callback(hook.remove)
         return self
 
@@ -69,22 +71,48 @@ class Recorder(AbstractContextManager["Recorder"]):
         return last if last is not None and same else x.detach()
 
     def backward(
-        self, losses_B: torch.Tensor, attention_BS: torch.Tensor, layers: Collection[int], retain: bool
+        self,
+        losses_B: torch.Tensor,
+        attention_BS: torch.Tensor,
+        image_BS: torch.Tensor,
+        layers: Collection[int],
+        retain: bool,
     ) -> list[Linear]:
         """Every recorded linear of these layers with the gradient of each sample's loss at its output.
 
-        retain: whether there will be another backward of the same forward.
+        image_BS: where the rows of the projector go. retain: whether there will be another backward of the same forward.
         """
-        padding = (attention_BS == 0)[..., None]
         mine = [record for record in self.records if record[0] in layers]
+        if not mine:  # the projector alone, of samples without images
+            return []
         deltas = torch.autograd.grad(losses_B.sum(), [output for *_, output in mine], retain_graph=retain)
-        shown = {id(x): x for _, _, _, x, _ in mine}  # linears side by side read the same tensor
-        shape = attention_BS.shape  # some blocks flatten (B, S)
-        shown = {name: x.reshape(*shape, -1).masked_fill(padding, 0) for name, x in shown.items()}
+
+        def placed(layer: int, values: torch.Tensor) -> torch.Tensor:
+            if layer == PROJECTOR:
+                return at_image_tokens(values, image_BS)
+            values = values.reshape(*attention_BS.shape, -1)  # some blocks flatten (B, S)
+            return values.masked_fill((attention_BS == 0)[..., None], 0)
+
+        shown = {id(x): (layer, x) for layer, _, _, x, _ in mine}  # linears side by side read the same tensor
+        inputs = {name: placed(*record) for name, record in shown.items()}
         return [
-            Linear(layer, name, module, shown[id(x)], delta.reshape(*shape, -1).masked_fill(padding, 0))
+            Linear(layer, name, module, inputs[id(x)], placed(layer, delta))
             for (layer, name, module, x, _), delta in zip(mine, deltas, strict=True)
         ]
+
+
+def at_image_tokens(rows: torch.Tensor, image_BS: torch.Tensor) -> torch.Tensor:
+    """(B, S, D): the projector's rows, one per image token in the order of samples, where these tokens are; zero elsewhere.
+
+    Raises ValueError for a projector that makes another number of rows.
+    """
+    rows = rows.reshape(-1, rows.shape[-1])
+    if len(rows) != int(image_BS.sum()):
+        raise ValueError(
+            f"the projector works on {len(rows)} rows for {int(image_BS.sum())} image tokens, so it cannot be said "
+            "whose each is; take gradients of decoder layers"
+        )
+    return rows.new_zeros(*image_BS.shape, rows.shape[-1]).masked_scatter(image_BS[..., None], rows)
 
 
 def linears(layer: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -97,7 +97,9 @@ def importance_sums(model: torch.nn.Module, batch: Batch, kind: str) -> dict[str
     with Recorder(layers) as recorder, torch.enable_grad():
         logits_MV = response_logits(model, batch)
         values_M = token_nll(logits_MV, batch.targets_M) if kind == "ewc" else logits_MV.float().square().sum(-1)
-        linears = recorder.backward(batch.means(values_M), batch.attention_BS, layers.keys(), retain=False)
+        linears = recorder.backward(
+            batch.means(values_M), batch.attention_BS, batch.image_BS, layers.keys(), retain=False
+        )
     with torch.no_grad():
         return {name: _summed(gradient, kind) for name, gradient in lora_gradients(linears)}
 

@@ -68,7 +68,7 @@ class Learning:
 
     def train(self, t: int, selection: Made, adapter: Made | None) -> Made:
         """selection → the adapter of t, continued from the adapter before it."""
-        config, parent = self.stages.config, None if self.stages.strategy.from_base else adapter
+        config, parent = self.stages.config, None if self.stages.strategy(t).from_base else adapter
         old, tasks = tuple(self.importances), tuple(self.tasks)
 
         def work(partial: Path, clock: Clock) -> None:

@@ -39,14 +39,14 @@ def run(config: Config, store: Store) -> dict[str, Any]:
         log.info("t%d: %s", t, release.name)
         pool = stages.pool(t, left, exam)
         profile = clusters = selection = None
-        if t > 0:
+        if stages.learns(t, len(stream.releases) - 1):
             profile = stages.score(t, pool, adapter)
             clusters = stages.cluster(t, profile)
             targets = stages.targets(t, split, adapter)
             selection = stages.select(t, pool, profile, clusters, targets)
             learning.look_at(t, selection)
             adapter = learning.train(t, selection, adapter)
-        else:
+        elif t == 0:
             learning.look_at(t, pool)
         if t + 1 < len(stream.releases):
             learning.weigh(t, selection or pool, adapter)

@@ -54,6 +54,13 @@ def settle(arguments: list[str], output: str | None) -> Config:
     if output is not None:
         overrides.append(f"output={output}")
     config = read(located(files[0], DEFAULT.parent) if files else DEFAULT, overrides)
+    for each in config.phases():
+        _check_strategy(each)
+    return config.model_copy(update={"output": str(_output(config))})
+
+
+def _check_strategy(config: Config) -> None:
+    """Raises ConfigError or ValueError for a strategy that does not exist, or that cannot be used so."""
     strategy = catalog.get(config.strategy.name)
     rehearse(strategy, config.strategy.options)
     if strategy.targets and isinstance(config.stream, FileStream) and not config.stream.targets:
@@ -64,7 +71,6 @@ def settle(arguments: list[str], output: str | None) -> Config:
     counted = config.strategy.unit == "samples" and config.strategy.lifetime is None
     if strategy.prunes and not counted and config.strategy.pool_budget is None:
         raise ConfigError("strategy.pool_budget is in samples; give it, since the budget of a timestep is not")
-    return config.model_copy(update={"output": str(_output(config))})
 
 
 def _check_training(config: Config, strategy: Strategy) -> None:
@@ -95,8 +101,9 @@ def check_model(config: Config) -> None:
     from liit.engine.models import load_processor
     from liit.engine.specification import profiler_spec
 
-    strategy = catalog.get(config.strategy.name)
-    spec = profiler_spec(config, None, strategy.scores_for(config.strategy.options), strategy.vectors)
+    strategies = [(catalog.get(each.strategy.name), each.strategy.options) for each in config.phases()]
+    scores = tuple(name for strategy, options in strategies for name in strategy.scores_for(options))
+    spec = profiler_spec(config, None, scores, tuple(name for strategy, _ in strategies for name in strategy.vectors))
     load_processor(spec.model, spec.revision)
     for model in (*spec.proxies(), *([spec.reference] if spec.reference else [])):
         load_processor(model)

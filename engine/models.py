@@ -157,12 +157,24 @@ def decoder_name(model: nn.Module) -> str:
     return next(name for name, module in base.named_modules() if module is decoder)
 
 
+def projector(model: nn.Module) -> nn.Module:
+    """The module between the vision tower and the language model. Raises ValueError where there is none."""
+    name = projector_name(model)
+    return next(module for full, module in unwrapped(model).named_modules() if full.rpartition(".")[2] == name)
+
+
+def image_token(model: nn.Module) -> int:
+    """The id that stands for image features in the text; -1, which no token has, in a language model."""
+    config = unwrapped(model).config
+    return int(getattr(config, "image_token_id", getattr(config, "image_token_index", -1)))
+
+
 def projector_name(model: nn.Module) -> str:
     """Name of the module between the vision tower and the language model. Raises ValueError where there is none."""
     for name, _ in unwrapped(model).named_modules():
         if name.rpartition(".")[2] in ("multi_modal_projector", "connector", "merger", "language_projection"):
             return name.rpartition(".")[2]
-    raise ValueError("the projector is to be trained, but this model has no multimodal projector")
+    raise ValueError(f"{type(unwrapped(model)).__name__} has no multimodal projector")
 
 
 def _projector_linears(model: nn.Module) -> list[str]:

@@ -14,6 +14,7 @@ from torch import nn
 from liit.engine import models
 from liit.engine.encoding import Encoded, collate, pad_id_of
 from liit.engine.gradients import Linear, Recorder
+from liit.engine.profile_spec import PROJECTOR
 from liit.engine.rows_only import RowsOnly
 from liit.engine.scores import sample_means, token_nll
 
@@ -29,6 +30,7 @@ class Batch:
             for name, value in inputs.items()
         }
         self.response_BS: torch.Tensor = self.inputs.pop("response")
+        self.image_BS: torch.Tensor = self.inputs["input_ids"] == models.image_token(model)
         self.predicts_BS = torch.zeros_like(self.response_BS)
         self.predicts_BS[:, :-1] = self.response_BS[:, 1:]
         self.counts = [int(one.response.sum()) for one in encoded]
@@ -75,7 +77,9 @@ def look(
         outputs[module] = (output[0] if isinstance(output, tuple) else output).detach()
 
     recorded = sorted({index for indices in wanted.values() for index in indices})
-    recorder = Recorder({index: layers[index] for index in recorded})
+    if PROJECTOR in recorded and not batch.image_BS.any():
+        recorded.remove(PROJECTOR)  # it is not asked
+    recorder = Recorder({index: layers[index] if index != PROJECTOR else models.projector(model) for index in recorded})
     with ExitStack() as during, torch.set_grad_enabled(bool(recorded)):
         for module in watched:
             during.callback(module.register_forward_hook(keep).remove)
@@ -86,7 +90,7 @@ def look(
         losses = {heat: batch.means(token_nll(logits / heat, batch.targets_M)) for heat in wanted}
     linears = {}
     for left, (heat, mine) in zip(reversed(range(len(wanted))), wanted.items(), strict=True):
-        linears[heat] = recorder.backward(losses[heat], batch.attention_BS, mine, retain=left > 0)
+        linears[heat] = recorder.backward(losses[heat], batch.attention_BS, batch.image_BS, mine, retain=left > 0)
     logits = logits.detach()
     plain = losses[1.0].detach() if 1.0 in losses else batch.means(token_nll(logits, batch.targets_M))
     return Seen(logits, plain, linears, outputs)

@@ -14,10 +14,13 @@ sketch. learnability: nll above a reference model's (RHO-LOSS, Mindermann et al.
 recorded of the sample, 0 at the first visit."""
 MAIN = "sketch"
 """The sketch that grad_norm and sketch_norm are of."""
-FEATURES = ("embedding", "coincide", "image", "instruction")
+FEATURES = ("embedding", "coincide", "image", "instruction", "projector")
 """Vectors that are not gradients. embedding: mean hidden state of the response tokens. coincide: what the attention of a few
 layers writes, mean over image tokens, then over all others (Lee et al. 2024). image, instruction: mean hidden state of the
-image's tokens after the first layer, and in the middle one of what is no image, both before the first response."""
+image's tokens after the first layer, and in the middle one of what is no image, both before the first response. projector: mean
+of what the projector makes of the images."""
+PROJECTOR = -1
+"""In place of a decoder layer's index: the projector, which comes before all of them."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,11 @@ class ProfilerSpec:
         """Other models that make sketches, each with the names of its sketches."""
         wanted = {name: one.model for name, one in self.sketches.items() if name in self.vectors and one.model}
         return {model: tuple(name for name, of in wanted.items() if of == model) for model in set(wanted.values())}
+
+
+def sketched_layers(sketch: SketchSpec, count: int) -> list[int]:
+    """Indices of what a sketch is of, in a model with so many decoder layers."""
+    return [PROJECTOR] if sketch.parameters == "projector" else layer_indices(sketch.layers, count)
 
 
 def layer_indices(layers: str | Sequence[int], count: int) -> list[int]:

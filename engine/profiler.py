@@ -19,7 +19,7 @@ from liit.engine import custom, models
 from liit.engine.adapter import merge, speaking_as, with_adapters
 from liit.engine.encoding import Encoded, SampleError, blank_images, encode, without_images
 from liit.engine.passes import Batch, Seen, look
-from liit.engine.profile_spec import MAIN, ProfilerSpec, layer_indices
+from liit.engine.profile_spec import MAIN, ProfilerSpec, layer_indices, sketched_layers
 from liit.engine.readers.images import open_image
 from liit.engine.scores import TOKEN_SCORES, token_scores
 from liit.engine.sketch import Sketcher
@@ -213,7 +213,7 @@ def _norm(spec: ProfilerSpec, model: nn.Module) -> Sketcher:
     """The plain gradient of the layers and parameters that the main sketch is of."""
     main = spec.sketches[MAIN]
     plain = SketchSpec(layers=main.layers, parameters=main.parameters)
-    return Sketcher(plain, layer_indices(plain.layers, len(models.decoder_layers(model))), spec.seed, {})
+    return Sketcher(plain, sketched_layers(plain, len(models.decoder_layers(model))), spec.seed, {})
 
 
 def _ready(spec: ProfilerSpec, model: nn.Module | None) -> nn.Module:

@@ -20,7 +20,7 @@ from liit.engine.experts import QUERIES, Experts, adapter_of
 from liit.engine.readers.checks import PLACEHOLDER
 from liit.engine.readers.images import open_image
 from liit.engine.task_features import spoken
-from liit.engine.vectors import image_token, mean_state, unit
+from liit.engine.vectors import mean_state, unit
 
 Sample = Mapping[str, Any]
 
@@ -92,7 +92,7 @@ class RoutedModel:
         finally:
             for hook in hooks:
                 hook.remove()
-        image_BS = inputs["input_ids"] == image_token(self.model)
+        image_BS = inputs["input_ids"] == models.image_token(self.model)
         masks = {"image": image_BS, "instruction": inputs["attention_mask"].bool() & ~image_BS}
         found = unit({name: mean_state(seen[name], masks[name]) for name in QUERIES})
         return {name: values.cpu().numpy().astype(np.float16) for name, values in found.items()}

@@ -97,7 +97,8 @@ class Gradient(Settings):
     """One gradient sketch per sample: which gradient, of which layers and parameters, projected how."""
 
     layer: Layers = "middle"
-    parameters: Literal["base", "lora"] = "base"
+    parameters: Literal["base", "lora", "projector"] = "base"
+    """projector: the linears between vision tower and language model, whatever `layer` says."""
     gradient: Literal["sgd", "adam", "sign", "zero-order"] = "sgd"
     """adam: preconditioned by the last training's second moments; adam and sign are of LoRA parameters.
     zero-order: forward passes only, along shared directions."""
@@ -158,6 +159,13 @@ class Clustering(Settings):
     """Candidates for k; one number fixes it. The paper's grid is 5 to 50."""
 
 
+class Opening(Settings):
+    """Another strategy for the first timesteps, with no options of its own: a history to go on from."""
+
+    name: str = "sequential"
+    timesteps: PositiveInt
+
+
 class Strategy(Settings):
     """Which samples are trained on, by name from the catalog in `selectors/catalog.py`."""
 
@@ -174,6 +182,8 @@ class Strategy(Settings):
     """D: samples the pool is pruned to at the end of a timestep, by strategies that prune. None: four times T."""
     options: dict[str, Any] = {}
     """Options of the strategy, e.g. {direction: lowest}."""
+    opening: Opening | None = None
+    """By what the first timesteps choose instead; None: all by `name`."""
 
 
 class Evaluation(Settings):

@@ -26,6 +26,8 @@ class Sketcher:
     def __call__(self, batch: Batch, seen: Seen) -> torch.Tensor:
         """(B, P) float32, not normalised."""
         parts = [self._projection.project(name, gradient) for name, gradient in self._gradients(seen)]
+        if not parts and self.spec.parameters == "projector":  # no sample of the batch has an image
+            return torch.zeros(len(batch.counts), self.spec.dimension, device=batch.image_BS.device)
         if not parts:
             raise ValueError("no adapter in the sketched layers; give training.lora.targets that are in them")
         return torch.stack(parts).sum(0)
@@ -34,7 +36,7 @@ class Sketcher:
         """(B,): the exact norm of the gradient that is sketched."""
         gradients = stacked(gradient for _, gradient in self._gradients(seen))
         squares = [gradient.squared_norm() for gradient in gradients]
-        return torch.stack(squares).sum(0).sqrt()
+        return torch.stack(squares).sum(0).sqrt() if squares else torch.zeros_like(seen.losses_B)
 
     def _gradients(self, seen: Seen) -> Iterator[tuple[str, Gradient]]:
         layers = self.gradient_layers[self.spec.temperature]

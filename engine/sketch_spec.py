@@ -31,8 +31,8 @@ class SketchSpec:
     """A smaller model whose gradient stands in for the current model's. None: the current model."""
 
     def __post_init__(self) -> None:
-        if self.parameters not in ("base", "lora"):
-            raise ValueError(f"gradients are of base or lora parameters, not {self.parameters!r}")
+        if self.parameters not in ("base", "lora", "projector"):
+            raise ValueError(f"gradients are of base, lora or projector parameters, not {self.parameters!r}")
         if self.gradient not in GRADIENTS:
             raise ValueError(f"gradient is {self.gradient!r}; choose one of: {', '.join(GRADIENTS)}")
         if self.projection not in PROJECTIONS:
@@ -41,6 +41,8 @@ class SketchSpec:
             raise ValueError(
                 f"{self.gradient} gradients are formed whole, which only parameters: lora is small enough for"
             )
+        if self.gradient == "zero-order" and self.parameters == "projector":
+            raise ValueError("zero-order gradients are of decoder layers; take gradient: sgd for the projector")
         if not self.temperature > 0:
             raise ValueError(f"temperature is {self.temperature}; it must be above 0")
         if self.projection == "sparse" and self.dimension % BLOCKS:

@@ -42,9 +42,13 @@ class Stages:
     def model_mark(self) -> str:
         return models.fingerprint(self.config.model.path, self.config.model.revision)
 
-    @cached_property
-    def strategy(self) -> Strategy:
-        return catalog.get(self.config.strategy.name)
+    def strategy(self, t: int) -> Strategy:
+        """What timestep t chooses by."""
+        return catalog.get(self.config.at(t).strategy.name)
+
+    def learns(self, t: int, last: int) -> bool:
+        """Whether timestep t of a stream that ends at `last` trains: t0 is the base model, and some train at the end alone."""
+        return t > 0 and (t == last or not self.strategy(t).once)
 
     def step(self, t: int) -> Path:
         return self.store.root / f"t{t:02d}"
@@ -67,7 +71,8 @@ class Stages:
 
     def split(self, sets: tuple[EvaluationSet, ...]) -> Made | None:
         """The target split → targets.parquet, where the strategy looks at it."""
-        return self._held_out("targets", "target split", sets) if self.strategy.targets else None
+        wanted = any(self.strategy(t).targets for t in range(len(self.releases)))
+        return self._held_out("targets", "target split", sets) if wanted else None
 
     def _held_out(self, name: str, label: str, sets: tuple[EvaluationSet, ...]) -> Made | None:
         def work(partial: Path, clock: Clock) -> None:
@@ -92,7 +97,8 @@ class Stages:
 
     def score(self, t: int, pool: Made, adapter: Made | None) -> Made | None:
         """pool → profile, by the current model; None where the strategy needs no profile."""
-        scores, vectors = self.strategy.scores_for(self.config.strategy.options), self.strategy.vectors
+        strategy = self.strategy(t)
+        scores, vectors = strategy.scores_for(self.config.at(t).strategy.options), strategy.vectors
         if not (scores or vectors):
             return None
         spec = profiler_spec(self.config, path_of(adapter), scores, vectors)
@@ -122,9 +128,9 @@ class Stages:
 
     def targets(self, t: int, split: Made | None, adapter: Made | None) -> Made | None:
         """The target split profiled by the current model, where the strategy selects for it: plain gradients."""
-        if split is None or not self.strategy.targets:
+        if split is None or not self.strategy(t).targets:
             return None
-        spec = profiler_spec(self.config, path_of(adapter), (), self.strategy.vectors[:1])
+        spec = profiler_spec(self.config, path_of(adapter), (), self.strategy(t).vectors[:1])
         spec = replace(spec, sketches={name: replace(one, gradient="sgd") for name, one in spec.sketches.items()})
         folder = self.step(t)
         return self.store.make(
@@ -151,9 +157,9 @@ class Stages:
 
     def cluster(self, t: int, profile: Made | None) -> Made | None:
         """profile → clusters, where the strategy wants pseudo-tasks."""
-        if profile is None or not self.strategy.clusters:
+        if profile is None or not self.strategy(t).clusters:
             return None
-        name, grid, seed = self.strategy.vectors[0], self.config.clustering.k_grid, self.config.seed
+        name, grid, seed = self.strategy(t).vectors[0], self.config.clustering.k_grid, self.config.seed
         return self.store.make(
             f"t{t:02d}/clusters.parquet",
             lambda partial, clock: cluster_pool(profile.path, name, grid, seed, partial),
@@ -165,9 +171,9 @@ class Stages:
         self, t: int, pool: Made, profile: Made | None, clusters: Made | None, targets: Made | None = None
     ) -> Made:
         """pool, profile, clusters, targets → selection."""
-        config, count, releases = self.config, len(self.releases), [made.path for made in self.releases[: t + 1]]
+        config, count, releases = self.config.at(t), len(self.releases), [made.path for made in self.releases[: t + 1]]
         lifetime = config.strategy.lifetime is not None
-        settings = [config.strategy.model_dump(exclude={"pool_budget"}), config.seed, t]
+        settings = [config.strategy.model_dump(exclude={"pool_budget", "opening"}), config.seed, t]
         made = self.store.make(
             f"t{t:02d}/selection.parquet",
             lambda partial, clock: select(self.step(t), t, count, releases, config, self.skills, partial),
@@ -219,7 +225,7 @@ class Stages:
     def prune(self, t: int, pool: Made, profile: Made | None, clusters: Made | None, selection: Made | None) -> Made:
         """pool → removed: what leaves for good. Nothing at t0, and nothing by strategies that do not prune. And the summary."""
         budget = self.config.strategy.pool_budget or 4 * self.config.strategy.budget
-        limit = budget if self.strategy.prunes and clusters is not None else None
+        limit = budget if self.strategy(t).prunes and clusters is not None else None
         return self.store.make(
             f"t{t:02d}/removed.parquet",
             lambda partial, clock: prune_pool(self.step(t), limit, partial),

@@ -13,8 +13,9 @@ from torch.nn.functional import normalize
 
 from liit.engine import models
 from liit.engine.adapter import load_moments
+from liit.engine.gradients import at_image_tokens
 from liit.engine.passes import Batch, Seen
-from liit.engine.profile_spec import ProfilerSpec, layer_indices
+from liit.engine.profile_spec import ProfilerSpec, layer_indices, sketched_layers
 from liit.engine.projections import signs
 from liit.engine.sketch import Sketcher
 from liit.engine.zero_order import ZeroOrder
@@ -45,6 +46,8 @@ def makers(spec: ProfilerSpec, model: nn.Module) -> dict[str, Maker]:
     if "embedding" in spec.vectors:
         found["embedding"] = Embedding(model, layer_indices(spec.embedding_layers, count), spec.embedding, spec.seed)
     found |= {kind: Tokens(model, kind) for kind in ("image", "instruction") if kind in spec.vectors}
+    if "projector" in spec.vectors:
+        found["projector"] = Projected(model)
     if "coincide" in spec.vectors:
         found["coincide"] = Coincide(model, sorted({int(depth * count) for depth in spec.coincide_depths}))
     wants_moments = any(sketch.gradient == "adam" for sketch in spec.sketches_here().values())
@@ -53,7 +56,7 @@ def makers(spec: ProfilerSpec, model: nn.Module) -> dict[str, Maker]:
         if sketch.gradient == "zero-order":
             found[name] = ZeroOrder(sketch, model, layer_indices(sketch.layers, count), spec.seed)
         else:
-            found[name] = Sketcher(sketch, layer_indices(sketch.layers, count), spec.seed, moments)
+            found[name] = Sketcher(sketch, sketched_layers(sketch, count), spec.seed, moments)
     return found
 
 
@@ -87,13 +90,28 @@ class Tokens:
     def __init__(self, model: nn.Module, kind: str) -> None:
         layers = models.decoder_layers(model)
         self.kind, self.watched = kind, [layers[0 if kind == "image" else len(layers) // 2]]
-        self.image_token = image_token(model)
 
     def __call__(self, batch: Batch, seen: Seen) -> torch.Tensor:
         asked_BS = batch.attention_BS.bool() & (batch.response_BS.cumsum(1) == 0)
-        image_BS = asked_BS & (batch.inputs["input_ids"] == self.image_token)
+        image_BS = asked_BS & batch.image_BS
         wanted_BS = image_BS if self.kind == "image" else asked_BS & ~image_BS
         return mean_state(seen.outputs[self.watched[0]], wanted_BS)
+
+
+class Projected:
+    """Mean of what the projector makes of a sample's images; zero where there are none."""
+
+    gradient_layers: Mapping[float, Collection[int]] = MappingProxyType({})
+
+    def __init__(self, model: nn.Module) -> None:
+        self.watched = [models.projector(model)]
+        self.width = int(models.unwrapped(model).get_input_embeddings().weight.shape[1])
+
+    def __call__(self, batch: Batch, seen: Seen) -> torch.Tensor:
+        rows = seen.outputs.get(self.watched[0])
+        if rows is None:  # no sample of the batch has an image
+            return torch.zeros(len(batch.counts), self.width, device=batch.image_BS.device)
+        return mean_state(at_image_tokens(rows, batch.image_BS), batch.image_BS)
 
 
 class Coincide:
@@ -107,20 +125,13 @@ class Coincide:
 
     def __init__(self, model: nn.Module, layers: Sequence[int]) -> None:
         self.watched = [_attention_output(models.decoder_layers(model)[index]) for index in layers]
-        self.image_token = image_token(model)
 
     def __call__(self, batch: Batch, seen: Seen) -> torch.Tensor:
-        image_BS = batch.inputs["input_ids"] == self.image_token
+        image_BS = batch.image_BS
         text_BS = batch.attention_BS.bool() & ~image_BS
         written = [seen.outputs[module] for module in self.watched]
         halves = [[mean_state(states, mask) for states in written] for mask in (image_BS, text_BS)]
         return torch.cat([normalize(torch.tanh(part), dim=1) for half in halves for part in half], 1)
-
-
-def image_token(model: nn.Module) -> int:
-    """The id that stands for image features in the text; -1, which no token has, in a language model."""
-    config = models.unwrapped(model).config
-    return int(getattr(config, "image_token_id", getattr(config, "image_token_index", -1)))
 
 
 def _attention_output(layer: nn.Module) -> nn.Module:

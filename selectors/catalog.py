@@ -15,12 +15,15 @@ from liit.selectors.less import less
 from liit.selectors.protocol import Choice, Options, Pool, Strategy, choice, settled
 from liit.selectors.ranking import DIRECTIONS, ranked
 from liit.selectors.semdedup import semdedup
+from liit.selectors.similar import similar
 from liit.selectors.uniform import random_replay, random_sample
 
 
 def _random(pool: Pool, budget: int, seed: int, timestep: int, options: Options) -> Choice:
-    settled(options)
-    return choice(pool, random_sample(pool.keys_N, budget, seed=seed, timestep=timestep))
+    among = np.arange(len(pool))
+    if settled(options, newest=False)["newest"]:
+        among = np.flatnonzero(pool.arrival_N == timestep)
+    return choice(pool, among[random_sample(pool.keys_N[among], budget, seed=seed, timestep=timestep)])
 
 
 def _replay(pool: Pool, budget: int, seed: int, timestep: int, options: Options) -> Choice:
@@ -64,7 +67,7 @@ STRATEGIES: dict[str, Strategy] = {
         Strategy("random", _random),
         Strategy("random-replay", _replay, whole=True),
         Strategy("sequential", _newest, whole=True),
-        Strategy("multi-task", _everything, whole=True, from_base=True),
+        Strategy("multi-task", _everything, whole=True, from_base=True, once=True),
         Strategy("perplexity", _by("nll", "highest"), ("nll",)),
         Strategy("image-grounding", _by("image_grounding", "highest"), ("image_grounding",)),
         Strategy("el2n", _by("el2n", "highest"), ("el2n",)),
@@ -78,6 +81,9 @@ STRATEGIES: dict[str, Strategy] = {
         Strategy("d2", d2, ("el2n",), ("embedding",)),
         Strategy("less", less, vectors=("sketch",), targets=True),
         Strategy("icons", icons, vectors=("sketch",), targets=True),
+        Strategy("similar-gradients", similar("sketch"), vectors=("sketch",), targets=True),
+        Strategy("similar-states", similar("embedding"), vectors=("embedding",), targets=True),
+        Strategy("similar-images", similar("projector"), vectors=("projector",), targets=True),
     )
 }
 

@@ -127,6 +127,7 @@ class Strategy:
     whole: bool = False  # the budget does not apply: the choice is what the method's definition says
     targets: bool = False  # needs `targets`, the first of `vectors` for samples of each skill that is wanted
     from_base: bool = False  # trained from the base model instead of the last timestep's adapter
+    once: bool = False  # trained a single time, when the last release is there
 
     def scores_for(self, options: Options) -> tuple[str, ...]:
         """The scores it judges by: its own, or those that the option `scores` names instead; and the one of option `weight`.

@@ -15,7 +15,7 @@ from liit.engine.encoding import collate, encode, pad_id_of, without_images
 from liit.engine.gradients import linears
 from liit.engine.profile_spec import ProfilerSpec
 from liit.engine.profiler import Profiler, Row
-from liit.engine.projections import sides, signs
+from liit.engine.projections import Factored, Matrix, sides, signs
 from liit.engine.readers.images import open_image
 from liit.engine.sketch_spec import SketchSpec
 
@@ -128,6 +128,38 @@ def test_the_sketch_is_the_projection_of_the_true_gradient(
         np.testing.assert_allclose(row.vectors["sketch"].astype(np.float32), expected.numpy(), atol=1e-3)
         hidden = naive["hidden"] / naive["hidden"].norm()
         np.testing.assert_allclose(row.vectors["embedding"].astype(np.float32), hidden.numpy(), atol=1e-3)
+
+
+def test_projector_vectors_are_of_its_true_gradient_and_of_what_it_makes_of_the_images(
+    tiny_llava: str, samples: Samples
+) -> None:
+    processor, model = models.load_processor(tiny_llava), models.load_model(tiny_llava)
+    projector = models.projector(model)
+    weights = {f"projector.{name}": module.weight for name, module in linears(projector)}
+    assert len(weights) == 2
+    for weight in weights.values():
+        weight.requires_grad_(True)
+    made: list[torch.Tensor] = []
+    projector.register_forward_hook(lambda module, inputs, output: made.append(output.detach().flatten(0, -2).mean(0)))
+    kinds = {"projected": SketchSpec(parameters="projector", dimension=64), "sketch": SketchSpec(dimension=64)}
+    together = profile(tiny_llava, samples, sketches=kinds, vectors=(*kinds, "projector"))
+    text = profile(tiny_llava, [samples[0], samples[4]], sketches=kinds, vectors=(*kinds, "projector"))
+    for row in [*text, together[0], together[4]]:
+        assert not (row.vectors or {})["projected"].any()
+        assert not (row.vectors or {})["projector"].any()
+    for sample, row in zip(samples[1:4], together[1:4], strict=True):
+        images = [open_image(image) for image in sample["images"]]
+        inputs = collate([encode(processor, sample["conversation"], images, 400)], pad_id_of(processor))
+        labels = inputs["input_ids"].masked_fill(~inputs.pop("response"), -100)
+        gradients = torch.autograd.grad(model(**inputs, labels=labels).loss, list(weights.values()))
+        projection = Factored(64, 0)
+        expected = sum(projection.project(n, Matrix(g[None])) for n, g in zip(weights, gradients, strict=True))
+        assert row.vectors is not None
+        for name, truth in (("projected", torch.as_tensor(expected)[0]), ("projector", made[-1])):
+            np.testing.assert_allclose(row.vectors[name].astype(np.float32), truth / truth.norm(), atol=1e-3)
+    plain = profile(tiny_llava, samples, sketch=None)
+    for one, other in zip(plain, together, strict=True):  # the other sketch is what it is alone
+        np.testing.assert_allclose((one.vectors or {})["sketch"], (other.vectors or {})["sketch"], atol=2e-3)
 
 
 def test_text_only_samples_have_image_grounding_exactly_zero(tiny_llava: str, samples: Samples) -> None:

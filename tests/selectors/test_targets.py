@@ -51,6 +51,21 @@ def test_lengths_and_the_scale_of_the_rates_mean_nothing_and_blocks_neither(monk
     np.testing.assert_allclose(repeated, np.repeat(plain, 4, axis=0), atol=1e-6)
 
 
+@pytest.mark.parametrize("skill", ["chat", None])
+def test_similar_takes_the_newest_samples_of_largest_mean_cosine_to_a_skill(
+    skill: str | None, pool_of: Callable[[int], Pool]
+) -> None:
+    pool = pool_of(400)
+    goals = [pool.targets[name] for name in ([skill] if skill else pool.targets)]
+    near = [max(np.mean([cosine(x, wanted) for wanted in goal]) for goal in goals) for x in pool.vectors["embedding"]]
+    new = np.flatnonzero(pool.arrival_N == 2)
+    made = get("similar-states").choose(pool, 60, 0, 2, {"skill": skill})
+    assert set(made.index_n) == set(sorted(new, key=lambda i: -near[i])[:60])
+    np.testing.assert_allclose(made.score_n, np.array(near)[made.index_n], atol=1e-3)
+    with pytest.raises(ValueError, match="'song'; the target split has caption, chat, vqa"):
+        get("similar-states").choose(pool, 60, 0, 2, {"skill": "song"})
+
+
 def test_less_takes_the_samples_of_largest_influence_on_any_skill(pool_of: Callable[[int], Pool]) -> None:
     pool = pool_of(400)
     best = influence([pool.vectors["sketch"]], [pool.targets], pool.keys_N).max(axis=1)
