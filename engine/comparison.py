@@ -62,6 +62,8 @@ class Comparison(Settings):
     """Differences are to this one."""
     upper: str = "sequential"
     """Whose best value of a skill relative gain is measured by."""
+    recovers: str | None = None
+    """The skill of which the last timestep is to bring back what the others lost (Adapt-∞, Fig. 9)."""
     command: str = "python jobs/compare.py"
     """What makes the cells, for whoever reads the page."""
     shown: tuple[str, ...] = ()

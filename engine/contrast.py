@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from liit.engine.metrics import average_accuracy, forgetting_rate, relative_gain, steepest_rise, summary
+from liit.engine.metrics import (
+    average_accuracy,
+    forgetting_rate,
+    recovered_share,
+    relative_gain,
+    steepest_rise,
+    summary,
+)
 
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -26,6 +33,8 @@ class Contrast:
     found: Sequence[Mapping[str, Any]]
     reference: str
     upper: str
+    recovers: str | None = None
+    """The skill whose recovery by the last timestep is a figure too."""
 
     @cached_property
     def methods(self) -> dict[str, list[Mapping[str, Any]]]:
@@ -67,6 +76,8 @@ class Contrast:
                 accuracy = pd.DataFrame(cell["accuracy"])
                 spent = cell["seconds"]
                 row = {"method": name, "seed": cell["seed"], **summary(accuracy, self.bounds, self.taught)}
+                if self.recovers is not None:
+                    row["recovered"] = recovered_share(accuracy[self.recovers].to_numpy(float))
                 row |= {skill: float(accuracy[skill].iloc[-1]) for skill in self.skills}
                 row |= {f"{stage}_s": seconds for stage, seconds in spent.items()}
                 row["scored"] = cell["scored"]
@@ -94,8 +105,8 @@ class Contrast:
         drawn = chance.integers(len(pairs), size=(RESAMPLES, len(pairs)))
         weights = _weights(pairs[0][0]["answers"], chance)
         measured, resampled = {}, {}
-        for figure in ("average_accuracy", "relative_gain", "forgetting_rate"):
-            if figure == "relative_gain" and self.bounds is None:
+        for figure in ("average_accuracy", "relative_gain", "forgetting_rate", "recovered"):
+            if (figure == "relative_gain" and self.bounds is None) or (figure == "recovered" and self.recovers is None):
                 continue
             apart = np.array(
                 [self._figure(a["accuracy"], figure) - self._figure(b["accuracy"], figure) for a, b in pairs]
@@ -120,6 +131,9 @@ class Contrast:
         if figure == "relative_gain":
             assert self.bounds is not None
             return relative_gain(accuracy_TS, np.array([self.bounds[skill] for skill in self.skills]))
+        if figure == "recovered":
+            assert self.recovers is not None
+            return recovered_share(accuracy_TS[:, self.skills.index(self.recovers)])
         return forgetting_rate(accuracy_TS) if figure == "forgetting_rate" else average_accuracy(accuracy_TS)
 
     def _boot(self, cell: Mapping[str, Any], weights: Mapping[str, np.ndarray], figure: str) -> np.ndarray:

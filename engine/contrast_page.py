@@ -34,7 +34,7 @@ def write_contrast(results: Path, output: Path, comparison: Comparison, current:
         raise ValueError(
             f"the cells in {results} are of different evaluation sets; keep one stream's cells in a folder"
         )
-    contrast = Contrast(found, comparison.reference, comparison.upper)
+    contrast = Contrast(found, comparison.reference, comparison.upper, comparison.recovers)
     figures, pictures = contrast.figures(), _pictures(contrast, comparison)
     page = "\n".join(_markdown(contrast, figures, comparison, results))
     texts = {".md": page, ".csv": figures.round(3).to_csv(index=False), ".svg": pictures[0].svg}
@@ -52,7 +52,7 @@ def write_contrast(results: Path, output: Path, comparison: Comparison, current:
 def _pictures(contrast: Contrast, comparison: Comparison) -> list[Picture]:
     """The figures over the stream by method, and each skill over time."""
     by = contrast.figures().groupby("method", sort=False)
-    known = [name for name in INTERVALS if by[name].mean().notna().any()]
+    known = [name for name in INTERVALS if name in contrast.figures() and by[name].mean().notna().any()]
     means, spreads = by[known].mean().rename(columns=INTERVALS), by[known].std().rename(columns=INTERVALS)
     time = contrast.over_time()
     lines = [name for name in comparison.shown or list(time)[:LINES] if name in time]
@@ -81,7 +81,8 @@ def _markdown(contrast: Contrast, figures: pd.DataFrame, comparison: Comparison,
         "```",
         "",
         "Percent; mean ± standard deviation over seeds. Forgetting is the rate of Adapt-∞ (mean relative drop per skill and "
-        f"timestep). Relative gain is over the best value of each skill in the runs of `{comparison.upper}`. BWT, FWT: points.",
+        f"timestep). Relative gain is over the best value of each skill in the runs of `{comparison.upper}`. BWT, FWT: points."
+        + _recovery(contrast),
         "",
         *markdown(over_seeds(figures, OVER_STREAM)),
         "",
@@ -104,6 +105,15 @@ def _markdown(contrast: Contrast, figures: pd.DataFrame, comparison: Comparison,
         *markdown(over_seeds(figures, COSTS, spread=False)),
         "",
     ]
+
+
+def _recovery(contrast: Contrast) -> str:
+    if contrast.recovers is None:
+        return ""
+    return (  # the leading blank joins it to the sentences before
+        f" Recovered: how much of what the timesteps before the last had lost of {contrast.recovers}, below its best "
+        "value so far, the last brought back."
+    )
 
 
 def _interval() -> str:

@@ -13,6 +13,7 @@ OVER_STREAM = {
     "backward_transfer": "BWT",
     "forward_transfer": "FWT",
     "parse_failures": "unreadable answers",
+    "recovered": "recovered",
 }
 COSTS = {
     "scored": "samples scored",
@@ -23,12 +24,17 @@ COSTS = {
     "evaluation_s": "evaluation s",
     "selecting_over_training": "(scoring + selection) / training",
 }
-INTERVALS = {"average_accuracy": "average", "relative_gain": "relative gain", "forgetting_rate": "forgetting"}
+INTERVALS = {
+    "average_accuracy": "average",
+    "relative_gain": "relative gain",
+    "forgetting_rate": "forgetting",
+    "recovered": "recovered",
+}
 
 
 def over_seeds(figures: pd.DataFrame, titles: Mapping[str, str], spread: bool = True) -> pd.DataFrame:
     """Mean, and with `spread` ± standard deviation, of each column of `Contrast.figures` that is in `titles`."""
-    by = figures.groupby("method", sort=False)
+    by, titles = figures.groupby("method", sort=False), {name: of for name, of in titles.items() if name in figures}
     mean, deviation = by[list(titles)].mean(), by[list(titles)].std()
     table = pd.DataFrame({"method": mean.index, "seeds": by.size().astype(str).to_numpy()})
     for column, title in titles.items():

@@ -94,6 +94,15 @@ def max_forgetting(accuracy_TS: Matrix) -> float | None:
     return float((accuracy_TS[:-1].max(axis=0) - accuracy_TS[-1]).mean())
 
 
+def recovered_share(accuracy_T: Matrix) -> float:
+    """100 (P^T - P^{T-1}) / (max_{t<T} P^t - P^{T-1}): of what a skill had lost before the last timestep, what that brought back.
+
+    NaN where nothing was lost; above 100 where the skill ends better than it ever was (after Adapt-∞, Fig. 9).
+    """
+    before, lost = accuracy_T[-2], accuracy_T[:-1].max() - accuracy_T[-2]
+    return float(100 * (accuracy_T[-1] - before) / lost) if lost > 0 else float("nan")
+
+
 def steepest_rise(accuracy_TS: Matrix) -> npt.NDArray[np.int64]:
     """Per skill, the timestep of its largest gain, the earliest of equals; 0 for a skill that never rises.
 

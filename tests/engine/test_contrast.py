@@ -11,7 +11,9 @@ from liit.engine.comparison import Comparison, cells, kept, read_comparison
 from liit.engine.config import ConfigError
 from liit.engine.contrast import Contrast
 from liit.engine.contrast_page import write_contrast
+from liit.engine.metrics import recovered_share
 
+SHIPPED = Path(__file__).parents[2] / "jobs" / "comparisons"
 SKILLS = {"a1": "a", "a2": "a", "b1": "b"}
 
 
@@ -135,7 +137,35 @@ def test_a_broken_comparison_is_refused_by_name(tmp_path: Path, text: str, messa
 
 
 def test_the_shipped_comparison_can_be_run() -> None:
-    comparison = read_comparison(Path(__file__).parents[2] / "jobs" / "comparisons" / "digits.yaml")
+    comparison = read_comparison(SHIPPED / "digits.yaml")
     found = cells(comparison, [], [], [])
     assert len(found) == 12 * 3 + 12
     assert len({one.settings for one in found}) == len(found)
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in SHIPPED.glob("*.yaml")))
+def test_every_shipped_comparison_can_be_run(name: str) -> None:
+    comparison = read_comparison(SHIPPED / name)
+    assert {one.method for one in cells(comparison, [], [], [])} == set(comparison.methods)
+
+
+def test_what_is_recovered_is_of_what_was_lost() -> None:
+    assert recovered_share(np.array([0.0, 60.0, 20.0, 30.0])) == pytest.approx(25)
+    assert recovered_share(np.array([0.0, 60.0, 20.0, 80.0])) == pytest.approx(150)
+    assert np.isnan(recovered_share(np.array([0.0, 20.0, 60.0, 30.0])))
+
+
+def test_recovery_is_a_figure_with_an_interval_where_it_is_asked_for() -> None:
+    found = [cell(name, seed, level) for name, level in (("random", 0.3), ("other", 0.6)) for seed in range(3)]
+    for one in found:  # lose half of the answers of a at t1
+        for name in ("a1", "a2"):
+            one["answers"][name][1] = (np.array(one["answers"][name][1]) * (np.arange(200) % 2)).tolist()
+        one["accuracy"][1]["a"] = float(np.mean([np.mean(one["answers"][name][1]) for name in ("a1", "a2")]))
+    contrast = Contrast(found, "random", "none", "a")
+    figures = contrast.figures().set_index(["method", "seed"])
+    values = [row["a"] for row in found[0]["accuracy"]]
+    assert figures.loc[("random", 0), "recovered"] == pytest.approx(
+        100 * (values[2] - values[1]) / (values[0] - values[1])
+    )
+    row = contrast.differences().iloc[0]
+    assert row["recovered_low"] < row["recovered"] < row["recovered_high"]

@@ -1,0 +1,45 @@
+"""Which data brings a lost skill back, with seeds (Adapt-∞, Fig. 9): the last timestep of a sequential run, chosen in five ways.
+
+python jobs/recovery.py [COMPARISON.yaml] [dotted.key=value ...] [--methods random] [--seeds 0] [--dry-run]
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+if __name__ == "__main__" and str(Path(__file__).resolve().parent.parent) not in sys.path:
+    sys.path.append(str(Path(__file__).resolve().parent.parent))
+
+import typer
+
+from liit.jobs.compare import compare
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def recovery(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="A comparison (default: jobs/comparisons/recovery.yaml) and dotted.key=value overrides for all."
+        ),
+    ] = None,
+    methods: Annotated[list[str] | None, typer.Option(help="Only these, in this order.")] = None,
+    seeds: Annotated[list[int] | None, typer.Option(help="Only these.")] = None,
+    results: Annotated[Path, typer.Option(help="Folder of the cells' JSON; tables go beside it.")] = Path(
+        "docs/results/recovery"
+    ),
+    output: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/recovery"),
+    tables: Annotated[bool, typer.Option("--tables", help="Write the tables of what is there, run nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run and how long it takes.")] = False,
+) -> None:
+    """Run the cells that are missing, the sequential timesteps once for each seed, then write the tables."""
+    arguments = arguments or []
+    if all("=" in argument for argument in arguments):
+        arguments = ["recovery.yaml", *arguments]
+    compare(arguments, methods, seeds, results, output, tables, dry_run)
+
+
+if __name__ == "__main__":
+    app()
