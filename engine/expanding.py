@@ -1,10 +1,10 @@
-"""Model expansion: a timestep is taught to an expert of its own, or to that of a task like it (He et al., arXiv 2311.16206).
+"""Model expansion: a task is taught to an expert of its own, or to that of a task like it (He et al., arXiv 2311.16206).
 
 An expert of its own starts from the weights of the expert whose task is most like the new one; all others stay as they are.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +13,15 @@ import pyarrow as pa
 from liit.engine.config import Config
 from liit.engine.experts import BASE, QUERIES, Experts
 from liit.engine.progress import log
-from liit.engine.store import Clock
-from liit.engine.task_features import similarity, vectors_of
+from liit.engine.store import Clock, read_table
+from liit.engine.task_features import by_task, similarity, vectors_of
 from liit.engine.teaching import teach
 from liit.selectors.routing import sums
 
 
 def expand(
     chosen: pa.Table,
+    names_n: np.ndarray,
     t: int,
     previous: Path | None,
     config: Config,
@@ -28,31 +29,40 @@ def expand(
     partial: Path,
     clock: Clock,
 ) -> None:
-    """Train one expert on these SAMPLE rows; at `partial` appear all experts, with their keys.
+    """Train the experts of these SAMPLE rows, whose tasks are `names_n`; at `partial` appear all experts, with their keys.
 
     previous: the experts of the timestep before, None at the first one. tasks: what all timesteps look like, this one last.
     """
     rule = config.training.experts
     assert rule is not None
     about = {"model": config.model.model_dump(), "tasks": config.tasks.model_dump()}
-    first = Experts(partial, about, {BASE: ("t00",)}, {BASE: _sums(tasks[0])})
+    base = by_task(read_table(tasks[0]))
+    first = Experts(partial, about, {BASE: tuple(base)}, {BASE: _sums(base, list(base))})
     before = Experts.load(previous) if previous else first
-    name, start = before.for_task(similarity(tasks, partial, t).tolist(), rule.threshold, t)
-    log.info("t%d: %s %s", t, "goes on with expert" if name == start else "a new expert that starts from", start)
+    alike = similarity(tasks, partial, t)
+    plan: dict[tuple[str, str], list[str]] = {}
+    for task, row in alike.iterrows():
+        plan.setdefault(before.for_task(str(task), row.to_dict(), rule.threshold), []).append(str(task))
     partial.mkdir(exist_ok=True)
     for other, folder in before.adapters().items():
-        if other != name:
+        if other not in {name for name, _ in plan}:
             _link(Path(folder), partial / other)
-    parent = None if start == BASE else before.folder / start
-    teach(chosen, t, parent, config, partial, clock, output=partial / name)
-    mine, known = _sums(tasks[-1]), before.keys.get(name)
-    keys = {modality: mine[modality] + (known[modality] if known else 0) for modality in QUERIES}
-    told = (*before.tasks.get(name, ()), f"t{t:02d}")
-    Experts(partial, about, {**before.tasks, name: told}, {**before.keys, name: keys}).save()
+    told, keys, looks = dict(before.tasks), dict(before.keys), by_task(read_table(tasks[-1]))
+    for (name, start), of in plan.items():
+        how = "goes on with expert" if name == start else f"expert {name}, new, starts from"
+        log.info("t%d: %s: %s %s", t, ", ".join(of), how, start)
+        parent = None if start == BASE else before.folder / start
+        mine = chosen.filter(pa.array(np.isin(names_n.astype(str), of)))
+        teach(mine, t, parent, config, partial, clock, output=partial / name)
+        new, known = _sums(looks, of), before.keys.get(name)
+        keys[name] = {modality: new[modality] + (known[modality] if known else 0) for modality in QUERIES}
+        told[name] = tuple(dict.fromkeys((*before.tasks.get(name, ()), *of)))
+    Experts(partial, about, told, keys, tuple(name for name, _ in plan)).save()
 
 
-def _sums(task: Path) -> dict[str, np.ndarray]:
-    found = sums(vectors_of(task))
+def _sums(looks: Mapping[str, pa.Table], of: Sequence[str]) -> dict[str, np.ndarray]:
+    """(D,) for each modality: the sum of the unit queries of the samples of these tasks."""
+    found = sums(vectors_of(pa.concat_tables([looks[task] for task in of])))
     return {modality: found[modality] for modality in QUERIES}
 
 

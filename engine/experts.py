@@ -1,6 +1,6 @@
 """Adapters side by side, of which every sample gets its own (model expansion, EProj of He et al., arXiv 2311.16206).
 
-    adapter/experts.json          the model, what queries are made by, and the tasks of each expert, in the order they were made
+    adapter/experts.json          the model, what queries are made by, the tasks of each expert, which were taught last
     adapter/keys.safetensors      `<name>.<modality>`: the sum of the unit queries of the expert's samples
     adapter/<name>/               a plain PEFT adapter; the expert `base` has none, it is the model itself
 
@@ -34,17 +34,20 @@ class Experts:
     about: Mapping[str, Any]
     """`model` (settings.Model) and `tasks` (training_settings.Tasks), as plain values."""
     tasks: Mapping[str, tuple[str, ...]]
-    """By expert, in the order they were made: the timesteps that it was trained on."""
+    """By expert, in the order they were made: the tasks that it was trained on."""
     keys: Mapping[str, Mapping[str, np.ndarray]]
+    taught: tuple[str, ...] = ()
+    """Those that the timestep of this folder trained."""
 
     @classmethod
     def load(cls, folder: Path) -> "Experts":
         """Raises FileNotFoundError for a folder without experts."""
         about = read_json(folder / "experts.json")
         tasks = {name: tuple(of) for name, of in about.pop("experts").items()}
+        taught = tuple(about.pop("taught"))
         stored = load_file(folder / "keys.safetensors")
         keys = {name: {modality: stored[f"{name}.{modality}"] for modality in QUERIES} for name in tasks}
-        return cls(folder, about, tasks, keys)
+        return cls(folder, about, tasks, keys, taught)
 
     def save(self) -> None:
         """Write everything but the adapters themselves."""
@@ -55,26 +58,28 @@ class Experts:
         }
         save_file(stored, self.folder / "keys.safetensors")
         experts = {name: list(of) for name, of in self.tasks.items()}
-        write_json(self.folder / "experts.json", {**self.about, "experts": experts})
+        write_json(self.folder / "experts.json", {**self.about, "experts": experts, "taught": self.taught})
 
     def adapters(self) -> dict[str, str]:
         """The folders of the experts that have an adapter."""
         return {name: str(self.folder / name) for name in self.tasks if name != BASE}
 
-    def of_task(self, task: str) -> str:
-        """The expert that was trained on a task."""
-        return next(name for name, tasks in self.tasks.items() if task in tasks)
+    def of_task(self, task: str) -> str | None:
+        """The newest expert that was trained on a task; None where none was."""
+        return next((name for name, tasks in reversed(self.tasks.items()) if task in tasks), None)
 
-    def for_task(self, alike: Sequence[float], threshold: float, t: int) -> tuple[str, str]:
-        """The expert that timestep t is taught to, and the one whose weights it starts from.
+    def for_task(self, task: str, alike: Mapping[str, float], threshold: float) -> tuple[str, str]:
+        """The expert that a task is taught to, and the one whose weights it starts from.
 
-        alike: similarity of t to every timestep before it. Above the threshold the most alike one's expert goes on; else
+        alike: its similarity to every task before it. Its own expert goes on, or above the threshold the most alike one's; else
         there is a new one. The base cannot go on, it has no weights of its own.
         """
-        nearest = int(np.argmax(alike))
-        start = self.of_task(f"t{nearest:02d}")
-        goes_on = start != BASE and alike[nearest] > threshold
-        return (start if goes_on else f"t{t:02d}"), start
+        nearest = max(alike, key=lambda name: alike[name])
+        own, start = self.of_task(task), self.of_task(nearest)
+        if own not in (None, BASE):
+            return str(own), str(own)
+        assert start is not None, f"{nearest} was never taught"
+        return (start if start != BASE and alike[nearest] > threshold else task), start
 
     def route(self, queries: Mapping[str, np.ndarray]) -> list[str]:
         """The expert of each sample, from (N, D) queries."""

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
@@ -29,30 +30,40 @@ from liit.engine.scores import token_nll
 from liit.engine.store import Clock, read_table, remove
 
 
-def measure(chosen: pa.Table, spec: ProfilerSpec, config: Config, partial: Path, label: str, clock: Clock) -> None:
-    """Write the importance of every LoRA weight on these SAMPLE rows: safetensors, float32, by `lora_gradients`' names.
+def measure(
+    chosen: pa.Table, names_n: np.ndarray, spec: ProfilerSpec, config: Config, partial: Path, label: str, clock: Clock
+) -> None:
+    """Write the importance of every LoRA weight for each task: `<task>.safetensors`, float32, by `lora_gradients`' names.
 
-    spec: the model, and its adapter or, in `lora`, the fresh one that training begins with. Raises ValueError that names
-    a sample which cannot be read any more.
+    chosen: SAMPLE rows. names_n: the task of each. spec: the model, and its adapter or, in `lora`, the fresh one that training
+    begins with. Raises ValueError that names a sample which cannot be read any more.
     """
     rule, scoring = config.training.regulariser, config.scoring
     assert rule is not None
     keys_N = chosen["key"].to_numpy()
-    batch_N = planned.plan(keys_N, chosen["length"].to_numpy(), scoring.samples_per_batch, scoring.tokens_per_batch)
+    lengths_N, names_n = chosen["length"].to_numpy(), names_n.astype(str)
+    limits = scoring.samples_per_batch, scoring.tokens_per_batch
+    batch_N = planned.plan_groups(names_n, keys_N, lengths_N, *limits)  # a batch is of one task
     work, arguments = partial.with_name(f"{partial.name}.work"), {"spec": spec, "kind": rule.kind}
     job = planned.Job(
         label, ImportanceWorker, arguments, keys_N, batch_N, lambda: iter([chosen]), scoring.batches_per_file
     )
-    total: dict[str, torch.Tensor] = {}
+    task_of_key = dict(zip(keys_N.tolist(), names_n.tolist(), strict=True))
+    total: dict[str, dict[str, torch.Tensor]] = {}
     for part in planned.run(work, job, config.resources, clock.tick):
         table = read_table(part)
         bad = table.filter(pc.not_equal(table["status"], "ok"))
         if len(bad):
             raise ValueError(f"{bad['id'][0]}: was good when selected, and cannot be read now: {bad['status'][0]}")
-        for sums in table["sums"].drop_null().to_pylist():
+        table = table.filter(pc.is_valid(table["sums"]))
+        for key, sums in zip(table["key"].to_pylist(), table["sums"].to_pylist(), strict=True):
+            mine = total.setdefault(task_of_key[key], {})
             for name, values in load(sums).items():
-                total[name] = total.get(name, torch.zeros(())) + values.double()
-    save_file({name: (values / len(chosen)).float() for name, values in total.items()}, partial)
+                mine[name] = mine.get(name, torch.zeros(())) + values.double()
+    partial.mkdir(exist_ok=True)
+    for task, of in total.items():
+        count = int((names_n == task).sum())
+        save_file({name: (values / count).float() for name, values in of.items()}, partial / f"{task}.safetensors")
     remove(work)
 
 

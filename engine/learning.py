@@ -1,7 +1,8 @@
 """Between a selection and its adapter: what it is like, what must not be forgotten meanwhile, and the training itself.
 
-    selection ─task─▶ what it looks like ─similarity─┐
-    selection t-1, adapter t-1 ─importance──────────▶ train ─▶ adapter t
+    clusters ─names─▶ pseudo-tasks ─┐ (or the timestep itself)
+    selection ─task─▶ what its tasks look like ─similarity─┐
+    selection t-1, adapter t-1 ─importance of its tasks───▶ train ─▶ adapter t
 
 The side branches exist only where `training.regulariser` or `training.experts` asks for them.
 """
@@ -15,10 +16,11 @@ import pyarrow as pa
 from liit.engine.expanding import expand
 from liit.engine.importance import measure
 from liit.engine.pool import samples
+from liit.engine.pseudo_tasks import name_tasks, names_of
 from liit.engine.specification import profiler_spec
 from liit.engine.stages import Stages, path_of, there
 from liit.engine.store import Clock, Made, read_table
-from liit.engine.task_features import describe, similarity
+from liit.engine.task_features import describe, expected, similarity
 from liit.engine.teaching import teach
 from liit.selectors.priority import smallest
 
@@ -31,66 +33,91 @@ class Learning:
     importances: list[Made] = field(default_factory=list)
     tasks: list[Made] = field(default_factory=list)
     """Of all timesteps so far."""
+    names: Made | None = None
+    """Of the newest timestep, with pseudo-tasks."""
 
-    def look_at(self, t: int, learned: Made) -> None:
-        """What timestep t is trained on (at t0: its pool) → what it looks like to the base model."""
+    def look_at(self, t: int, learned: Made, pool: Made, clusters: Made | None) -> None:
+        """What timestep t is trained on (at t0: its pool) → its tasks, and what they look like to the base model."""
         config, rule = self.stages.config, self.stages.config.training.regulariser
-        if not (rule and rule.similarity) and config.training.experts is None:
+        if rule is None and config.training.experts is None:
             return
-        spec = profiler_spec(config, None, (), ())
+        if config.tasks.of == "clusters":
+            self.names = self._name(t, pool, clusters)
+        if config.training.experts is None and not (rule and rule.similarity):
+            return
+        spec, named = profiler_spec(config, None, (), ()), self.names
 
         def work(partial: Path, clock: Clock) -> None:
-            describe(self._few(t, learned, config.tasks.samples, "task"), spec, config, partial, f"t{t} task", clock)
+            few, names_n = self._few(t, learned, named, config.tasks.samples, "task")
+            describe(few, spec, config, partial, f"t{t} task", clock, names_N=names_n)
 
-        settings = [self.stages.scored_by(spec), self.stages.looked_at_by]
-        name = f"t{t:02d}/task.parquet"
-        self.tasks.append(self.stages.store.make(name, work, settings=settings, parents=(learned,)))
+        settings, name = [self.stages.scored_by(spec), self.stages.looked_at_by], f"t{t:02d}/task.parquet"
+        parents = (learned, *there(named))
+        self.tasks.append(self.stages.store.make(name, work, settings=settings, parents=parents))
+
+    def _name(self, t: int, pool: Made, clusters: Made | None) -> Made:
+        before, least = self.names, self.stages.config.tasks.overlap
+        return self.stages.store.make(
+            f"t{t:02d}/pseudo-tasks.parquet",
+            lambda partial, clock: name_tasks(t, pool.path, path_of(clusters), path_of(before), least, partial),
+            settings=least,
+            parents=(pool, *there(clusters), *there(before)),
+        )
 
     def weigh(self, t: int, learned: Made, adapter: Made | None) -> None:
-        """What timestep t has taught (at t0: its pool) → how much each adapter weight matters for it."""
+        """What timestep t has taught (at t0: its pool) → how much each adapter weight matters for each task of it."""
         config, rule = self.stages.config, self.stages.config.training.regulariser
         if rule is None or rule.kind == "lwf":
             return
         fresh = config.training.lora.model_dump() | {"projector": False, "seed": config.seed + 1}  # as t1 begins
-        spec = replace(profiler_spec(config, path_of(adapter), (), ()), lora=fresh)
+        spec, named = replace(profiler_spec(config, path_of(adapter), (), ()), lora=fresh), self.names
 
         def work(partial: Path, clock: Clock) -> None:
-            chosen = self._few(t, learned, rule.samples, "importance")
-            measure(chosen, spec, config, partial, f"t{t} importance", clock)
+            few, names_n = self._few(t, learned, named, rule.samples, "importance")
+            measure(few, names_n, spec, config, partial, f"t{t} importance", clock)
 
         made = self.stages.store.make(
-            f"t{t:02d}/importance.safetensors",
+            f"t{t:02d}/importance",
             work,
             settings=[self.stages.scored_by(spec), rule.kind, rule.samples, fresh],
-            parents=(learned, *there(adapter)),
+            parents=(learned, *there(adapter), *there(named)),
         )
         self.importances.append(made)
 
     def train(self, t: int, selection: Made, adapter: Made | None) -> Made:
         """selection → the adapter of t, continued from the adapter before it."""
         config, parent = self.stages.config, None if self.stages.strategy(t).from_base else adapter
-        old, tasks = tuple(self.importances), tuple(self.tasks)
+        old, tasks, named = tuple(self.importances), tuple(self.tasks), self.names
+        looks = [made.path for made in tasks]
 
         def work(partial: Path, clock: Clock) -> None:
-            chosen = samples(
-                [made.path for made in self.stages.releases[: t + 1]], read_table(selection.path, ["id"])["id"]
-            )
+            chosen = self._samples(t, read_table(selection.path, ["id"])["id"])
             if config.training.experts is not None:
-                expand(chosen, t, path_of(adapter), config, [made.path for made in tasks], partial, clock)
+                names_n = names_of(chosen["key"].to_numpy(), t, path_of(named))
+                expand(chosen, names_n, t, path_of(adapter), config, looks, partial, clock)
                 return
-            weights = 1 - similarity([made.path for made in tasks], partial, t) if tasks else np.ones(len(old))
-            held = [(str(made.path), float(weight)) for made, weight in zip(old, weights, strict=True)]
+            files = [file for made in old for file in sorted(made.path.glob("*.safetensors"))]
+            alike = expected(similarity(looks, partial, t), looks[-1]) if looks else {}
+            held = [(str(file), 1 - float(alike.get(file.stem, 0.0))) for file in files]
             teach(chosen, t, path_of(parent), config, partial, clock, held)
 
         return self.stages.store.make(
             f"t{t:02d}/adapter",
             work,
             settings=[self.stages.model_mark, config.model, config.training, config.seed],
-            parents=(selection, *there(parent), *old, *tasks),
+            parents=(selection, *there(parent), *old, *tasks, *there(named)),
         )
 
-    def _few(self, t: int, learned: Made, count: int, salt: str) -> pa.Table:
-        """Some of the samples of a selection or pool, by hash, as SAMPLE rows."""
+    def _few(self, t: int, learned: Made, named: Made | None, count: int, salt: str) -> tuple[pa.Table, np.ndarray]:
+        """Of every task up to `count` samples of a selection or pool, by hash: SAMPLE rows, and the task of each."""
         ids = read_table(learned.path, ["id", "key"])
-        few = ids.take(smallest(ids["key"].to_numpy(), count, salt))
-        return samples([made.path for made in self.stages.releases[: t + 1]], few["id"])
+        keys_n = ids["key"].to_numpy()
+        names_n = names_of(keys_n, t, path_of(named))
+        few = [
+            of[smallest(keys_n[of], count, salt)] for of in (np.flatnonzero(names_n == name) for name in set(names_n))
+        ]
+        found = self._samples(t, ids["id"].take(pa.array(np.sort(np.concatenate(few)))))
+        return found, names_of(found["key"].to_numpy(), t, path_of(named))
+
+    def _samples(self, t: int, ids: pa.ChunkedArray) -> pa.Table:
+        return samples([made.path for made in self.stages.releases[: t + 1]], ids)

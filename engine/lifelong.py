@@ -44,10 +44,10 @@ def run(config: Config, store: Store) -> dict[str, Any]:
             clusters = stages.cluster(t, profile)
             targets = stages.targets(t, split, adapter)
             selection = stages.select(t, pool, profile, clusters, targets)
-            learning.look_at(t, selection)
+            learning.look_at(t, selection, pool, clusters)
             adapter = learning.train(t, selection, adapter)
         elif t == 0:
-            learning.look_at(t, pool)
+            learning.look_at(t, pool, pool, None)
         if t + 1 < len(stream.releases):
             learning.weigh(t, selection or pool, adapter)
         if exam is not None:

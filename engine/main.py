@@ -81,6 +81,10 @@ def _check_training(config: Config, strategy: Strategy) -> None:
             f"strategy {strategy.name} begins every timestep from the base model; "
             "training.regulariser and training.experts have nothing to hold on to there"
         )
+    if config.tasks.of == "clusters" and (training.experts or training.regulariser) and not strategy.clusters:
+        raise ConfigError(
+            f"tasks.of=clusters: strategy {strategy.name} clusters nothing; take adapt-inf, or tasks.of=timestep"
+        )
     if training.experts and strategy.targets:
         raise ConfigError(f"strategy {strategy.name} compares gradients of one model; take it without training.experts")
     if training.experts and any(one.parameters == "lora" for one in (scoring.gradient, *scoring.sketches.values())):

@@ -109,11 +109,11 @@ class RunFolder:
         norm = np.linalg.norm(rows, axis=1, keepdims=True)
         return np.divide(rows, norm, out=np.zeros_like(rows), where=norm > 0)
 
-    def examples(self, notes: dict[str, str]) -> list[Example]:
-        """The samples with these ids, in this order, each with its note."""
+    def examples(self, notes: dict[str, str], tables: str = "releases/*.parquet") -> list[Example]:
+        """The samples with these ids, in this order, each with its note. tables: what holds them."""
         rows: dict[str, dict[str, Any]] = {}
         wanted = pc.field("id").isin(list(notes))
-        for path in sorted((self.root / "releases").glob("*.parquet")):
+        for path in sorted(self.root.glob(tables)):
             table = pq.read_table(path, columns=["id", "conversation", "images"], filters=wanted)
             rows |= {row["id"]: row for row in table.to_pylist()}
         return [_example(rows[name], note) for name, note in notes.items() if name in rows]

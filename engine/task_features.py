@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -87,8 +88,9 @@ def describe(
     label: str,
     clock: Clock,
     selected: bool = True,
+    names_N: np.ndarray | None = None,
 ) -> None:
-    """Write the vectors of these SAMPLE rows as one table, sorted by key, columns as in `MODALITIES`.
+    """Write the vectors of these SAMPLE rows as one table, sorted by key, columns as in `MODALITIES`, and `task` of `names_N`.
 
     Raises ValueError for a selected sample that cannot be read any more; of others, which scoring will quarantine, the
     vectors are zero.
@@ -101,6 +103,8 @@ def describe(
     )
     parts = planned.run(work, job, config.resources, clock.tick)
     table = pa.concat_tables([read_table(part) for part in parts]).sort_by("key")
+    if names_N is not None:
+        table = table.append_column("task", pa.array(names_N[np.argsort(keys_N)], pa.string()))
     bad = table.filter(pc.not_equal(table["status"], "ok"))
     if selected and len(bad):
         raise ValueError(f"{bad['id'][0]}: was good when selected, and cannot be read now: {bad['status'][0]}")
@@ -108,21 +112,39 @@ def describe(
     remove(work)
 
 
-def vectors_of(task: Path) -> dict[str, np.ndarray]:
-    """(n, D) for each modality, in the order of keys; a zero row for a sample without it."""
-    table = read_table(task)
-    return {name: unpacked(table[name]).astype(np.float64) for name in MODALITIES}
+def vectors_of(task: pa.Table) -> dict[str, np.ndarray]:
+    """(n, D) for each modality; a zero row for a sample without it."""
+    return {name: unpacked(task[name]).astype(np.float64) for name in MODALITIES}
 
 
-def mean_vectors(task: Path) -> dict[str, np.ndarray]:
+def mean_vectors(task: pa.Table) -> dict[str, np.ndarray]:
     """(D,) for each modality: the mean of the unit vectors of the samples that have it; zero where none has."""
     return {name: rows_nD.sum(axis=0) / max(rows_nD.any(axis=1).sum(), 1) for name, rows_nD in vectors_of(task).items()}
 
 
-def similarity(tasks: Sequence[Path], partial: Path, t: int) -> np.ndarray:
-    """(t,) of the last of these tasks to each one before it; written down as `similarity.json` beside `partial`."""
-    means = [mean_vectors(task) for task in tasks]
-    found = likeness({name: np.stack([mean[name] for mean in means]) for name in MODALITIES})
-    write_json(partial.with_name("similarity.json"), {f"t{at:02d}": round(float(s), 4) for at, s in enumerate(found)})
-    log.info("t%d is like %s", t, ", ".join(f"t{at}: {value:.2f}" for at, value in enumerate(found)))
+def by_task(table: pa.Table) -> dict[str, pa.Table]:
+    """The rows of every task, tasks in sorted order."""
+    names = sorted(set(table["task"].to_pylist()))
+    return {name: table.filter(pc.equal(table["task"], name)) for name in names}
+
+
+def similarity(tasks: Sequence[Path], partial: Path, t: int) -> pd.DataFrame:
+    """Of each task of the last timestep (rows) to each task of those before it (columns).
+
+    tasks: what `describe` wrote for all timesteps so far. `similarity.json` beside `partial` has the mean over the samples of
+    the last one.
+    """
+    old, new = by_task(pa.concat_tables([read_table(path) for path in tasks[:-1]])), by_task(read_table(tasks[-1]))
+    means = [mean_vectors(rows) for rows in (*old.values(), *new.values())]
+    values = likeness({name: np.stack([mean[name] for mean in means]) for name in MODALITIES}, len(new))
+    found = pd.DataFrame(values, index=list(new), columns=list(old))
+    write_json(partial.with_name("similarity.json"), expected(found, tasks[-1]).round(4).to_dict())
+    for name, row in found.iterrows():
+        log.info("t%d: %s is like %s", t, name, ", ".join(f"{other}: {value:.2f}" for other, value in row.items()))
     return found
+
+
+def expected(found: pd.DataFrame, last: Path) -> pd.Series:
+    """To each old task, the mean over the samples of the last timestep."""
+    counts = pd.Series({name: len(rows) for name, rows in by_task(read_table(last)).items()}, dtype=float)
+    return (counts / counts.sum()) @ found

@@ -31,7 +31,7 @@ def teach(
     """
     if not len(chosen):
         raise ValueError(f"t{t}: nothing was selected, so there is nothing to train on; is the pool empty?")
-    work = partial.with_name("adapter.work")
+    work, of = partial.with_name("adapter.work"), "" if output is None else f"-{output.name}"
     work.mkdir(parents=True, exist_ok=True)
     rows = work / "samples.parquet"
     write_table(rows, chosen)
@@ -43,7 +43,7 @@ def teach(
         samples=str(rows),
         parent=None if parent is None else str(parent),
         output=str(output or partial),
-        name=f"{config.name}-t{t:02d}-{clock.record['fingerprint']}",
+        name=f"{config.name}-t{t:02d}-{clock.record['fingerprint']}{of}",
         storage=str(work),
         cpus=resources.cpus_per_worker,
         gpus=resources.gpus_per_worker,

@@ -61,13 +61,14 @@ def measured(store: Store, t: int) -> dict[str, float]:
 
 def training_curves(store: Store, t: int) -> dict[str, list[float]]:
     """Loss and learning rate by optimizer step; nothing where nothing was trained."""
-    adapter = store.root / f"t{t:02d}" / "adapter"
-    taught = adapter / Experts.load(adapter).of_task(f"t{t:02d}") if is_experts(adapter) else adapter
-    path = taught / "training.json"
-    if not path.is_file():
-        return {}
-    history = read_json(path)
-    return {f"training/loss_t{t:02d}": history["losses"], f"training/rate_t{t:02d}": history["rates"]}
+    adapter, curves = store.root / f"t{t:02d}" / "adapter", {}
+    taught = Experts.load(adapter).taught if is_experts(adapter) else ("",)
+    for expert in taught:
+        path, name = adapter / expert / "training.json", f"t{t:02d}" if len(taught) == 1 else f"t{t:02d}_{expert}"
+        if path.is_file():
+            history = read_json(path)
+            curves |= {f"training/loss_{name}": history["losses"], f"training/rate_{name}": history["rates"]}
+    return curves
 
 
 @contextmanager

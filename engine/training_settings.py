@@ -23,7 +23,7 @@ class Regulariser(Settings):
     strength: PositiveFloat = 1
     """λ. Of ewc and mas in nats per squared weight, at an importance of mean 1; of lwf over the loss of the samples."""
     samples: PositiveInt = 1000
-    """Of a finished timestep, that importance is measured on."""
+    """Of a task of a finished timestep, that importance is measured on."""
     similarity: bool = False
     """TIR: weights of an old task are held the less, the more the new one is like it (`tasks` says how that is measured)."""
 
@@ -44,10 +44,14 @@ class Experts(Settings):
 
 
 class Tasks(Settings):
-    """What tasks are compared by."""
+    """What a task is, and what tasks are compared by."""
 
+    of: Literal["timestep", "clusters"] = "timestep"
+    """timestep: what one is trained on is a task. clusters: so is each gradient cluster of it (`pseudo_tasks.py`)."""
+    overlap: float = Field(0.3, gt=0, le=1)
+    """Of clusters: one that shares so much of a group of the timestep before is the same task (intersection over union)."""
     samples: PositiveInt = 1000
-    """Of a timestep, that its vectors are made of."""
+    """Of a task at a timestep, that its vectors are made of."""
     image_encoder: str | None = None
     """Folder or hub id of a vision model. None: the hidden states of the model's own image tokens."""
     text_encoder: str | None = None

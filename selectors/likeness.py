@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def likeness(means: Mapping[str, NDArray[np.floating]]) -> NDArray[np.float64]:
-    """(T - 1,) similarities in [0, 1] of the last task to each one before it: the product over modalities.
+def likeness(means: Mapping[str, NDArray[np.floating]], new: int = 1) -> NDArray[np.float64]:
+    """(new, T - new) similarities in [0, 1] of the last tasks to each one before them: the product over modalities.
 
     In each modality the cosines of all pairs of tasks are standardised and squashed by a sigmoid, which brings modalities of
     different spread to one scale; the cosine of a single pair is taken as it is. As in routing, two tasks that both lack a
@@ -21,12 +21,13 @@ def likeness(means: Mapping[str, NDArray[np.floating]]) -> NDArray[np.float64]:
     """
     if len({len(mean_TD) for mean_TD in means.values()}) > 1:
         raise ValueError(f"every modality needs one row per task, got {[len(one) for one in means.values()]}")
-    fused = np.ones(len(next(iter(means.values()))) - 1)
+    fused = np.ones((new, len(next(iter(means.values()))) - new))
     for rows_TD in means.values():
         mean_TD = np.asarray(rows_TD, np.float64)
         there_T = np.linalg.norm(mean_TD, axis=1) > 0
-        squashed = _squashed(mean_TD)[-1, :-1]
-        fused *= np.where(there_T[:-1] & there_T[-1], squashed, there_T[:-1] == there_T[-1])
+        squashed = _squashed(mean_TD)[-new:, :-new]
+        old, now = there_T[None, :-new], there_T[-new:, None]
+        fused *= np.where(old & now, squashed, old == now)
     return fused
 
 

@@ -13,7 +13,6 @@ from liit.engine import models
 from liit.engine.encoding import encode
 from liit.engine.profile_spec import ProfilerSpec
 from liit.engine.profiles import unpacked
-from liit.engine.store import write_table
 from liit.engine.task_features import FeatureWorker, mean_vectors
 from liit.engine.training_settings import Tasks
 
@@ -49,8 +48,7 @@ def test_vectors_are_mean_hidden_states_of_image_instruction_and_answer(
             expected = state[0][mask].mean(0) if mask.any() else torch.zeros(32)
             expected = torch.nn.functional.normalize(expected, dim=0, eps=1e-30)
             np.testing.assert_allclose(unpacked(found[name])[at], expected, atol=2e-3)
-    write_table(tmp_path / "task.parquet", found)
-    means = mean_vectors(tmp_path / "task.parquet")
+    means = mean_vectors(found)
     np.testing.assert_allclose(np.linalg.norm(means["image"]), 1, atol=1e-2)  # of the one sample that has an image
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
@@ -14,6 +15,7 @@ from liit.engine import learning
 from liit.engine.config import Config
 from liit.engine.experts import Experts
 from liit.engine.lifelong import run
+from liit.engine.pseudo_tasks import name_tasks, names_of
 from liit.engine.routed_model import RoutedModel
 from liit.engine.store import Store
 from liit.engine.teaching import teach
@@ -48,9 +50,9 @@ def test_importance_of_every_old_task_is_weighed_by_its_similarity(
         pytest.approx([1 - value for value in one.values()], abs=1e-4) for one in alike
     ]
     for t in (0, 1):
-        importance = load_file(folder / f"t{t:02d}" / "importance.safetensors")
+        importance = load_file(folder / f"t{t:02d}" / "importance" / f"t{t:02d}.safetensors")
         assert sum(float(one.sum()) for one in importance.values()) > 0
-    assert not (folder / "t02" / "importance.safetensors").exists(), "nothing comes after it"
+    assert not (folder / "t02" / "importance").exists(), "nothing comes after it"
     for t in (1, 2):
         penalties = json.loads((folder / f"t{t:02d}" / "adapter" / "training.json").read_text())["penalties"]
         assert penalties[0] == 0
@@ -85,9 +87,59 @@ def test_experts_stay_as_they_are_and_the_loaded_model_answers_as_the_run_did(
     assert answered[:4] == [model.answer([one], 8)[0] for one in exam[:4]]
 
 
-def test_a_task_goes_on_with_the_expert_of_one_that_is_like_it_enough() -> None:
+def test_a_task_goes_on_with_its_own_expert_or_that_of_one_like_it_enough() -> None:
     none: dict[str, np.ndarray] = {}
-    experts = Experts(Path("x"), {}, {"base": ("t00",), "t01": ("t01",), "t02": ("t02", "t03")}, {"base": none})
-    assert experts.for_task([0.1, 0.2, 0.3, 0.6], 0.5, 4) == ("t02", "t02")
-    assert experts.for_task([0.1, 0.2, 0.3, 0.6], 0.7, 4) == ("t04", "t02")
-    assert experts.for_task([0.9, 0.2, 0.3, 0.6], 0.5, 4) == ("t04", "base")
+    taught = {"base": ("t00",), "t01": ("t01",), "t02": ("t02", "t03")}
+    experts = Experts(Path("x"), {}, taught, {"base": none})
+    alike = dict(zip(("t00", "t01", "t02", "t03"), (0.1, 0.2, 0.3, 0.6), strict=True))
+    assert experts.for_task("t04", alike, 0.5) == ("t02", "t02")
+    assert experts.for_task("t04", alike, 0.7) == ("t04", "t02")
+    assert experts.for_task("t04", alike | {"t00": 0.9}, 0.5) == ("t04", "base")
+    assert experts.for_task("t01", alike, 0.5) == ("t01", "t01"), "a pseudo-task that was matched is at home"
+    assert experts.for_task("t00", alike | {"t00": 0.9}, 0.5) == ("t00", "base"), "the base has no weights of its own"
+
+
+def test_clusters_keep_the_names_of_the_groups_whose_samples_they_hold(tmp_path: Path) -> None:
+    pools = [np.arange(20), np.arange(60), np.arange(70)]
+    first = np.where(pools[1] < 18, 4, pools[1] // 30)  # nearly all of t0; two new clusters
+    second = np.where(
+        pools[2] < 18, 1, np.where(pools[2] < 30, 0, pools[2] % 2 + 2)
+    )  # the same two, then halves of one
+    for t, labels in enumerate((None, first, second)):
+        keys = pa.array(pools[t], pa.uint64())
+        pq.write_table(pa.table({"key": keys}), tmp_path / f"pool{t}")
+        if labels is not None:
+            pq.write_table(pa.table({"key": keys, "cluster": labels}), tmp_path / f"clusters{t}")
+        before, clusters = (tmp_path / f"tasks{t - 1}", tmp_path / f"clusters{t}") if t else (None, None)
+        name_tasks(t, tmp_path / f"pool{t}", clusters, before, 0.6, tmp_path / f"tasks{t}")
+    names = [names_of(pools[t], t, tmp_path / f"tasks{t}") for t in range(3)]
+    assert set(names[0]) == {"t00"}
+    assert names[1].tolist() == ["t00"] * 18 + ["t01-0"] * 12 + ["t01-1"] * 30
+    assert names[2].tolist() == ["t00"] * 18 + ["t01-0"] * 12 + [f"t02-{key % 2 + 2}" for key in range(30, 70)]
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("how", ["experts", "regulariser"])
+def test_gradient_clusters_can_be_the_tasks(how: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    rule = {"threshold": 0.2} if how == "experts" else {"kind": "ewc", "strength": 5.0, "similarity": True}
+    store = Store(tmp_path / how)
+    training = {"training": settings["training"] | {how: rule}, "clustering": {"k_grid": [3]}}
+    own = {"strategy": {"name": "adapt-inf", "budget": 12}, "tasks": {"of": "clusters"}}
+    run(Config.model_validate(settings | own | training), store)
+    store.close()
+    chosen = pq.read_table(store.root / "t02" / "selection.parquet")["key"].to_numpy()
+    names = set(names_of(chosen, 2, store.root / "t02" / "pseudo-tasks.parquet"))
+    assert len(names) > 1, "one pseudo-task, so nothing is tested here"
+    if how == "experts":
+        experts = Experts.load(store.root / "t02" / "adapter")
+        homes = {experts.of_task(name) for name in names}
+        assert homes == set(experts.taught)
+        for expert in homes:
+            assert (store.root / "t02" / "adapter" / str(expert) / "training.json").is_file()
+        return
+    chosen = pq.read_table(store.root / "t01" / "selection.parquet")["key"].to_numpy()
+    taught = set(names_of(chosen, 1, store.root / "t01" / "pseudo-tasks.parquet"))
+    assert {file.stem for file in (store.root / "t01" / "importance").iterdir()} == taught
+    alike = json.loads((store.root / "t02" / "similarity.json").read_text())
+    assert set(alike) == taught | {"t00"}
+    assert all(0 <= value <= 1 for value in alike.values())

@@ -8,7 +8,7 @@ import pytest
 from liit.selectors.likeness import likeness
 
 
-def naive(means: dict[str, np.ndarray], old: int) -> float:
+def naive(means: dict[str, np.ndarray], old: int, new: int = -1) -> float:
     """Product over modalities of sigmoid((cos - mean of all pairs) / their deviation)."""
     product = 1.0
     for rows in means.values():
@@ -18,7 +18,7 @@ def naive(means: dict[str, np.ndarray], old: int) -> float:
             for j in range(i)
         }
         values = list(cosines.values())
-        z = (cosines[len(rows) - 1, old] - np.mean(values)) / np.std(values)
+        z = (cosines[new % len(rows), old] - np.mean(values)) / np.std(values)
         product *= 1 / (1 + math.exp(-z))
     return product
 
@@ -26,24 +26,27 @@ def naive(means: dict[str, np.ndarray], old: int) -> float:
 def test_it_is_the_product_of_squashed_standardised_cosines() -> None:
     chance = np.random.default_rng(0)
     means = {name: chance.normal(size=(5, width)) for name, width in (("image", 8), ("instruction", 3), ("answer", 4))}
-    assert likeness(means) == pytest.approx([naive(means, old) for old in range(4)])
+    assert likeness(means)[0] == pytest.approx([naive(means, old) for old in range(4)])
+    assert likeness(means, 2) == pytest.approx(
+        np.array([[naive(means, old, new) for old in range(3)] for new in (3, 4)])
+    )
     scaled = {name: rows * chance.uniform(0.1, 9, size=(5, 1)) for name, rows in means.items()}
     assert likeness(scaled) == pytest.approx(likeness(means))
 
 
 def test_a_single_pair_is_its_cosine() -> None:
     means = {"image": np.array([[1.0, 0], [1, 1]]), "answer": np.array([[2.0, 0], [5, 0]])}
-    assert likeness(means) == pytest.approx([math.sqrt(0.5)])
+    assert likeness(means)[0] == pytest.approx([math.sqrt(0.5)])
 
 
 def test_what_only_one_task_has_makes_them_unlike_and_what_both_lack_alike() -> None:
     words = np.random.default_rng(1).normal(size=(4, 3))
     images = np.random.default_rng(2).normal(size=(4, 3))
     images[1] = 0
-    assert likeness({"image": images, "answer": words})[1] == 0
+    assert likeness({"image": images, "answer": words})[0, 1] == 0
     images[3] = 0
     both, alone = likeness({"image": images, "answer": words}), likeness({"answer": words})
-    assert both.tolist() == [0, alone[1], 0]
+    assert both[0].tolist() == [0, alone[0, 1], 0]
 
 
 def test_modalities_must_have_a_row_for_each_task() -> None:

@@ -1,0 +1,183 @@
+"""Whole conversations held with the model of every timestep: each turn is answered with the model's own answers before it.
+
+What a question at a time does not show: whether a model still follows when the skill changes from turn to turn (Adapt-∞,
+Figs. 6 to 8). Beside a finished run's results lie then `chat.parquet`, the conversations, and `tNN/chat.parquet`, what was said.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from liit.engine import planned, stream
+from liit.engine.answers import score
+from liit.engine.config import Config, read
+from liit.engine.encoding import PLACEHOLDER, SampleError
+from liit.engine.evaluation import Answerer
+from liit.engine.experts import routed
+from liit.engine.ingest import ingest
+from liit.engine.looking import queries
+from liit.engine.readers import FORMATS, checks, files_of
+from liit.engine.settings import Release
+from liit.engine.stages import Stages, there
+from liit.engine.store import Clock, Made, Store, read_json, read_table, remove, write_table
+
+SAID = pa.schema(
+    [
+        ("id", pa.string()),
+        ("turn", pa.int32()),
+        ("skill", pa.string()),
+        ("question", pa.string()),
+        ("reference", pa.string()),
+        ("answer", pa.string()),
+        ("value", pa.float32()),  # percent
+    ]
+)
+LONGEST = 40
+"""Tokens of an answer."""
+
+
+class Talker(Answerer):
+    """The actor: conversations in, for each the model's answers to all of its turns out."""
+
+    def __call__(self, samples: list[dict[str, Any]]) -> pa.Table:
+        said: list[list[str]] = [[] for _ in samples]
+        for turn in range(max(_turns(sample) for sample in samples)):
+            there = [at for at, sample in enumerate(samples) if _turns(sample) > turn]
+            for at, answer in zip(
+                there, self._answer([_until(samples[at], turn, said[at]) for at in there]), strict=True
+            ):
+                said[at].append(answer)
+        return pa.table({"id": [sample["id"] for sample in samples], "answers": pa.array(said, pa.list_(pa.string()))})
+
+    def _answer(self, asked: Sequence[dict[str, Any]]) -> list[str]:
+        """Nothing is said where a conversation has outgrown the context; how long it gets is up to the model."""
+        try:
+            return self.answer(asked)
+        except SampleError:
+            return [""] if len(asked) == 1 else [answer for one in asked for answer in self._answer([one])]
+
+
+def _turns(sample: Mapping[str, Any]) -> int:
+    return sum(turn["role"] == "assistant" for turn in sample["conversation"])
+
+
+def _until(sample: Mapping[str, Any], turn: int, said: Sequence[str]) -> dict[str, Any]:
+    """The conversation up to its assistant turn of this number, with what was said before in place of the references."""
+    conversation, mine = [], iter([*said, ""])
+    for one in sample["conversation"]:
+        answered = one["role"] == "assistant"
+        conversation.append({"role": one["role"], "text": next(mine) if answered else one["text"]})
+        if answered and (turn := turn - 1) < 0:
+            break
+    shown = sum(one["text"].count(PLACEHOLDER) for one in conversation if one["role"] != "assistant")
+    return {**sample, "conversation": conversation, "images": sample["images"][:shown]}
+
+
+@dataclass(frozen=True)
+class Conversations:
+    """A run and what is to be said in it."""
+
+    config: Config
+    store: Store
+    held: Made
+    """SAMPLE rows."""
+    asked: Made | None
+    """With experts, what each sample looks like (`looking.py`)."""
+    wanted: Mapping[str, list[dict[str, Any]]]
+    """Skill and metric of every turn, by the conversation's id."""
+
+    def hold(self, t: int, adapter: Path | None) -> Made:
+        """With the model of timestep t → SAID rows."""
+        mark = None if adapter is None else read_json(adapter.with_name("adapter.made.json"))["fingerprint"]
+        return self.store.make(
+            f"t{t:02d}/chat.parquet",
+            lambda partial, clock: self._talk(t, adapter, partial, clock),
+            settings=[mark, LONGEST, sorted(self.wanted.items()), self.config.model.dtype, self.config.model.attention],
+            parents=(self.held, *there(self.asked)),
+        )
+
+    def _talk(self, t: int, adapter: Path | None, partial: Path, clock: Clock) -> None:
+        config, limits = self.config, self.config.evaluation
+        samples = routed(read_table(self.held.path), adapter, [made.path for made in there(self.asked)])
+        keys_N, lengths_N = samples["key"].to_numpy(), samples["length"].to_numpy()
+        expert_N = np.array(samples["expert"].to_pylist(), dtype=str)
+        batch_N = planned.plan_groups(expert_N, keys_N, lengths_N, limits.samples_per_batch, limits.tokens_per_batch)
+        arguments = {
+            "model": config.model.model_dump(include={"path", "revision", "dtype", "attention"}),
+            "adapter": None if adapter is None else str(adapter),
+            "max_length": config.model.max_length,
+            "new_tokens": dict.fromkeys(samples["dataset"].to_pylist(), LONGEST),
+        }
+        job = planned.Job(f"t{t} chat", Talker, arguments, keys_N, batch_N, lambda: [samples], limits.batches_per_file)
+        folder = partial.with_name(f"{partial.name}.answers")
+        given = pa.concat_tables([read_table(part) for part in planned.run(folder, job, config.resources, clock.tick)])
+        answers = dict(zip(given["id"].to_pylist(), given["answers"].to_pylist(), strict=True))
+        rows = [scored(one, answers[one["id"]], self.wanted[one["id"]]) for one in samples.to_pylist()]
+        write_table(partial, pa.Table.from_pylist([turn for turns in rows for turn in turns], schema=SAID))
+        remove(folder)
+
+
+def converse(run: Path, talk: Release) -> pd.DataFrame:
+    """Hold the conversations of a file with the model of every timestep of a finished run; nothing is done twice.
+
+    talk: conversations in a release's format, each row with `turns`: `skill` and `metric` of every answer. Returns SAID rows
+    with a column `t`. Raises ValueError for a folder that is no finished run, and for a row without its `turns`.
+    """
+    if not (run / "results.json").is_file():
+        raise ValueError(f"{run} is no finished run: no results.json; name a folder that jobs/lifelong.py wrote")
+    config, wanted = read(run / "config.yaml", [f"output={run}"]), turns_of(talk)
+    store = Store(run)
+    try:
+        stages = Stages(config, store)
+        held = store.make(
+            "chat.parquet",
+            lambda partial, clock: ingest(
+                (talk,), 0, config, partial, run / "chat.quarantine.parquet", "conversations", clock
+            ),
+            settings=[stream.mark(talk), stages.model_mark, config.model.max_length],
+        )
+        conversations = Conversations(config, store, held, queries(stages, held), wanted)
+        said, adapter = [], None
+        for t in range(len(read_json(run / "results.json")["releases"])):
+            own = run / f"t{t:02d}/adapter"
+            adapter = own if own.is_dir() else adapter  # where nothing was trained the model is as it was
+            said.append(read_table(conversations.hold(t, adapter).path).to_pandas().assign(t=t))
+    finally:
+        store.close()
+    return pd.concat(said, ignore_index=True)
+
+
+def turns_of(talk: Release) -> dict[str, list[dict[str, Any]]]:
+    """Skill and metric of every turn, by the conversation's id. Raises ValueError naming file and row that lack them."""
+    found = {}
+    for file in files_of(talk):
+        for row in FORMATS[talk.format].rows(file):
+            turns = row.get("turns") if isinstance(row, dict) else None
+            name = checks.sample_id(row, talk.name)
+            if not isinstance(turns, list) or any(not {"skill", "metric"} <= set(one) for one in turns):
+                raise ValueError(f"{file}: {name} has no `turns`; list `skill` and `metric` of each of its answers")
+            found[name] = turns
+    return found
+
+
+def scored(
+    sample: Mapping[str, Any], answers: Sequence[str], wanted: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """A SAID row for each turn of a conversation."""
+    questions = [
+        turn["text"].replace(PLACEHOLDER, "").strip() for turn in sample["conversation"] if turn["role"] == "user"
+    ]
+    references = [turn["text"] for turn in sample["conversation"] if turn["role"] == "assistant"]
+    if len(wanted) != len(references):
+        raise ValueError(f"{sample['id']} has {len(references)} answers and {len(wanted)} `turns`; give one for each")
+    rows = []
+    for turn, (question, reference, answer, how) in enumerate(zip(questions, references, answers, wanted, strict=True)):
+        value = score(how["metric"], [answer], [[reference]]).values[0]
+        told = {"id": sample["id"], "turn": turn + 1, "skill": how["skill"], "question": question}
+        rows.append({**told, "reference": reference, "answer": answer, "value": value})
+    return rows

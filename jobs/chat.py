@@ -1,0 +1,60 @@
+"""Conversations in turns with the models of finished runs, at every timestep, side by side (Adapt-∞, Figs. 6 to 8).
+
+python jobs/chat.py RUN [RUN ...] [--conversations FILE --images FOLDER] [--output docs/results/chat]
+"""
+
+import logging
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+if __name__ == "__main__" and str(Path(__file__).resolve().parent.parent) not in sys.path:
+    sys.path.append(str(Path(__file__).resolve().parent.parent))
+
+import typer
+
+from liit.engine.chat import converse
+from liit.engine.chat_page import write_chat
+from liit.engine.digits.chatting import write_conversations
+from liit.engine.ingest import TooManyBadSamples
+from liit.engine.progress import log, start_logging
+from liit.engine.settings import Release
+
+REFUSED = 2
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def chat(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")],
+    conversations: Annotated[
+        Path | None,
+        typer.Option(
+            help="LLaVA JSON whose rows have `turns`, skill and metric of each answer. Default: some about the digits."
+        ),
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of their images. Default: where the file is.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Of the digits: how many.")] = 40,
+    output: Annotated[Path, typer.Option(help="Pages to write: .md and .html are added.")] = Path("runs/chat"),
+) -> None:
+    """Hold the same conversations with the model of every timestep of every run, and show them side by side."""
+    start_logging()
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    if conversations is None:
+        talk = write_conversations(output.with_name(f"{output.name}-conversations"), count)
+    else:
+        talk = Release(name="conversations", path=str(conversations), images=None if images is None else str(images))
+    try:
+        said = {run.name: converse(run.resolve(), talk) for run in runs}
+    except (ValueError, OSError, TooManyBadSamples) as error:
+        log.error("error: %s", error)
+        raise typer.Exit(REFUSED) from error
+    finally:
+        if "ray" in sys.modules:
+            sys.modules["ray"].shutdown()
+    write_chat(said, {run.name: run for run in runs}, output, shlex.join(["python", "jobs/chat.py", *map(str, runs)]))
+
+
+if __name__ == "__main__":
+    app()
