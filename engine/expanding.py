@@ -41,8 +41,9 @@ def expand(
     before = Experts.load(previous) if previous else first
     alike = similarity(tasks, partial, t)
     plan: dict[tuple[str, str], list[str]] = {}
-    for task, row in alike.iterrows():
-        plan.setdefault(before.for_task(str(task), row.to_dict(), rule.threshold), []).append(str(task))
+    for task in alike.index:
+        row = {str(old): float(value) for old, value in alike.loc[task].items()}
+        plan.setdefault(before.for_task(task, row, rule.threshold), []).append(task)
     partial.mkdir(exist_ok=True)
     for other, folder in before.adapters().items():
         if other not in {name for name, _ in plan}:

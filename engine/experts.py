@@ -66,7 +66,7 @@ class Experts:
 
     def of_task(self, task: str) -> str | None:
         """The newest expert that was trained on a task; None where none was."""
-        return next((name for name, tasks in reversed(self.tasks.items()) if task in tasks), None)
+        return next((name for name, tasks in reversed(list(self.tasks.items())) if task in tasks), None)
 
     def for_task(self, task: str, alike: Mapping[str, float], threshold: float) -> tuple[str, str]:
         """The expert that a task is taught to, and the one whose weights it starts from.

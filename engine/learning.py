@@ -97,8 +97,8 @@ class Learning:
                 expand(chosen, names_n, t, path_of(adapter), config, looks, partial, clock)
                 return
             files = [file for made in old for file in sorted(made.path.glob("*.safetensors"))]
-            alike = expected(similarity(looks, partial, t), looks[-1]) if looks else {}
-            held = [(str(file), 1 - float(alike.get(file.stem, 0.0))) for file in files]
+            alike = expected(similarity(looks, partial, t), looks[-1]).to_dict() if looks else {}
+            held = [(str(file), 1 - float(alike.get(file.stem, 0))) for file in files]
             teach(chosen, t, path_of(parent), config, partial, clock, held)
 
         return self.stages.store.make(

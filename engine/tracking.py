@@ -61,7 +61,8 @@ def measured(store: Store, t: int) -> dict[str, float]:
 
 def training_curves(store: Store, t: int) -> dict[str, list[float]]:
     """Loss and learning rate by optimizer step; nothing where nothing was trained."""
-    adapter, curves = store.root / f"t{t:02d}" / "adapter", {}
+    adapter = store.root / f"t{t:02d}" / "adapter"
+    curves: dict[str, list[float]] = {}
     taught = Experts.load(adapter).taught if is_experts(adapter) else ("",)
     for expert in taught:
         path, name = adapter / expert / "training.json", f"t{t:02d}" if len(taught) == 1 else f"t{t:02d}_{expert}"

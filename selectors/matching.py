@@ -1,12 +1,13 @@
 """Which cluster of now is which group of before, by the samples that both hold; nothing of their vectors is compared."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 
-def match(before_N: Sequence[Hashable], now_N: Sequence[Hashable], least: float) -> dict[Hashable, Hashable]:
+def match(before_N: Sequence[Any], now_N: Sequence[Any], least: float) -> dict[Any, Any]:
     """From groups of now to groups of before, one to one, so that the sum of their overlaps is the largest there is.
 
     The overlap of two groups is |A ∩ B| / |A ∪ B|; a pair below `least` is none.

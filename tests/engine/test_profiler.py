@@ -135,7 +135,7 @@ def test_projector_vectors_are_of_its_true_gradient_and_of_what_it_makes_of_the_
 ) -> None:
     processor, model = models.load_processor(tiny_llava), models.load_model(tiny_llava)
     projector = models.projector(model)
-    weights = {f"projector.{name}": module.weight for name, module in linears(projector)}
+    weights = {f"projector.{name}": projector.get_parameter(f"{name}.weight") for name, _ in linears(projector)}
     assert len(weights) == 2
     for weight in weights.values():
         weight.requires_grad_(True)

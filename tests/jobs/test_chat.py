@@ -49,7 +49,8 @@ def test_every_turn_is_answered_after_the_models_own_words(together: Path, tiny_
         model = {"path": tiny_llava, "revision": None, "dtype": "float32", "attention": "sdpa"}
         one = Answerer(model, adapter, 600, {"conversations": 40})
         for name, row in rows.items():
-            history, mine = [], said[(said["t"] == t) & (said["id"] == name)].sort_values("turn")
+            history: list[dict[str, str]] = []
+            mine = said[(said["t"] == t) & (said["id"] == name)].sort_values("turn")
             for (_, metric, _), (_, told) in zip(TURNS, mine.iterrows(), strict=True):
                 asked = row["conversation"][len(history)]
                 answer = one.answer([row | {"conversation": [*history, asked, {"role": "assistant", "text": ""}]}])[0]

@@ -1,6 +1,7 @@
 """Clusters matched from timestep to timestep, against every assignment there is."""
 
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from liit.selectors.matching import match
 
 
-def overlap(one: set[int], other: set[int]) -> float:
+def overlap(one: set[Any], other: set[Any]) -> float:
     return len(one & other) / len(one | other)
 
 
