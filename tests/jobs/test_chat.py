@@ -12,9 +12,11 @@ from liit.engine.chat import Talker, converse, turns_of
 from liit.engine.chat_page import write_chat
 from liit.engine.config import Config
 from liit.engine.digits.chatting import TURNS, write_conversations
+from liit.engine.encoding import encode_prompt
 from liit.engine.evaluation import Answerer
 from liit.engine.lifelong import run
 from liit.engine.main import save_config
+from liit.engine.models import load_processor
 from liit.engine.settings import Release
 from liit.engine.store import Store
 
@@ -66,7 +68,10 @@ def test_a_conversation_that_outgrows_the_context_is_answered_with_nothing(tiny_
     model = {"path": tiny_llava, "revision": None, "dtype": "float32", "attention": "sdpa"}
     turns = [{"role": ("user", "assistant")[at % 2], "text": "hello"} for at in range(4)]
     rows = [{"id": str(count), "dataset": "c", "conversation": turns[:count], "images": []} for count in (2, 4)]
-    said = Talker(model, None, 60, {"c": 40})([row | {"expert": "base"} for row in rows])["answers"].to_pylist()
+    context = len(
+        encode_prompt(load_processor(tiny_llava), turns[:2], [], 600).input_ids
+    )  # the first question, and no more
+    said = Talker(model, None, context, {"c": 40})([row | {"expert": "base"} for row in rows])["answers"].to_pylist()
     assert [len(one) for one in said] == [1, 2]
     assert said[0][0] == said[1][0] != ""
     assert said[1][1] == ""
