@@ -123,7 +123,7 @@ def test_clusters_keep_the_names_of_the_groups_whose_samples_they_hold(tmp_path:
 def test_gradient_clusters_can_be_the_tasks(how: str, settings: dict[str, Any], tmp_path: Path) -> None:
     rule = {"threshold": 0.2} if how == "experts" else {"kind": "ewc", "strength": 5.0, "similarity": True}
     store = Store(tmp_path / how)
-    training = {"training": settings["training"] | {how: rule}, "clustering": {"k_grid": [3]}}
+    training = {"training": settings["training"] | {how: rule}, "clustering": {"k_grid": [2]}}
     own = {"strategy": {"name": "adapt-inf", "budget": 12}, "tasks": {"of": "clusters"}}
     run(Config.model_validate(settings | own | training), store)
     store.close()
