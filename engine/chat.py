@@ -141,7 +141,7 @@ def converse(run: Path, talk: Release) -> pd.DataFrame:
             ),
             settings=[stream.mark(talk), stages.model_mark, config.model.max_length],
         )
-        conversations = Conversations(config, store, held, queries(stages, held), wanted)
+        conversations = Conversations(config, store, held, queries(stages, held, "chat.queries.parquet"), wanted)
         said, adapter = [], None
         for t in range(len(read_json(run / "results.json")["releases"])):
             own = run / f"t{t:02d}/adapter"
@@ -159,7 +159,8 @@ def turns_of(talk: Release) -> dict[str, list[dict[str, Any]]]:
         for row in FORMATS[talk.format].rows(file):
             turns = row.get("turns") if isinstance(row, dict) else None
             name = checks.sample_id(row, talk.name)
-            if not isinstance(turns, list) or any(not {"skill", "metric"} <= set(one) for one in turns):
+            sound = isinstance(turns, list) and all(isinstance(one, dict) for one in turns)
+            if not sound or not all({"skill", "metric"} <= one.keys() for one in turns):
                 raise ValueError(f"{file}: {name} has no `turns`; list `skill` and `metric` of each of its answers")
             found[name] = turns
     return found

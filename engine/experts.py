@@ -44,7 +44,7 @@ class Experts:
         """Raises FileNotFoundError for a folder without experts."""
         about = read_json(folder / "experts.json")
         tasks = {name: tuple(of) for name, of in about.pop("experts").items()}
-        taught = tuple(about.pop("taught"))
+        taught = tuple(about.pop("taught", ()))
         stored = load_file(folder / "keys.safetensors")
         keys = {name: {modality: stored[f"{name}.{modality}"] for modality in QUERIES} for name in tasks}
         return cls(folder, about, tasks, keys, taught)

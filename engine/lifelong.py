@@ -48,8 +48,9 @@ def run(config: Config, store: Store) -> dict[str, Any]:
             adapter = learning.train(t, selection, adapter)
         elif t == 0:
             learning.look_at(t, pool, pool, None)
-        if t + 1 < len(stream.releases):
-            learning.weigh(t, selection or pool, adapter)
+        learned = selection if t > 0 else pool
+        if learned is not None and t + 1 < len(stream.releases):
+            learning.weigh(t, learned, adapter)
         if exam is not None:
             evaluations.append(stages.evaluate(t, exam, stream.evaluations, adapter, asked))
         removed = stages.prune(t, pool, profile, clusters, selection)

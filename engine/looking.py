@@ -18,11 +18,11 @@ def looks(stages: "Stages", t: int) -> tuple[Made, ...]:
     return tuple(_looked_at(stages, f"looks/{at:02d}.parquet", stages.releases[at], False) for at in range(t + 1))
 
 
-def queries(stages: "Stages", exam: Made | None) -> Made | None:
-    """A table for the evaluation sets; None without experts."""
+def queries(stages: "Stages", exam: Made | None, name: str = "exam.queries.parquet") -> Made | None:
+    """A table for the evaluation sets, or what else is to be answered; None without experts."""
     if exam is None or stages.config.training.experts is None:
         return None
-    return _looked_at(stages, "exam.queries.parquet", exam, True)
+    return _looked_at(stages, name, exam, True)
 
 
 def _looked_at(stages: "Stages", name: str, samples: Made, selected: bool) -> Made:

@@ -108,7 +108,7 @@ def add_lora(
     target names none of them.
     """
     if of == "projector":
-        linears = _projector_linears(model)
+        linears = projector_linears(model)
         config = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=linears)
         torch.manual_seed(seed)
         return get_peft_model(model, config)
@@ -158,8 +158,15 @@ def decoder_name(model: nn.Module) -> str:
 
 
 def projector(model: nn.Module) -> nn.Module:
-    """The module between the vision tower and the language model. Raises ValueError where there is none."""
-    name = projector_name(model)
+    """The module between the vision tower and the language model, whose rows become image tokens in their order.
+
+    Raises ValueError where there is none, and for models that cut and reorder its rows (LLaVA-NeXT, LLaVA-OneVision).
+    """
+    name, base = projector_name(model), unwrapped(model)
+    if any(of.endswith("image_newline") for of, _ in base.named_parameters()):
+        raise ValueError(
+            f"{type(base).__name__} cuts and reorders what its projector makes; take vectors of the decoder"
+        )
     return next(module for full, module in unwrapped(model).named_modules() if full.rpartition(".")[2] == name)
 
 
@@ -177,13 +184,16 @@ def projector_name(model: nn.Module) -> str:
     raise ValueError(f"{type(unwrapped(model)).__name__} has no multimodal projector")
 
 
-def _projector_linears(model: nn.Module) -> list[str]:
-    """Full names of the linears at or below the projector. Raises ValueError where there are none."""
+def projector_linears(model: nn.Module) -> list[str]:
+    """Full names of the linears at or below the projector, which experts adapt and sketches are of.
+
+    Raises ValueError where there are none.
+    """
     name = projector_name(model)
     named = unwrapped(model).named_modules()
     found = [full for full, module in named if isinstance(module, nn.Linear) and name in full.split(".")]
     if not found:
-        raise ValueError(f"the projector {name} has no linears, so there is nothing that an expert of it could adapt")
+        raise ValueError(f"the projector {name} of {type(unwrapped(model)).__name__} has no linears")
     return found
 
 

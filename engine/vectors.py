@@ -53,6 +53,8 @@ def makers(spec: ProfilerSpec, model: nn.Module) -> dict[str, Maker]:
     wants_moments = any(sketch.gradient == "adam" for sketch in spec.sketches_here().values())
     moments = load_moments(spec.adapter) if spec.adapter and wants_moments else {}
     for name, sketch in spec.sketches_here().items():
+        if sketch.parameters == "projector":
+            models.projector_linears(model)  # or say that there are none
         if sketch.gradient == "zero-order":
             found[name] = ZeroOrder(sketch, model, layer_indices(sketch.layers, count), spec.seed)
         else:

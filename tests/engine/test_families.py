@@ -11,9 +11,11 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from liit.engine import models
 from liit.engine.encoding import blank_images, collate, encode, encode_prompt, pad_id_of
 from liit.engine.gradients import base_gradients, linears
-from liit.engine.passes import Batch, look
+from liit.engine.passes import Batch, look, response_logits
 from liit.engine.processors import SampleError
+from liit.engine.profile_spec import PROJECTOR
 from liit.engine.readers.images import open_image
+from liit.engine.scores import token_nll
 from tests.engine import families
 from tests.engine.family_reference import LENGTH, Family, Sample, encoded, naive, naive_inputs, samples_for, whole
 
@@ -56,6 +58,32 @@ def test_gradients_of_each_sample_of_a_mixed_batch_equal_autograd(family: Family
             expected = true[name.removeprefix("layers.1.")]
             mine = gradient.rows(0, gradient.shape[1])[row]
             assert float((mine - expected).norm()) <= 1e-4 * float(expected.norm()), (sample["id"], name)
+
+
+NO_ROWS = {"gemma3": "has no linears", "llava_onevision": "cuts and reorders"}
+
+
+def test_projector_gradients_equal_autograd_or_are_refused_where_they_cannot_be_had(family: Family) -> None:
+    batch = Batch([encoded(family, one) for one in family.samples], family.processor, "right", family.model)
+    if family.name in NO_ROWS or family.name in families.LANGUAGE:
+        with pytest.raises(ValueError, match=NO_ROWS.get(family.name, "has no multimodal projector")):
+            (models.projector(family.model), models.projector_linears(family.model))
+        return
+    projector = models.projector(family.model)
+    found = list(base_gradients(look(family.model, batch, gradient_layers={1.0: [PROJECTOR]}).linears[1.0]))
+    weights = {f"projector.{name}": module.weight for name, module in linears(projector)}
+    for row, sample in enumerate(family.samples):
+        one = Batch([encoded(family, sample)], family.processor, "right", family.model)
+        true = dict.fromkeys(weights, torch.zeros(()))
+        if sample["images"]:
+            for weight in weights.values():
+                weight.requires_grad_(True)
+            loss = one.means(token_nll(response_logits(family.model, one), one.targets_M)).sum()
+            true = dict(zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True))
+            family.model.requires_grad_(False)
+        for name, gradient in found:
+            mine = gradient.rows(0, gradient.shape[1])[row]
+            assert float((mine - true[name]).norm()) <= 1e-4 * float(true[name].norm()), (sample["id"], name)
 
 
 def _names(family: Family) -> list[str]:
