@@ -154,16 +154,19 @@ def converse(run: Path, talk: Release) -> pd.DataFrame:
 
 def turns_of(talk: Release) -> dict[str, list[dict[str, Any]]]:
     """Skill and metric of every turn, by the conversation's id. Raises ValueError naming file and row that lack them."""
-    found = {}
+    found: dict[str, list[dict[str, Any]]] = {}
     for file in files_of(talk):
         for row in FORMATS[talk.format].rows(file):
             turns = row.get("turns") if isinstance(row, dict) else None
             name = checks.sample_id(row, talk.name)
-            sound = isinstance(turns, list) and all(isinstance(one, dict) for one in turns)
-            if not sound or not all({"skill", "metric"} <= one.keys() for one in turns):
+            if not isinstance(turns, list) or not all(_says_how(one) for one in turns):
                 raise ValueError(f"{file}: {name} has no `turns`; list `skill` and `metric` of each of its answers")
             found[name] = turns
     return found
+
+
+def _says_how(turn: object) -> bool:
+    return isinstance(turn, dict) and {"skill", "metric"} <= turn.keys()
 
 
 def scored(
