@@ -71,7 +71,9 @@ def test_projector_gradients_equal_autograd_or_are_refused_where_they_cannot_be_
         return
     projector = models.projector(family.model)
     found = list(base_gradients(look(family.model, batch, gradient_layers={1.0: [PROJECTOR]}).linears[1.0]))
-    weights = {f"projector.{name}": module.weight for name, module in linears(projector)}
+    weights = {
+        f"projector.{name}": projector.get_submodule(name).get_parameter("weight") for name, _ in linears(projector)
+    }
     for row, sample in enumerate(family.samples):
         one = Batch([encoded(family, sample)], family.processor, "right", family.model)
         true = dict.fromkeys(weights, torch.zeros(()))
