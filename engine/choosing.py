@@ -84,10 +84,16 @@ def _check(profile: Path, strategy: Strategy, options: Mapping[str, Any]) -> Non
     parts = sorted(profile.glob("*.parquet"))
     if not parts or not (profile / "columns.json").is_file():
         raise ValueError(f"{profile} is no finished profile; pass a run's tNN/profile, a folder with columns.json")
-    if strategy.targets and not profile.with_name("targets").is_dir():
+    targets = profile.with_name("targets")
+    if strategy.targets and not targets.is_dir():
         raise ValueError(
-            f"strategy {strategy.name} needs a profiled target split, but there is no {profile.with_name('targets')}; "
+            f"strategy {strategy.name} needs a profiled target split, but there is no {targets}; "
             "a run with this strategy makes one"
+        )
+    if strategy.targets and strategy.vectors[0] not in pq.read_schema(min(targets.glob("*.parquet"))).names:
+        raise ValueError(
+            f"strategy {strategy.name} compares {strategy.vectors[0]}, which {targets} lacks; "
+            "a run with this strategy profiles the target split so"
         )
     schema = pq.read_schema(parts[0])
     scores = [field.name for field in schema if pa.types.is_float32(field.type)]

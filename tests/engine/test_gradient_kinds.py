@@ -229,7 +229,7 @@ def test_merging_keeps_the_layers_it_is_told_to(tiny_llama: str, adapter: str) -
         ({"gradient": "newton"}, "choose one of: sgd, adam, sign, zero-order"),
         ({"projection": "gaussian"}, "choose one of: factored, dense, sparse"),
         ({"projection": "sparse", "dimension": 63}, "multiple"),
-        ({"parameters": "head"}, "base or lora"),
+        ({"parameters": "head"}, "base, lora or projector"),
     ],
 )
 def test_what_does_not_exist_is_refused(values: dict[str, Any], message: str) -> None:

@@ -22,6 +22,7 @@ from liit.selectors import catalog
 ROOT = Path(__file__).resolve().parents[2]
 SCORES = ("nll", "image_grounding", "el2n", "entropy", "grad_norm", "learnability", "forgetting")
 SIZES = {"base": 90, "words": 120, "pairs": 60}
+WIDTHS = {"sketch": 16, "embedding": 8, "coincide": 12, "projector": 10}
 GRID = (3, 4, 5, 6, 8)
 SKILLS = {"exam-a": "vqa", "exam-b": "vqa", "exam-c": "language"}
 
@@ -46,7 +47,7 @@ def make_step(step: Path, failed: int = 0, **dropped: bool) -> Path:
         values = chance.gamma(2, 1 + task % 3).astype(np.float32)
         values[chance.random(len(ids)) < 0.05] = np.nan
         columns[name] = pa.array(values)
-    for name, width in (("sketch", 16), ("embedding", 8), ("coincide", 12)):
+    for name, width in WIDTHS.items():
         rows = chance.normal(size=(6, width))[task] + 0.3 * chance.normal(size=(len(ids), width))
         columns[name] = packed(rows)
     table = pa.table({name: column for name, column in columns.items() if name not in dropped})
@@ -57,15 +58,16 @@ def make_step(step: Path, failed: int = 0, **dropped: bool) -> Path:
     return step
 
 
-def add_targets(step: Path, only: tuple[str, ...] = tuple(SKILLS)) -> None:
+def add_targets(step: Path, only: tuple[str, ...] = tuple(SKILLS), vectors: tuple[str, ...] = ("sketch",)) -> None:
     """A profiled target split, and a configuration that says which skill each of its sets is of."""
     ids = [f"{name}/{i}" for name in SKILLS for i in range(5)]
-    rows = np.random.default_rng(1).normal(size=(len(ids), 16)).astype(np.float16)
+    chance = np.random.default_rng(1)
+    vector = {name: packed(chance.normal(size=(len(ids), WIDTHS[name])).astype(np.float16)) for name in vectors}
     columns = {
         "id": pa.array(ids),
         "key": pa.array([key_of(name) for name in ids], pa.uint64()),
         "status": pa.array(["ok"] * len(ids)),
-        "sketch": packed(rows),
+        **vector,
     }
     (step / "targets").mkdir()
     write_table(step / "targets" / "part-0000000.parquet", pa.table(columns))
@@ -85,7 +87,7 @@ def test_a_profile_alone_gives_the_selection_of_the_run(name: str, tmp_path: Pat
     step = make_step(tmp_path / "run" / "t02", failed=3 if strategy.scores or strategy.vectors else 0)
     told = {"strategy": {"name": name, "budget": 40, "options": options}, "seed": 7, "clustering": {"k_grid": GRID}}
     if strategy.targets:
-        add_targets(step)
+        add_targets(step, vectors=strategy.vectors)
     if strategy.clusters:
         cluster_pool(step / "profile", strategy.vectors[0], GRID, 7, step / "clusters.parquet")
     select(step, 2, 3, [], Config.model_validate(told), SKILLS, step / "selection.parquet")
@@ -96,6 +98,14 @@ def test_a_profile_alone_gives_the_selection_of_the_run(name: str, tmp_path: Pat
     assert chosen.schema.equals(SELECTION)
     assert chosen.equals(pq.read_table(step / "selection.parquet"))
     assert len(chosen) == 40 or strategy.whole
+
+
+def test_targets_profiled_for_another_strategy_are_refused_by_name(tmp_path: Path) -> None:
+    step = make_step(tmp_path / "run" / "t02")
+    add_targets(step)
+    done = call(step / "profile", tmp_path / "out.parquet", strategy="similar-states")
+    assert done.exit_code == 2
+    assert f"similar-states compares embedding, which {step / 'targets'} lacks" in done.output.replace("\n", " ")
 
 
 @pytest.mark.parametrize(
