@@ -23,7 +23,8 @@ from liit.engine.tracking import training_curves
 
 
 def finished_with(folder: Path, settings: dict[str, Any], strategy: str, **training: Any) -> Path:
-    own = {"strategy": {"name": strategy, "budget": 12}, "training": settings["training"] | training}
+    warm = {"resources": settings["resources"] | {"warm": True}}  # the same bits without starting actors
+    own = warm | {"strategy": {"name": strategy, "budget": 12}, "training": settings["training"] | training}
     store = Store(folder)
     run(Config.model_validate(settings | own), store)
     store.close()
@@ -122,24 +123,21 @@ def test_clusters_keep_the_names_of_the_groups_whose_samples_they_hold(tmp_path:
 @pytest.mark.parametrize("how", ["experts", "regulariser"])
 def test_gradient_clusters_can_be_the_tasks(how: str, settings: dict[str, Any], tmp_path: Path) -> None:
     rule = {"threshold": 0.2} if how == "experts" else {"kind": "ewc", "strength": 5.0, "similarity": True}
-    store = Store(tmp_path / how)
-    training = {"training": settings["training"] | {how: rule}, "clustering": {"k_grid": [2]}}
-    own = {"strategy": {"name": "adapt-inf", "budget": 12}, "tasks": {"of": "clusters"}}
-    run(Config.model_validate(settings | own | training), store)
-    store.close()
-    chosen = pq.read_table(store.root / "t02" / "selection.parquet")["key"].to_numpy()
-    names = set(names_of(chosen, 2, store.root / "t02" / "pseudo-tasks.parquet"))
+    tasks = {"tasks": {"of": "clusters"}, "clustering": {"k_grid": [2]}}
+    root = finished_with(tmp_path / how, settings | tasks, "adapt-inf", **{how: rule})
+    chosen = pq.read_table(root / "t02" / "selection.parquet")["key"].to_numpy()
+    names = set(names_of(chosen, 2, root / "t02" / "pseudo-tasks.parquet"))
     assert len(names) > 1, "one pseudo-task, so nothing is tested here"
     if how == "experts":
-        experts = Experts.load(store.root / "t02" / "adapter")
+        experts = Experts.load(root / "t02" / "adapter")
         homes = {experts.of_task(name) for name in names}
         assert homes == set(experts.taught)
         for expert in homes:
-            assert (store.root / "t02" / "adapter" / str(expert) / "training.json").is_file()
+            assert (root / "t02" / "adapter" / str(expert) / "training.json").is_file()
         return
-    chosen = pq.read_table(store.root / "t01" / "selection.parquet")["key"].to_numpy()
-    taught = set(names_of(chosen, 1, store.root / "t01" / "pseudo-tasks.parquet"))
-    assert {file.stem for file in (store.root / "t01" / "importance").iterdir()} == taught
-    alike = json.loads((store.root / "t02" / "similarity.json").read_text())
+    chosen = pq.read_table(root / "t01" / "selection.parquet")["key"].to_numpy()
+    taught = set(names_of(chosen, 1, root / "t01" / "pseudo-tasks.parquet"))
+    assert {file.stem for file in (root / "t01" / "importance").iterdir()} == taught
+    alike = json.loads((root / "t02" / "similarity.json").read_text())
     assert set(alike) == taught | {"t00"}
     assert all(0 <= value <= 1 for value in alike.values())
