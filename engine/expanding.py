@@ -54,7 +54,8 @@ def expand(
         log.info("t%d: %s: %s %s", t, ", ".join(of), how, start)
         parent = None if start == BASE else before.folder / start
         mine = chosen.filter(pa.array(np.isin(names_n.astype(str), of)))
-        teach(mine, t, parent, config, partial, clock, output=partial / name)
+        if not (partial / name).exists():  # else it was taught before a kill, and the working folder is another's
+            teach(mine, t, parent, config, partial, clock, output=partial / name)
         new, known = _sums(looks, of), before.keys.get(name)
         keys[name] = {modality: new[modality] + (known[modality] if known else 0) for modality in QUERIES}
         told[name] = tuple(dict.fromkeys((*before.tasks.get(name, ()), *of)))

@@ -18,6 +18,7 @@ from liit.engine.profile_spec import ProfilerSpec, layer_indices
 from liit.engine.profiler import Prepared, Profiler, Row
 from liit.engine.profiles import NUMBER, packed, read_profile
 from liit.engine.readers import Bad
+from liit.engine.sketch_spec import SketchSpec
 from liit.engine.store import Clock, fingerprint, read_json, read_table, write_json, write_table
 from liit.engine.work import read_chunks
 
@@ -60,7 +61,7 @@ def width(name: str, spec: ProfilerSpec) -> int:
         return spec.sketches[name].size
     text = models.text_config(spec.model, spec.revision)
     count, hidden = int(text.num_hidden_layers), int(text.hidden_size)
-    if name in ("image", "instruction"):
+    if name in ("image", "instruction", "projector"):
         return hidden
     if name == "coincide":
         return 2 * hidden * len({int(depth * count) for depth in spec.coincide_depths})
@@ -112,7 +113,7 @@ def score(
     dataset = known["dataset"].take(pc.index_in(failed["id"], known["id"].combine_chunks()))
     rows = zip(*(column.to_pylist() for column in (failed["id"], dataset, failed["status"])), strict=True)
     quarantine(quarantined, {"score"}, [Bad(name, of, reason, "score") for name, of, reason in rows])
-    write_json(partial / "columns.json", _columns(spec, read_table(parts[0])))
+    write_json(partial / "columns.json", columns_of(spec, read_table(parts[0])))
 
 
 def _experts(known: pa.Table, spec: ProfilerSpec, looks: Sequence[Path]) -> np.ndarray:
@@ -139,14 +140,22 @@ def _adapter_mark(adapter: str) -> str:
     return str(read_json(Path(f"{adapter}.made.json"))["fingerprint"])
 
 
-def _columns(spec: ProfilerSpec, table: pa.Table) -> dict[str, Any]:
+def _of(sketch: SketchSpec) -> str | tuple[int, ...]:
+    return "projector" if sketch.parameters == "projector" else sketch.layers
+
+
+def columns_of(spec: ProfilerSpec, table: pa.Table) -> dict[str, Any]:
     """What each vector is, for whoever reads the profile without the run."""
     kinds: dict[str, dict[str, Any]] = {
         "embedding": {"kind": "hidden state", "tokens": "response", "layers": spec.embedding_layers},
         "image": {"kind": "hidden state", "tokens": "image", "layers": "first"},
         "instruction": {"kind": "hidden state", "tokens": "instruction", "layers": "middle"},
         "coincide": {"kind": "attention output", "tokens": "image, then text", "depths": spec.coincide_depths},
-        **{name: {"kind": "gradient", **asdict(sketch)} for name, sketch in spec.sketches.items()},
+        "projector": {"kind": "projector output", "tokens": "image"},
+        **{
+            name: {"kind": "gradient", **asdict(sketch), "layers": _of(sketch)}
+            for name, sketch in spec.sketches.items()
+        },
     }
     common = {"dtype": "float16", "normalisation": "l2", "seed": spec.seed}
     return {

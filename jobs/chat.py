@@ -41,19 +41,23 @@ def chat(
     """Hold the same conversations with the model of every timestep of every run, and show them side by side."""
     start_logging()
     logging.getLogger("transformers").setLevel(logging.ERROR)
+    named = {run.resolve().name: run for run in runs}
+    if len(named) < len(runs):
+        log.error("error: two of these runs have the same folder name, by which they are shown; rename one")
+        raise typer.Exit(REFUSED)
     if conversations is None:
         talk = write_conversations(output.with_name(f"{output.name}-conversations"), count)
     else:
         talk = Release(name="conversations", path=str(conversations), images=None if images is None else str(images))
     try:
-        said = {run.name: converse(run.resolve(), talk) for run in runs}
+        said = {name: converse(run.resolve(), talk) for name, run in named.items()}
     except (ValueError, OSError, TooManyBadSamples) as error:
         log.error("error: %s", error)
         raise typer.Exit(REFUSED) from error
     finally:
         if "ray" in sys.modules:
             sys.modules["ray"].shutdown()
-    write_chat(said, {run.name: run for run in runs}, output, shlex.join(["python", "jobs/chat.py", *map(str, runs)]))
+    write_chat(said, named, output, shlex.join(["python", "jobs/chat.py", *map(str, runs)]))
 
 
 if __name__ == "__main__":

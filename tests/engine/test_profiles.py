@@ -7,10 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from liit.engine.profile_spec import ProfilerSpec
-from liit.engine.profiler import Row
+from liit.engine.profile_spec import FEATURES, ProfilerSpec
+from liit.engine.profiler import Profiler, Row
 from liit.engine.profiles import packed, read_profile, read_vectors, unpacked
-from liit.engine.scoring import profile_table
+from liit.engine.scoring import columns_of, profile_table, width
 from liit.engine.sketch_spec import SketchSpec
 
 WIDTH = 64
@@ -60,3 +60,17 @@ def test_a_sample_takes_what_it_takes_on_paper(tmp_path: Path) -> None:
     on_paper = 2 * WIDTH + 4 + 8 + 2 * 4  # vector, score, key, two counts
     text = sum(len(f"{key}") for key in range(1, count + 1)) / count + len("m") + len("ok") + 3 * 4
     assert (tmp_path / "part.parquet").stat().st_size / count == pytest.approx(on_paper + text, rel=0.05)
+
+
+def test_every_vector_there_is_has_its_width_and_says_what_it_is(tiny_llava: str) -> None:
+    sketches = {"sketch": SketchSpec(dimension=64), "mapped": SketchSpec(parameters="projector", dimension=32)}
+    spec = ProfilerSpec(tiny_llava, max_length=200, vectors=(*FEATURES, *sketches), sketches=sketches, embedding=16)
+    turns = [{"role": "user", "text": "two and two?"}, {"role": "assistant", "text": "four"}]
+    rows = Profiler(spec).profile([{"id": "a", "conversation": turns, "images": []}])
+    assert {name: len(vector) for name, vector in (rows[0].vectors or {}).items()} == {
+        name: width(name, spec) for name in spec.vectors
+    }
+    told = columns_of(spec, profile_table([{"key": 1}], rows, spec, "m"))
+    assert set(told) == set(spec.vectors)
+    assert told["mapped"]["layers"] == "projector"
+    assert told["sketch"]["layers"] == "middle"
