@@ -9,34 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from liit.engine import planned, stream
+from liit.engine import stream
 from liit.engine.answers import score
 from liit.engine.config import Config, read
 from liit.engine.encoding import PLACEHOLDER, SampleError
-from liit.engine.evaluation import Answerer
-from liit.engine.experts import routed
+from liit.engine.evaluation import Answerer, answered
 from liit.engine.ingest import ingest
 from liit.engine.looking import queries
 from liit.engine.readers import FORMATS, checks, files_of
 from liit.engine.settings import Release
-from liit.engine.stages import Stages, there
+from liit.engine.stages import Stages, path_of, there
 from liit.engine.store import Clock, Made, Store, read_json, read_table, remove, write_table
+from liit.engine.tables import SAID
 
-SAID = pa.schema(
-    [
-        ("id", pa.string()),
-        ("turn", pa.int32()),
-        ("skill", pa.string()),
-        ("question", pa.string()),
-        ("reference", pa.string()),
-        ("answer", pa.string()),
-        ("value", pa.float32()),  # percent
-    ]
-)
 LONGEST = 40
 """Tokens of an answer."""
 
@@ -52,7 +40,7 @@ class Talker(Answerer):
                 there, self._answer([_until(samples[at], turn, said[at]) for at in there]), strict=True
             ):
                 said[at].append(answer)
-        return pa.table({"id": [sample["id"] for sample in samples], "answers": pa.array(said, pa.list_(pa.string()))})
+        return pa.table({"id": [sample["id"] for sample in samples], "answer": pa.array(said, pa.list_(pa.string()))})
 
     def _answer(self, asked: Sequence[dict[str, Any]]) -> list[str]:
         """Nothing is said where a conversation has outgrown the context; how long it gets is up to the model."""
@@ -102,21 +90,11 @@ class Conversations:
         )
 
     def _talk(self, t: int, adapter: Path | None, partial: Path, clock: Clock) -> None:
-        config, limits = self.config, self.config.evaluation
-        samples = routed(read_table(self.held.path), adapter, [made.path for made in there(self.asked)])
-        keys_N, lengths_N = samples["key"].to_numpy(), samples["length"].to_numpy()
-        expert_N = np.array(samples["expert"].to_pylist(), dtype=str)
-        batch_N = planned.plan_groups(expert_N, keys_N, lengths_N, limits.samples_per_batch, limits.tokens_per_batch)
-        arguments = {
-            "model": config.model.model_dump(include={"path", "revision", "dtype", "attention"}),
-            "adapter": None if adapter is None else str(adapter),
-            "max_length": config.model.max_length,
-            "new_tokens": dict.fromkeys(samples["dataset"].to_pylist(), LONGEST),
-        }
-        job = planned.Job(f"t{t} chat", Talker, arguments, keys_N, batch_N, lambda: [samples], limits.batches_per_file)
-        folder = partial.with_name(f"{partial.name}.answers")
-        given = pa.concat_tables([read_table(part) for part in planned.run(folder, job, config.resources, clock.tick)])
-        answers = dict(zip(given["id"].to_pylist(), given["answers"].to_pylist(), strict=True))
+        samples, folder = read_table(self.held.path), partial.with_name(f"{partial.name}.answers")
+        limits = dict.fromkeys(samples["dataset"].to_pylist(), LONGEST)
+        answers = answered(
+            Talker, samples, limits, adapter, self.config, folder, f"t{t} chat", clock, path_of(self.asked)
+        )
         rows = [scored(one, answers[one["id"]], self.wanted[one["id"]]) for one in samples.to_pylist()]
         write_table(partial, pa.Table.from_pylist([turn for turns in rows for turn in turns], schema=SAID))
         remove(folder)

@@ -87,28 +87,42 @@ def evaluate(
     samples: SAMPLE rows of all evaluation sets. The accepted answers are `references`, else the last turn. queries: what
     each sample looks like (`task_features.py`), by which it finds its expert.
     """
-    samples = routed(samples, adapter, [queries] if queries else [])
-    longest = max(one.max_new_tokens for one in sets)
-    lengths = samples["length"].to_numpy() + longest
-    limits = config.evaluation
-    expert_N = np.array(samples["expert"].to_pylist(), dtype=str)
-    keys_N = samples["key"].to_numpy()
-    batch_N = planned.plan_groups(expert_N, keys_N, lengths, limits.samples_per_batch, limits.tokens_per_batch)
-    arguments = {
-        "model": config.model.model_dump(include={"path", "revision", "dtype", "attention"}),
-        "adapter": None if adapter is None else str(adapter),
-        "max_length": config.model.max_length,
-        "new_tokens": {one.name: one.max_new_tokens for one in sets},
-    }
-    job = planned.Job(label, Answerer, arguments, keys_N, batch_N, lambda: [samples], limits.batches_per_file)
-    folder = partial.with_name(f"{partial.name}.answers")
-    parts = planned.run(folder, job, config.resources, clock.tick)
-    given = pa.concat_tables([read_table(part) for part in parts])
-    answers = dict(zip(given["id"].to_pylist(), given["answer"].to_pylist(), strict=True))
+    folder, limits = partial.with_name(f"{partial.name}.answers"), {one.name: one.max_new_tokens for one in sets}
+    answers = answered(Answerer, samples, limits, adapter, config, folder, label, clock, queries)
     summary, rows = summarise(samples.to_pylist(), answers, sets)
     write_table(partial.with_name("answers.parquet"), pa.Table.from_pylist(rows, schema=ANSWER))
     remove(folder)
     write_json(partial, summary)
+
+
+def answered(
+    worker: type[Answerer],
+    samples: pa.Table,
+    new_tokens: Mapping[str, int],
+    adapter: Path | None,
+    config: Config,
+    folder: Path,
+    label: str,
+    clock: Clock,
+    queries: Path | None,
+) -> dict[str, Any]:
+    """What a worker's actors say of each of these SAMPLE rows, by id; part files lie in `folder` until the caller removes it.
+
+    new_tokens: of an answer at most, by data set. queries: as `evaluate` has them.
+    """
+    samples, limits = routed(samples, adapter, [queries] if queries else []), config.evaluation
+    lengths_N = samples["length"].to_numpy() + max(new_tokens.values())
+    expert_N, keys_N = np.array(samples["expert"].to_pylist(), dtype=str), samples["key"].to_numpy()
+    batch_N = planned.plan_groups(expert_N, keys_N, lengths_N, limits.samples_per_batch, limits.tokens_per_batch)
+    arguments = {
+        "model": config.model.model_dump(include={"path", "revision", "dtype", "attention"}),
+        "adapter": None if adapter is None else str(adapter),
+        "max_length": config.model.max_length,
+        "new_tokens": new_tokens,
+    }
+    job = planned.Job(label, worker, arguments, keys_N, batch_N, lambda: [samples], limits.batches_per_file)
+    given = pa.concat_tables([read_table(part) for part in planned.run(folder, job, config.resources, clock.tick)])
+    return dict(zip(given["id"].to_pylist(), given["answer"].to_pylist(), strict=True))
 
 
 def first_of_each(samples: pa.Table, limits: Mapping[str, int | None]) -> pa.Table:

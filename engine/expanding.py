@@ -39,7 +39,7 @@ def expand(
     base = by_task(read_table(tasks[0]))
     first = Experts(partial, about, {BASE: tuple(base)}, {BASE: _sums(base, list(base))})
     before = Experts.load(previous) if previous else first
-    alike = similarity(tasks, partial, t)
+    alike, _ = similarity(tasks, partial, t)
     plan: dict[tuple[str, str], list[str]] = {}
     for task in alike.index:
         row = {str(old): float(value) for old, value in alike.loc[task].items()}

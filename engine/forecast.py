@@ -35,7 +35,7 @@ def forecast(config: Config) -> list[Step]:
     releases = list(_releases(config))
     for t, (name, new) in enumerate(releases):
         strategy, last = catalog.get(config.at(t).strategy.name), len(releases) - 1
-        learns = t > 0 and (t == last or not strategy.once)
+        learns = strategy.learns(t, last)
         budget, limit = _budget(config, last), config.strategy.pool_budget or 4 * config.strategy.budget
         pool, seen = pool + new, seen + new
         scored = pool if learns and (strategy.scores or strategy.vectors) else 0

@@ -20,7 +20,7 @@ from liit.engine.pseudo_tasks import name_tasks, names_of
 from liit.engine.specification import profiler_spec
 from liit.engine.stages import Stages, path_of, there
 from liit.engine.store import Clock, Made, read_table
-from liit.engine.task_features import describe, expected, similarity
+from liit.engine.task_features import describe, similarity
 from liit.engine.teaching import teach
 from liit.selectors.priority import smallest
 
@@ -97,8 +97,8 @@ class Learning:
                 expand(chosen, names_n, t, path_of(adapter), config, looks, partial, clock)
                 return
             files = [file for made in old for file in sorted(made.path.glob("*.safetensors"))]
-            alike = expected(similarity(looks, partial, t), looks[-1]).to_dict() if looks else {}
-            held = [(str(file), 1 - float(alike.get(file.stem, 0))) for file in files]
+            alike = similarity(looks, partial, t)[1] if looks else {}
+            held = [(str(file), 1 - alike.get(file.stem, 0.0)) for file in files]
             teach(chosen, t, path_of(parent), config, partial, clock, held)
 
         return self.stages.store.make(
@@ -113,11 +113,13 @@ class Learning:
         ids = read_table(learned.path, ["id", "key"])
         keys_n = ids["key"].to_numpy()
         names_n = names_of(keys_n, t, path_of(named))
-        few = [
-            of[smallest(keys_n[of], count, salt)] for of in (np.flatnonzero(names_n == name) for name in set(names_n))
-        ]
-        found = self._samples(t, ids["id"].take(pa.array(np.sort(np.concatenate(few)))))
-        return found, names_of(found["key"].to_numpy(), t, path_of(named))
+        groups = [np.flatnonzero(names_n == name) for name in set(names_n)]
+        few = np.sort(np.concatenate([of[smallest(keys_n[of], count, salt)] for of in groups]))
+        found, name_of = (
+            self._samples(t, ids["id"].take(pa.array(few))),
+            dict(zip(keys_n[few], names_n[few], strict=True)),
+        )
+        return found, np.array([name_of[key] for key in found["key"].to_numpy()], dtype=object)
 
     def _samples(self, t: int, ids: pa.ChunkedArray) -> pa.Table:
         return samples([made.path for made in self.stages.releases[: t + 1]], ids)

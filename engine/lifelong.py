@@ -39,7 +39,7 @@ def run(config: Config, store: Store) -> dict[str, Any]:
         log.info("t%d: %s", t, release.name)
         pool = stages.pool(t, left, exam)
         profile = clusters = selection = None
-        if stages.learns(t, len(stream.releases) - 1):
+        if stages.strategy(t).learns(t, len(stream.releases) - 1):
             profile = stages.score(t, pool, adapter)
             clusters = stages.cluster(t, profile)
             targets = stages.targets(t, split, adapter)

@@ -12,9 +12,8 @@ import pyarrow as pa
 
 from liit.engine.progress import log
 from liit.engine.store import read_table, write_table
+from liit.engine.tables import TASKS
 from liit.selectors.matching import match
-
-TASKS = pa.schema([("key", pa.uint64()), ("task", pa.string())])
 
 
 def name_tasks(t: int, pool: Path, clusters: Path | None, before: Path | None, least: float, partial: Path) -> None:

@@ -46,10 +46,6 @@ class Stages:
         """What timestep t chooses by."""
         return catalog.get(self.config.at(t).strategy.name)
 
-    def learns(self, t: int, last: int) -> bool:
-        """Whether timestep t of a stream that ends at `last` trains: t0 is the base model, and some train at the end alone."""
-        return t > 0 and (t == last or not self.strategy(t).once)
-
     def step(self, t: int) -> Path:
         return self.store.root / f"t{t:02d}"
 

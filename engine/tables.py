@@ -62,6 +62,19 @@ ANSWER = pa.schema(
         ("value", pa.float32()),
     ]
 )
+# What was said in a conversation: a row for each turn. `value`: percent.
+SAID = pa.schema(
+    [
+        ("id", pa.string()),
+        ("turn", pa.int32()),
+        ("skill", pa.string()),
+        ("question", pa.string()),
+        ("reference", pa.string()),
+        ("answer", pa.string()),
+        ("value", pa.float32()),
+    ]
+)
+TASKS = pa.schema([("key", pa.uint64()), ("task", pa.string())])
 
 
 def key_of(sample_id: str) -> int:

@@ -128,23 +128,19 @@ def by_task(table: pa.Table) -> dict[str, pa.Table]:
     return {name: table.filter(pc.equal(table["task"], name)) for name in names}
 
 
-def similarity(tasks: Sequence[Path], partial: Path, t: int) -> pd.DataFrame:
-    """Of each task of the last timestep (rows) to each task of those before it (columns).
+def similarity(tasks: Sequence[Path], partial: Path, t: int) -> tuple[pd.DataFrame, dict[str, float]]:
+    """Of each task of the last timestep (rows) to each task of those before it (columns); and to these, by name, the mean over
+    the samples of the last one, which is also written down as `similarity.json` beside `partial`.
 
-    tasks: what `describe` wrote for all timesteps so far. `similarity.json` beside `partial` has the mean over the samples of
-    the last one.
+    tasks: what `describe` wrote for all timesteps so far.
     """
     old, new = by_task(pa.concat_tables([read_table(path) for path in tasks[:-1]])), by_task(read_table(tasks[-1]))
     means = [mean_vectors(rows) for rows in (*old.values(), *new.values())]
     values = likeness({name: np.stack([mean[name] for mean in means]) for name in MODALITIES}, len(new))
     found = pd.DataFrame(values, index=list(new), columns=list(old))
-    write_json(partial.with_name("similarity.json"), expected(found, tasks[-1]).round(4).to_dict())
     for name, row in found.iterrows():
         log.info("t%d: %s is like %s", t, name, ", ".join(f"{other}: {value:.2f}" for other, value in row.items()))
-    return found
-
-
-def expected(found: pd.DataFrame, last: Path) -> pd.Series:
-    """To each old task, the mean over the samples of the last timestep."""
-    counts = pd.Series({name: len(rows) for name, rows in by_task(read_table(last)).items()}, dtype=float)
-    return (counts / counts.sum()) @ found
+    counts_n = np.array([len(rows) for rows in new.values()], float)
+    mean = dict(zip(old, (counts_n / counts_n.sum() @ values).tolist(), strict=True))
+    write_json(partial.with_name("similarity.json"), {name: round(value, 4) for name, value in mean.items()})
+    return found, mean

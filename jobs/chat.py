@@ -18,10 +18,10 @@ from liit.engine.chat import converse
 from liit.engine.chat_page import write_chat
 from liit.engine.digits.chatting import write_conversations
 from liit.engine.ingest import TooManyBadSamples
+from liit.engine.main import REFUSED
 from liit.engine.progress import log, start_logging
 from liit.engine.settings import Release
 
-REFUSED = 2
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 

@@ -19,10 +19,10 @@ from rich.console import Console
 from rich.table import Table
 
 from liit.engine import choosing
+from liit.engine.main import REFUSED
 from liit.engine.progress import log, start_logging
 from liit.engine.store import write_table
 
-REFUSED = 2
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 

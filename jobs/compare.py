@@ -21,6 +21,12 @@ from liit.engine.forecast import forecast
 from liit.engine.main import duration
 from liit.engine.progress import log, start_logging
 
+Methods = Annotated[list[str] | None, typer.Option(help="Only these, in this order.")]
+Seeds = Annotated[list[int] | None, typer.Option(help="Only these.")]
+Results = Annotated[Path, typer.Option(help="Folder of the cells' JSON; tables go beside it.")]
+Output = Annotated[Path, typer.Option(help="Folder of the runs.")]
+Tables = Annotated[bool, typer.Option("--tables", help="Write the tables of what is there, run nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be run and how long it takes.")]
 SHIPPED = Path(__file__).resolve().parent / "comparisons"
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -33,14 +39,12 @@ def compare(
             help="A comparison (default: jobs/comparisons/digits.yaml) and dotted.key=value overrides for all."
         ),
     ] = None,
-    methods: Annotated[list[str] | None, typer.Option(help="Only these, in this order.")] = None,
-    seeds: Annotated[list[int] | None, typer.Option(help="Only these.")] = None,
-    results: Annotated[Path, typer.Option(help="Folder of the cells' JSON; tables go beside it.")] = Path(
-        "docs/results/digits"
-    ),
-    output: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/compare"),
-    tables: Annotated[bool, typer.Option("--tables", help="Write the tables of what is there, run nothing.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run and how long it takes.")] = False,
+    methods: Methods = None,
+    seeds: Seeds = None,
+    results: Results = Path("docs/results/digits"),
+    output: Output = Path("runs/compare"),
+    tables: Tables = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Run the cells that are missing, then write the tables."""
     start_logging()

@@ -12,7 +12,7 @@ if __name__ == "__main__" and str(Path(__file__).resolve().parent.parent) not in
 
 import typer
 
-from liit.jobs.compare import compare
+from liit.jobs.compare import DryRun, Methods, Output, Seeds, Tables, compare
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -26,14 +26,14 @@ def continual(
             min=1, max=2, help="1: from a base not jointly tuned. 2: from the jointly tuned one. Default: both."
         ),
     ] = None,
-    methods: Annotated[list[str] | None, typer.Option(help="Only these, in this order.")] = None,
-    seeds: Annotated[list[int] | None, typer.Option(help="Only these.")] = None,
+    methods: Methods = None,
+    seeds: Seeds = None,
     results: Annotated[Path, typer.Option(help="Folder of continual-1/ and -2/, their tables beside them.")] = Path(
         "docs/results"
     ),
-    output: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
-    tables: Annotated[bool, typer.Option("--tables", help="Write the tables of what is there, run nothing.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run and how long it takes.")] = False,
+    output: Output = Path("runs"),
+    tables: Tables = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Run the cells that are missing, then write the tables."""
     for number in benchmark or (1, 2):

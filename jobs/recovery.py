@@ -12,7 +12,7 @@ if __name__ == "__main__" and str(Path(__file__).resolve().parent.parent) not in
 
 import typer
 
-from liit.jobs.compare import compare
+from liit.jobs.compare import DryRun, Methods, Output, Results, Seeds, Tables, compare
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -25,14 +25,12 @@ def recovery(
             help="A comparison (default: jobs/comparisons/recovery.yaml) and dotted.key=value overrides for all."
         ),
     ] = None,
-    methods: Annotated[list[str] | None, typer.Option(help="Only these, in this order.")] = None,
-    seeds: Annotated[list[int] | None, typer.Option(help="Only these.")] = None,
-    results: Annotated[Path, typer.Option(help="Folder of the cells' JSON; tables go beside it.")] = Path(
-        "docs/results/recovery"
-    ),
-    output: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/recovery"),
-    tables: Annotated[bool, typer.Option("--tables", help="Write the tables of what is there, run nothing.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run and how long it takes.")] = False,
+    methods: Methods = None,
+    seeds: Seeds = None,
+    results: Results = Path("docs/results/recovery"),
+    output: Output = Path("runs/recovery"),
+    tables: Tables = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Run the cells that are missing, the sequential timesteps once for each seed, then write the tables."""
     arguments = arguments or []

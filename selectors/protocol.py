@@ -129,6 +129,10 @@ class Strategy:
     from_base: bool = False  # trained from the base model instead of the last timestep's adapter
     once: bool = False  # trained a single time, when the last release is there
 
+    def learns(self, t: int, last: int) -> bool:
+        """Whether timestep t of a stream that ends at `last` trains: t0 is the base model, and some train at the end alone."""
+        return t > 0 and (t == last or not self.once)
+
     def scores_for(self, options: Options) -> tuple[str, ...]:
         """The scores it judges by: its own, or those that the option `scores` names instead; and the one of option `weight`.
 

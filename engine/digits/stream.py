@@ -40,7 +40,7 @@ def write_stream(folder: Path, settings: DigitsStream) -> FileStream:
     releases = []
     for name, count, sample in made.releases:
         path = folder / "releases" / f"{name}.json"
-        _write(folder, path, (sample(index) for index in range(count)))
+        write_samples(folder, path, (sample(index) for index in range(count)))
         releases.append(Release(name=name, path=str(path), images=str(folder), samples=count))
     return FileStream(
         releases=tuple(releases),
@@ -105,7 +105,7 @@ def _write_sets(
             continue
         prefix = "" if split == "evaluation" else "target-"
         path = folder / room / f"{one.name}.json"
-        _write(folder, path, _set_samples(one, prefix + one.name, split, count, seed))
+        write_samples(folder, path, _set_samples(one, prefix + one.name, split, count, seed))
         yield EvaluationSet(
             name=prefix + one.name,
             path=str(path),
@@ -122,7 +122,7 @@ def _set_samples(one: SkillSet, dataset: str, split: Split, count: int, seed: in
         yield held_out(one.tasks[index % len(one.tasks)], dataset, split, seed, index)
 
 
-def _write(folder: Path, path: Path, samples: Iterable[Sample]) -> None:
+def write_samples(folder: Path, path: Path, samples: Iterable[Sample]) -> None:
     """One row a line inside a JSON list; an image that several samples share is drawn once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn: set[str] = set()

@@ -71,7 +71,7 @@ def test_a_conversation_that_outgrows_the_context_is_answered_with_nothing(tiny_
     context = len(
         encode_prompt(load_processor(tiny_llava), turns[:2], [], 600).input_ids
     )  # the first question, and no more
-    said = Talker(model, None, context, {"c": 40})([row | {"expert": "base"} for row in rows])["answers"].to_pylist()
+    said = Talker(model, None, context, {"c": 40})([row | {"expert": "base"} for row in rows])["answer"].to_pylist()
     assert [len(one) for one in said] == [1, 2]
     assert said[0][0] == said[1][0] != ""
     assert said[1][1] == ""
