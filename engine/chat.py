@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from liit.engine import stream
 from liit.engine.answers import score
-from liit.engine.config import Config, read
-from liit.engine.encoding import PLACEHOLDER, SampleError
+from liit.engine.config import Config, override, read
+from liit.engine.encoding import PLACEHOLDER, TooLong
 from liit.engine.evaluation import Answerer, answered
 from liit.engine.ingest import ingest
 from liit.engine.looking import queries
@@ -46,7 +46,7 @@ class Talker(Answerer):
         """Nothing is said where a conversation has outgrown the context; how long it gets is up to the model."""
         try:
             return self.answer(asked)
-        except SampleError:
+        except TooLong:
             return [""] if len(asked) == 1 else [answer for one in asked for answer in self._answer([one])]
 
 
@@ -82,10 +82,11 @@ class Conversations:
     def hold(self, t: int, adapter: Path | None) -> Made:
         """With the model of timestep t → SAID rows."""
         mark = None if adapter is None else read_json(adapter.with_name("adapter.made.json"))["fingerprint"]
+        model = self.config.model.model_dump(include={"dtype", "attention"})
         return self.store.make(
             f"t{t:02d}/chat.parquet",
             lambda partial, clock: self._talk(t, adapter, partial, clock),
-            settings=[mark, LONGEST, sorted(self.wanted.items()), self.config.model.dtype, self.config.model.attention],
+            settings=[mark, LONGEST, sorted(self.wanted.items()), model, self.config.evaluation],
             parents=(self.held, *there(self.asked)),
         )
 
@@ -108,7 +109,7 @@ def converse(run: Path, talk: Release) -> pd.DataFrame:
     """
     if not (run / "results.json").is_file():
         raise ValueError(f"{run} is no finished run: no results.json; name a folder that jobs/lifelong.py wrote")
-    config, wanted = read(run / "config.yaml", [f"output={run}"]), turns_of(talk)
+    config, wanted = read(run / "config.yaml", [override("output", str(run))]), turns_of(talk)
     store = Store(run)
     try:
         stages = Stages(config, store)
@@ -119,7 +120,8 @@ def converse(run: Path, talk: Release) -> pd.DataFrame:
             ),
             settings=[stream.mark(talk), stages.model_mark, config.model.max_length],
         )
-        conversations = Conversations(config, store, held, queries(stages, held, "chat.queries.parquet"), wanted)
+        _check(read_table(held.path), wanted)
+        conversations = Conversations(config, store, held, _asked(stages, held), wanted)
         said, adapter = [], None
         for t in range(len(read_json(run / "results.json")["releases"])):
             own = run / f"t{t:02d}/adapter"
@@ -128,6 +130,37 @@ def converse(run: Path, talk: Release) -> pd.DataFrame:
     finally:
         store.close()
     return pd.concat(said, ignore_index=True)
+
+
+def _asked(stages: Stages, held: Made) -> Made | None:
+    """With experts, what each conversation looks like by its first question: by that it finds its expert, and stays."""
+    if stages.config.training.experts is None:
+        return None
+    openings = stages.store.make(
+        "chat.openings.parquet",
+        lambda partial, clock: write_table(partial, first_turns(read_table(held.path))),
+        parents=(held,),
+    )
+    return queries(stages, openings, "chat.queries.parquet")
+
+
+def first_turns(samples: pa.Table) -> pa.Table:
+    """The SAMPLE rows up to the first answer, with the images that are shown until then."""
+    rows = []
+    for row in samples.to_pylist():
+        end = next(at for at, turn in enumerate(row["conversation"]) if turn["role"] == "assistant") + 1
+        turns = row["conversation"][:end]
+        shown = sum(turn["text"].count(PLACEHOLDER) for turn in turns if turn["role"] == "user")
+        rows.append({**row, "conversation": turns, "images": row["images"][:shown]})
+    return pa.Table.from_pylist(rows, schema=samples.schema)
+
+
+def _check(samples: pa.Table, wanted: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Before anything is answered: every turn has its skill and metric. Raises ValueError that names a conversation."""
+    for sample in samples.select(["id", "conversation"]).to_pylist():
+        answers, turns = _turns(sample), len(wanted[sample["id"]])
+        if answers != turns:
+            raise ValueError(f"{sample['id']} has {answers} answers and {turns} `turns`; give one for each")
 
 
 def turns_of(talk: Release) -> dict[str, list[dict[str, Any]]]:
@@ -139,6 +172,8 @@ def turns_of(talk: Release) -> dict[str, list[dict[str, Any]]]:
             name = checks.sample_id(row, talk.name)
             if not isinstance(turns, list) or not all(_says_how(one) for one in turns):
                 raise ValueError(f"{file}: {name} has no `turns`; list `skill` and `metric` of each of its answers")
+            if name in found:
+                raise ValueError(f"{file}: {name} occurs twice; give every conversation an id of its own")
             found[name] = turns
     return found
 
@@ -155,8 +190,6 @@ def scored(
         turn["text"].replace(PLACEHOLDER, "").strip() for turn in sample["conversation"] if turn["role"] == "user"
     ]
     references = [turn["text"] for turn in sample["conversation"] if turn["role"] == "assistant"]
-    if len(wanted) != len(references):
-        raise ValueError(f"{sample['id']} has {len(references)} answers and {len(wanted)} `turns`; give one for each")
     rows = []
     for turn, (question, reference, answer, how) in enumerate(zip(questions, references, answers, wanted, strict=True)):
         value = score(how["metric"], [answer], [[reference]]).values[0]

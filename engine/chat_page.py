@@ -21,6 +21,7 @@ def write_chat(said: Mapping[str, pd.DataFrame], folders: Mapping[str, Path], ou
 
     said: for each run by name what `chat.converse` returns, of the same conversations. folders: of these runs.
     """
+    said = _of_all(said)
     last = {name: rows[rows["t"] == rows["t"].max()] for name, rows in said.items()}
     final = pd.DataFrame({name: rows.groupby("skill", sort=False)["value"].mean() for name, rows in last.items()}).T
     final["all turns"] = [rows["value"].mean() for rows in last.values()]
@@ -42,6 +43,23 @@ def write_chat(said: Mapping[str, pd.DataFrame], folders: Mapping[str, Path], ou
     ]
     write_page(output.with_suffix(".html"), "Conversations in turns", lead, sections)
     log.info("conversations: %s and .html", output.with_suffix(".md"))
+
+
+def _of_all(said: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The conversations that every run could hold; one run's context may be too short for what another's is not.
+
+    Raises ValueError where there is none.
+    """
+    shared = set.intersection(*(set(rows["id"]) for rows in said.values()))
+    if not shared:
+        raise ValueError("no conversation was held by all of these runs; see chat.quarantine.parquet in their folders")
+    for name, rows in said.items():
+        apart = sorted(set(rows["id"]) - shared)
+        if apart:
+            log.info(
+                "conversations: %d of %s are not in all runs and not shown, the first is %s", len(apart), name, apart[0]
+            )
+    return {name: rows[rows["id"].isin(shared)] for name, rows in said.items()}
 
 
 def _told(last: Mapping[str, pd.DataFrame]) -> list[str]:

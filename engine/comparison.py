@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, PositiveInt, ValidationError
 
 from liit.engine.config import Config, ConfigError, load, one_line, override
-from liit.engine.main import commit, save_config, settle
+from liit.engine.main import begin, commit, settle
 from liit.engine.settings import FileStream, Settings
 from liit.engine.store import (
     Store,
@@ -132,8 +132,11 @@ def same_settings(cell: Cell, results: Path) -> dict[str, Any] | None:
     return next((known for known in found if known["settings"] == cell.settings), None)
 
 
-def run_cell(cell: Cell, root: Path, results: Path) -> dict[str, Any]:
-    """Run one cell below `root` and write its JSON. What an interrupted call left there is continued."""
+def run_cell(cell: Cell, root: Path, results: Path, recovers: str | None = None) -> dict[str, Any]:
+    """Run one cell below `root` and write its JSON. What an interrupted call left there is continued.
+
+    recovers: as the comparison has it. Raises ConfigError where no evaluation set is of that skill.
+    """
     from liit.engine.lifelong import run
 
     folder = root / cell.name
@@ -142,12 +145,15 @@ def run_cell(cell: Cell, root: Path, results: Path) -> dict[str, Any]:
         stream = open_stream(cell.config, given)
     finally:
         given.close()
+    skills = sorted({one.skill for one in stream.evaluations})
+    if recovers is not None and recovers not in skills:
+        raise ConfigError(f"recovers: no evaluation set is of the skill {recovers}; there are {', '.join(skills)}")
     if not folder.is_dir():
         _adopt(folder, root, cell.config)
     config = cell.config.model_copy(update={"output": str(folder), "stream": stream, "name": cell.name})
     store = Store(folder)
     write_json(folder / "shares.json", {"first": _profiled(cell.config), "opened": _opened(cell.config)})
-    save_config(config, store)
+    begin(config, store)
     try:
         run(config, store)
     finally:

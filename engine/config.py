@@ -67,6 +67,16 @@ class Config(Settings):
         return [self] if opening is None else [self.at(1), self.at(opening.timesteps + 1)]
 
     @model_validator(mode="after")
+    def _opening_ends(self) -> "Config":
+        opening = self.strategy.opening
+        if opening is not None and opening.timesteps >= self.stream.last:
+            raise ValueError(
+                f"strategy.opening.timesteps={opening.timesteps} leaves nothing to strategy {self.strategy.name}: "
+                f"the stream's last timestep is {self.stream.last}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _pool_budget_holds_a_selection(self) -> "Config":
         limit = self.strategy.pool_budget
         counted = self.strategy.unit == "samples" and self.strategy.lifetime is None
@@ -136,9 +146,11 @@ def one_line(error: ValidationError) -> str:
     """Every key that is wrong, and how."""
     parts = []
     for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"]) or "config"
+        key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             parts.append(f"{key}: no such key")
+        elif not problem["loc"]:  # of the whole: its message names the keys
+            parts.append(problem["msg"].removeprefix("Value error, "))
         else:
             parts.append(f"{key}: {problem['msg']} (got {problem.get('input')!r:.80})")
     return "; ".join(parts)

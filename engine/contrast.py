@@ -104,24 +104,16 @@ class Contrast:
         chance = np.random.default_rng(0)
         drawn = chance.integers(len(pairs), size=(RESAMPLES, len(pairs)))
         weights = _weights(pairs[0][0]["answers"], chance)
-        measured, resampled = {}, {}
+        out: dict[str, float] = {}
         for figure in ("average_accuracy", "relative_gain", "forgetting_rate", "recovered"):
             if (figure == "relative_gain" and self.bounds is None) or (figure == "recovered" and self.recovers is None):
                 continue
-            apart = np.array(
+            apart_n = np.array(
                 [self._figure(a["accuracy"], figure) - self._figure(b["accuracy"], figure) for a, b in pairs]
             )
             by_pair = np.stack([self._boot(a, weights, figure) - self._boot(b, weights, figure) for a, b in pairs], 1)
-            measured[figure] = float(apart.mean())
-            n, means = len(pairs), by_pair.mean(1)
-            over_seeds = np.take_along_axis(by_pair, drawn, 1).mean(1) - means
-            # Resampling n seeds has (n - 1) / n of their variance; of one seed there is none to be seen.
-            resampled[figure] = means + over_seeds * np.sqrt(n / (n - 1)) if n > 1 else means
-        out: dict[str, float] = {}
-        for figure, value in measured.items():
-            shift = value - float(resampled[figure].mean())  # corpus BLEU is no mean of its answers' values
-            low, high = np.quantile(resampled[figure], [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) + shift
-            out |= {figure: value, f"{figure}_low": float(low), f"{figure}_high": float(high)}
+            value, low, high = interval(apart_n, by_pair, drawn)
+            out |= {figure: value, f"{figure}_low": low, f"{figure}_high": high}
         return out
 
     def _figure(self, accuracy: Sequence[Mapping[str, float]], figure: str) -> float:
@@ -143,6 +135,30 @@ class Contrast:
             by_skill[cell["skills"][dataset]].append(weights[dataset] @ np.array(values).T)
         accuracy_BTS = np.stack([np.mean(parts, axis=0) for parts in by_skill.values()], axis=2)
         return np.array([self._of(accuracy_TS, figure) for accuracy_TS in accuracy_BTS])
+
+
+def interval(apart_n: np.ndarray, by_pair_Bn: np.ndarray, drawn_Bn: np.ndarray) -> tuple[float, float, float]:
+    """Mean of n paired differences and the ends of its interval.
+
+    by_pair_Bn: the differences in every resample of the answers. drawn_Bn: which pairs every resample of the seeds takes. Where a
+    figure is not defined (nothing was lost, so no share of it came back) it is NaN: such pairs and resamples are left out.
+    """
+    known = np.isfinite(apart_n)
+    if not known.all():
+        apart_n, by_pair_Bn, left = apart_n[known], by_pair_Bn[:, known], int(known.sum())
+        drawn_Bn = np.random.default_rng(1).integers(max(left, 1), size=(len(drawn_Bn), left))
+    sound = np.isfinite(by_pair_Bn).all(axis=1)
+    by_pair_Bn, drawn_Bn, n = by_pair_Bn[sound], drawn_Bn[sound], len(apart_n)
+    if not n or not len(by_pair_Bn):
+        return float("nan"), float("nan"), float("nan")
+    means = by_pair_Bn.mean(1)
+    over_seeds = np.take_along_axis(by_pair_Bn, drawn_Bn, 1).mean(1) - means
+    # Resampling n seeds has (n - 1) / n of their variance; of one seed there is none to be seen.
+    resampled = means + over_seeds * np.sqrt(n / (n - 1)) if n > 1 else means
+    value = float(apart_n.mean())
+    shift = value - float(resampled.mean())  # corpus BLEU is no mean of its answers' values
+    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) + shift
+    return value, float(low), float(high)
 
 
 def _weights(answers: Mapping[str, Sequence[Sequence[float]]], chance: np.random.Generator) -> dict[str, np.ndarray]:

@@ -19,6 +19,10 @@ PLACEHOLDER = "<image>"
 Conversation = Sequence[Mapping[str, str]]
 
 
+class TooLong(SampleError):
+    """A sample has more tokens than the context."""
+
+
 @dataclass(frozen=True)
 class Encoded:
     """One sample as the model sees it.
@@ -36,7 +40,7 @@ class Encoded:
 def encode(processor: Any, conversation: Conversation, images: Sequence[Image.Image], max_length: int) -> Encoded:
     """Tokens of a whole conversation with its response mask.
 
-    Raises SampleError when the sample is longer than `max_length`, has no response token, or has other images than
+    Raises SampleError (TooLong) when the sample is longer than `max_length`, has no response token, or has other images than
     its text and the model allow.
     """
     messages = _messages(processor, conversation)
@@ -51,7 +55,7 @@ def encode(processor: Any, conversation: Conversation, images: Sequence[Image.Im
 def encode_prompt(
     processor: Any, conversation: Conversation, images: Sequence[Image.Image], max_length: int
 ) -> Encoded:
-    """Tokens up to the last assistant turn, which the model is to write. Raises SampleError when too long."""
+    """Tokens up to the last assistant turn, which the model is to write. Raises TooLong, and SampleError as `encode`."""
     messages = _messages(processor, conversation[:-1])
     text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     encoded = _tokenize(processor, messages, text, [], images)
@@ -221,4 +225,4 @@ def _find(segment: list[int], full: list[int], start: int) -> int:
 
 def _check_length(encoded: Encoded, max_length: int) -> None:
     if len(encoded.input_ids) > max_length:
-        raise SampleError(f"{len(encoded.input_ids)} tokens are more than the context of {max_length} (max_length)")
+        raise TooLong(f"{len(encoded.input_ids)} tokens are more than the context of {max_length} (max_length)")

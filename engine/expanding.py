@@ -4,6 +4,7 @@ An expert of its own starts from the weights of the expert whose task is most li
 """
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def expand(
     base = by_task(read_table(tasks[0]))
     first = Experts(partial, about, {BASE: tuple(base)}, {BASE: _sums(base, list(base))})
     before = Experts.load(previous) if previous else first
-    alike, _ = similarity(tasks, partial, t)
+    alike, _ = similarity(tasks, partial, t, Counter(names_n.tolist()))
     plan: dict[tuple[str, str], list[str]] = {}
     for task in alike.index:
         row = {str(old): float(value) for old, value in alike.loc[task].items()}

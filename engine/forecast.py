@@ -39,7 +39,8 @@ def forecast(config: Config) -> list[Step]:
         budget, limit = _budget(config, last), config.strategy.pool_budget or 4 * config.strategy.budget
         pool, seen = pool + new, seen + new
         scored = pool if learns and (strategy.scores or strategy.vectors) else 0
-        chosen = 0 if not learns else _chosen(strategy.name, budget, new, pool, seen)
+        among = new if strategy.newest or config.at(t).strategy.options.get("newest") else pool
+        chosen = 0 if not learns else _chosen(strategy.name, budget, new, among, seen)
         scoring = scored / rate.scored_per_second
         training = chosen * config.training.epochs / rate.trained_per_second
         resources = config.resources
@@ -66,9 +67,9 @@ def _budget(config: Config, steps: int) -> int:
     return int(budget / cost)
 
 
-def _chosen(strategy: str, budget: int, new: int, pool: int, seen: int) -> int:
+def _chosen(strategy: str, budget: int, new: int, among: int, seen: int) -> int:
     whole = {"sequential": new, "multi-task": seen, "random-replay": new + (seen - new) // 10}
-    return whole.get(strategy, min(budget, pool))
+    return whole.get(strategy, min(budget, among))
 
 
 def _releases(config: Config) -> Iterator[tuple[str, int]]:

@@ -7,6 +7,7 @@
 The side branches exist only where `training.regulariser` or `training.experts` asks for them.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -92,12 +93,12 @@ class Learning:
 
         def work(partial: Path, clock: Clock) -> None:
             chosen = self._samples(t, read_table(selection.path, ["id"])["id"])
+            names_n = names_of(chosen["key"].to_numpy(), t, path_of(named))
             if config.training.experts is not None:
-                names_n = names_of(chosen["key"].to_numpy(), t, path_of(named))
                 expand(chosen, names_n, t, path_of(adapter), config, looks, partial, clock)
                 return
             files = [file for made in old for file in sorted(made.path.glob("*.safetensors"))]
-            alike = similarity(looks, partial, t)[1] if looks else {}
+            alike = similarity(looks, partial, t, Counter(names_n.tolist()))[1] if looks else {}
             held = [(str(file), 1 - alike.get(file.stem, 0.0)) for file in files]
             teach(chosen, t, path_of(parent), config, partial, clock, held)
 
@@ -111,6 +112,8 @@ class Learning:
     def _few(self, t: int, learned: Made, named: Made | None, count: int, salt: str) -> tuple[pa.Table, np.ndarray]:
         """Of every task up to `count` samples of a selection or pool, by hash: SAMPLE rows, and the task of each."""
         ids = read_table(learned.path, ["id", "key"])
+        if not len(ids):
+            raise ValueError(f"t{t}: nothing was selected, so there is nothing to train on; is the pool empty?")
         keys_n = ids["key"].to_numpy()
         names_n = names_of(keys_n, t, path_of(named))
         groups = [np.flatnonzero(names_n == name) for name in set(names_n)]

@@ -48,6 +48,8 @@ def run(config: Config, store: Store) -> dict[str, Any]:
             adapter = learning.train(t, selection, adapter)
         elif t == 0:
             learning.look_at(t, pool, pool, None)
+        else:
+            stages.rest(t)
         learned = selection if t > 0 else pool
         if learned is not None and t + 1 < len(stream.releases):
             learning.weigh(t, learned, adapter)

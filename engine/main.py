@@ -17,7 +17,7 @@ from liit.engine.forecast import forecast
 from liit.engine.progress import log, start_logging
 from liit.engine.readers import read as open_release
 from liit.engine.settings import FileStream
-from liit.engine.store import Store, StoreError, appearing
+from liit.engine.store import Store, StoreError, appearing, remove
 from liit.selectors import catalog
 from liit.selectors.protocol import Strategy, rehearse
 
@@ -41,7 +41,7 @@ def main(arguments: list[str], output: str | None, dry_run: bool) -> int:
     except (ConfigError, StoreError, ValueError) as error:
         log.error("error: %s", error)
         return REFUSED
-    save_config(config, store)
+    begin(config, store)
     return _run(config, store)
 
 
@@ -78,7 +78,7 @@ def _check_training(config: Config, strategy: Strategy) -> None:
     training, scoring = config.training, config.scoring
     if strategy.from_base and (training.regulariser or training.experts):
         raise ConfigError(
-            f"strategy {strategy.name} begins every timestep from the base model; "
+            f"strategy {strategy.name} is trained from the base model; "
             "training.regulariser and training.experts have nothing to hold on to there"
         )
     if config.tasks.of == "clusters" and (training.experts or training.regulariser) and not strategy.clusters:
@@ -86,7 +86,9 @@ def _check_training(config: Config, strategy: Strategy) -> None:
             f"tasks.of=clusters: strategy {strategy.name} clusters nothing; take adapt-inf, or tasks.of=timestep"
         )
     if training.experts and strategy.targets:
-        raise ConfigError(f"strategy {strategy.name} compares gradients of one model; take it without training.experts")
+        raise ConfigError(
+            f"strategy {strategy.name} compares samples with targets by one model; take it without training.experts"
+        )
     if training.experts and any(one.parameters == "lora" for one in (scoring.gradient, *scoring.sketches.values())):
         raise ConfigError("experts have LoRA weights of their own; sketch gradients of base parameters")
 
@@ -202,8 +204,9 @@ def say_results(config: Config, results: dict[str, Any]) -> None:
         console.print(f"adapter: {root / f't{last:02d}' / 'adapter'}", soft_wrap=True)
 
 
-def save_config(config: Config, store: Store) -> None:
-    """The resolved configuration that replays the run, with the version and commit it was made by."""
+def begin(config: Config, store: Store) -> None:
+    """Write the resolved configuration that replays the run, with version and commit; results of another go."""
+    remove(store.root / "results.json")
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     with appearing(store.root / "config.yaml") as temporary:
         temporary.write_text(f"# LiIT {__version__}, commit {commit()}\n{text}", encoding="utf-8")

@@ -71,7 +71,7 @@ def width(name: str, spec: ProfilerSpec) -> int:
 def score(
     releases: list[Path],
     pool: Path,
-    previous: Path,
+    previous: Path | None,
     spec: ProfilerSpec,
     config: Config,
     partial: Path,
@@ -125,8 +125,8 @@ def _experts(known: pa.Table, spec: ProfilerSpec, looks: Sequence[Path]) -> np.n
 class _Best:
     """The lowest nll on record of every sample that was profiled before."""
 
-    def __init__(self, previous: Path) -> None:
-        table = read_profile(previous, ["nll", "forgetting"]) if previous.is_dir() else None
+    def __init__(self, previous: Path | None) -> None:
+        table = None if previous is None else read_profile(previous, ["nll", "forgetting"])
         self.keys = np.empty(0, np.uint64) if table is None else table["key"].to_numpy()
         self.nll = np.empty(0) if table is None else table["nll"].to_numpy() - np.maximum(table["forgetting"], 0)
 

@@ -63,6 +63,11 @@ class DigitsStream(Settings):
     joint: bool = True
     """Of `tasks`: whether t0 is a mixture of tasks, for the jointly tuned `digits-base`, or captions, for `digits-captioned`."""
 
+    @property
+    def last(self) -> int:
+        """The last timestep."""
+        return 5
+
 
 class FileStream(Settings):
     """A stream of the user's own files. The base model was trained on release 0; learning starts at 1."""
@@ -72,6 +77,11 @@ class FileStream(Settings):
     evaluations: tuple[EvaluationSet, ...] = ()
     targets: tuple[EvaluationSet, ...] = ()
     """A small split per skill that target-based methods (LESS, ICONS) may look at; never evaluation data."""
+
+    @property
+    def last(self) -> int:
+        """The last timestep."""
+        return len(self.releases) - 1
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> "FileStream":

@@ -12,11 +12,12 @@ from pathlib import Path
 from liit.engine import models, stream
 from liit.engine.clustering import cluster_pool
 from liit.engine.config import Config
-from liit.engine.evaluation import evaluate, first_of_each
+from liit.engine.evaluation import again, evaluate, first_of_each
 from liit.engine.ingest import ingest
 from liit.engine.looking import looks
 from liit.engine.pool import grow
 from liit.engine.profile_spec import ProfilerSpec
+from liit.engine.progress import log
 from liit.engine.pruning import prune_pool
 from liit.engine.scoring import score
 from liit.engine.selection import select
@@ -24,7 +25,7 @@ from liit.engine.settings import EvaluationSet, Release
 from liit.engine.specification import profiler_spec
 from liit.engine.store import Clock, Made, Store, read_table, remove, write_table
 from liit.selectors import catalog
-from liit.selectors.protocol import Strategy
+from liit.selectors.protocol import Strategy, rehearse
 
 
 @dataclass
@@ -37,6 +38,10 @@ class Stages:
     """The skill of each data set of the target split."""
     releases: list[Made] = field(default_factory=list)
     selections: list[Made] = field(default_factory=list)
+    profiles: dict[int, Made] = field(default_factory=dict)
+    """By timestep; none where the strategy needs none."""
+    examined: dict[str, int] = field(default_factory=dict)
+    """Timestep whose evaluation is of the model with this fingerprint of its adapter."""
 
     @cached_property
     def model_mark(self) -> str:
@@ -67,7 +72,10 @@ class Stages:
 
     def split(self, sets: tuple[EvaluationSet, ...]) -> Made | None:
         """The target split → targets.parquet, where the strategy looks at it."""
-        wanted = any(self.strategy(t).targets for t in range(len(self.releases)))
+        phases = [(catalog.get(each.strategy.name), each.strategy.options) for each in self.config.phases()]
+        wanted = [(strategy, options) for strategy, options in phases if strategy.targets]
+        for strategy, options in wanted:
+            rehearse(strategy, options, {one.skill for one in sets})  # an option may name a skill
         return self._held_out("targets", "target split", sets) if wanted else None
 
     def _held_out(self, name: str, label: str, sets: tuple[EvaluationSet, ...]) -> Made | None:
@@ -99,12 +107,12 @@ class Stages:
             return None
         spec = profiler_spec(self.config, path_of(adapter), scores, vectors)
         seen = looks(self, t) if adapter is not None else ()
-        return self.store.make(
+        made = self.store.make(
             f"t{t:02d}/profile",
             lambda partial, clock: score(
                 [made.path for made in self.releases[: t + 1]],
                 pool.path,
-                self.step(t - 1) / "profile",
+                path_of(self.profiles.get(t - 1)),
                 spec,
                 self.config,
                 partial,
@@ -116,6 +124,8 @@ class Stages:
             settings=self.scored_by(spec),
             parents=(pool, *there(adapter), *seen),
         )
+        self.profiles[t] = made
+        return made
 
     def _other_models(self, spec: ProfilerSpec) -> dict[str, object]:
         """Fingerprints of the models beside the stream's own, in place of where they lie."""
@@ -134,7 +144,7 @@ class Stages:
             lambda partial, clock: score(
                 [split.path],
                 split.path,
-                folder / "no-profile",
+                None,
                 spec,
                 self.config,
                 partial,
@@ -187,6 +197,12 @@ class Stages:
         self.selections.append(made)
         return made
 
+    def rest(self, t: int) -> None:
+        """Nothing is chosen and trained at t: what another strategy left there of this kind in an earlier run goes."""
+        for name in ("clusters.parquet", "selection.parquet", "adapter"):
+            if self.store.drop(f"t{t:02d}/{name}"):
+                log.info("t%d: %s of an earlier run with another strategy was removed", t, name)
+
     def evaluate(
         self,
         t: int,
@@ -195,20 +211,19 @@ class Stages:
         adapter: Made | None,
         queries: Made | None = None,
     ) -> Made:
-        """The evaluation sets answered by the model of t → evaluation.json, answers.parquet."""
-        limits = self.config.evaluation
+        """The evaluation sets answered by the model of t → evaluation.json, answers.parquet. A model is examined once."""
+        limits, same = self.config.evaluation, self.examined.setdefault(adapter.fingerprint if adapter else "", t)
+
+        def work(partial: Path, clock: Clock) -> None:
+            if same < t:
+                again(self.step(same) / "evaluation.json", partial)
+                return
+            table, model, asked = read_table(exam.path), path_of(adapter), path_of(queries)
+            evaluate(table, sets, model, self.config, partial, f"t{t} evaluate", clock, asked)
+
         return self.store.make(
             f"t{t:02d}/evaluation.json",
-            lambda partial, clock: evaluate(
-                read_table(exam.path),
-                sets,
-                path_of(adapter),
-                self.config,
-                partial,
-                f"t{t} evaluate",
-                clock,
-                path_of(queries),
-            ),
+            work,
             settings=[
                 self.model_mark,
                 self.config.model.model_dump(include={"dtype", "attention"}),
@@ -224,7 +239,7 @@ class Stages:
         limit = budget if self.strategy(t).prunes and clusters is not None else None
         return self.store.make(
             f"t{t:02d}/removed.parquet",
-            lambda partial, clock: prune_pool(self.step(t), limit, partial),
+            lambda partial, clock: prune_pool(self.step(t), limit, clusters is not None, partial),
             settings=limit,
             parents=(pool, *there(profile), *there(clusters), *there(selection)),
         )

@@ -66,6 +66,7 @@ class Store:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).resolve()
+        self._asked: set[str] = set()
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             self._lock = (self.root / ".lock").open("a")
@@ -96,6 +97,7 @@ class Store:
         final, note = self.root / name, self.root / f"{name}.made.json"
         partial = final.with_name(final.name + ".partial")
         mark = fingerprint(name, settings, [parent.fingerprint for parent in parents])
+        self._asked.add(name)
         known = read_json(note) if note.is_file() else {}
         if known.get("fingerprint") == mark and final.exists():
             return Made(final, mark)
@@ -120,6 +122,14 @@ class Store:
         self._note(name, "finished", clock)
         return Made(final, mark, fresh=True)
 
+    def drop(self, name: str) -> bool:
+        """Remove a result that this run does not make; whether there was one."""
+        note = self.root / f"{name}.made.json"
+        there = note.is_file()
+        remove(self.root / name)
+        note.unlink(missing_ok=True)
+        return there
+
     def _note(self, name: str, event: str, clock: Clock, **more: str) -> None:
         line = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -132,12 +142,9 @@ class Store:
             stream.write(json.dumps(line | more, ensure_ascii=False) + "\n")
 
     def seconds(self) -> dict[str, float]:
-        """Seconds of every stage, by its name, over all resumes."""
-        notes = sorted(self.root.rglob("*.made.json"))
-        return {
-            str(note.relative_to(self.root)).removesuffix(".made.json"): float(read_json(note).get("seconds", 0.0))
-            for note in notes
-        }
+        """Seconds of every result that this process asked for, by its name, over all resumes."""
+        notes = {name: self.root / f"{name}.made.json" for name in sorted(self._asked)}
+        return {name: float(read_json(note).get("seconds", 0.0)) for name, note in notes.items() if note.is_file()}
 
 
 def fingerprint(*parts: Any) -> str:

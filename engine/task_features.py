@@ -4,7 +4,7 @@ By the model as it was before any timestep, so that vectors of all timesteps can
 tokens after the first layer, and of the instruction's and the answer's tokens in the middle one. Or by encoders of the user's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,11 +128,13 @@ def by_task(table: pa.Table) -> dict[str, pa.Table]:
     return {name: table.filter(pc.equal(table["task"], name)) for name in names}
 
 
-def similarity(tasks: Sequence[Path], partial: Path, t: int) -> tuple[pd.DataFrame, dict[str, float]]:
+def similarity(
+    tasks: Sequence[Path], partial: Path, t: int, counts: Mapping[str, int]
+) -> tuple[pd.DataFrame, dict[str, float]]:
     """Of each task of the last timestep (rows) to each task of those before it (columns); and to these, by name, the mean over
-    the samples of the last one, which is also written down as `similarity.json` beside `partial`.
+    all that the last one trains on, which is also written down as `similarity.json` beside `partial`.
 
-    tasks: what `describe` wrote for all timesteps so far.
+    tasks: what `describe` wrote for all timesteps so far. counts: samples that the last one trains on, by task.
     """
     old, new = by_task(pa.concat_tables([read_table(path) for path in tasks[:-1]])), by_task(read_table(tasks[-1]))
     means = [mean_vectors(rows) for rows in (*old.values(), *new.values())]
@@ -140,7 +142,7 @@ def similarity(tasks: Sequence[Path], partial: Path, t: int) -> tuple[pd.DataFra
     found = pd.DataFrame(values, index=list(new), columns=list(old))
     for name, row in found.iterrows():
         log.info("t%d: %s is like %s", t, name, ", ".join(f"{other}: {value:.2f}" for other, value in row.items()))
-    counts_n = np.array([len(rows) for rows in new.values()], float)
+    counts_n = np.array([counts[name] for name in new], float)
     mean = dict(zip(old, (counts_n / counts_n.sum() @ values).tolist(), strict=True))
     write_json(partial.with_name("similarity.json"), {name: round(value, 4) for name, value in mean.items()})
     return found, mean

@@ -51,13 +51,13 @@ def chat(
         talk = Release(name="conversations", path=str(conversations), images=None if images is None else str(images))
     try:
         said = {name: converse(run.resolve(), talk) for name, run in named.items()}
+        write_chat(said, named, output, shlex.join(["python", "jobs/chat.py", *sys.argv[1:]]))
     except (ValueError, OSError, TooManyBadSamples) as error:
         log.error("error: %s", error)
         raise typer.Exit(REFUSED) from error
     finally:
         if "ray" in sys.modules:
             sys.modules["ray"].shutdown()
-    write_chat(said, named, output, shlex.join(["python", "jobs/chat.py", *map(str, runs)]))
 
 
 if __name__ == "__main__":

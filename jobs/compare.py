@@ -62,7 +62,7 @@ def compare(
         raise typer.Exit(2) from error
     if dry_run:
         return
-    failed = [] if tables else _run_all(missing, output.resolve(), results)
+    failed = [] if tables else _run_all(missing, output.resolve(), results, comparison.recovers)
     current = {cell.name: cell.settings for cell in cells(comparison, overrides, [], [])}
     write_contrast(results, output.resolve(), comparison, current)
     if failed:
@@ -70,7 +70,7 @@ def compare(
         raise typer.Exit(1)
 
 
-def _run_all(missing: list[Cell], output: Path, results: Path) -> list[str]:
+def _run_all(missing: list[Cell], output: Path, results: Path, recovers: str | None) -> list[str]:
     """Run cell after cell; one that fails is named at the end and does not keep the others from running."""
     failed = []
     try:
@@ -78,7 +78,7 @@ def _run_all(missing: list[Cell], output: Path, results: Path) -> list[str]:
             began = time.monotonic()
             log.info("cell %d of %d: %s", number + 1, len(missing), cell.name)
             try:
-                run_cell(cell, output, results)
+                run_cell(cell, output, results, recovers)
             except Exception as error:  # Ray's and Ray Train's errors share no narrower type
                 log.exception("cell %s failed", cell.name)
                 failed.append(f"{cell.name}: {(str(error).splitlines() or [type(error).__name__])[0]}")

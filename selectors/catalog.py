@@ -81,9 +81,9 @@ STRATEGIES: dict[str, Strategy] = {
         Strategy("d2", d2, ("el2n",), ("embedding",)),
         Strategy("less", less, vectors=("sketch",), targets=True),
         Strategy("icons", icons, vectors=("sketch",), targets=True),
-        Strategy("similar-gradients", similar("sketch"), vectors=("sketch",), targets=True),
-        Strategy("similar-states", similar("embedding"), vectors=("embedding",), targets=True),
-        Strategy("similar-images", similar("projector"), vectors=("projector",), targets=True),
+        Strategy("similar-gradients", similar("sketch"), vectors=("sketch",), targets=True, newest=True),
+        Strategy("similar-states", similar("embedding"), vectors=("embedding",), targets=True, newest=True),
+        Strategy("similar-images", similar("projector"), vectors=("projector",), targets=True, newest=True),
     )
 }
 

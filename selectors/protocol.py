@@ -3,7 +3,7 @@
 Shapes: N samples of the pool, n chosen samples.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -127,6 +127,7 @@ class Strategy:
     whole: bool = False  # the budget does not apply: the choice is what the method's definition says
     targets: bool = False  # needs `targets`, the first of `vectors` for samples of each skill that is wanted
     from_base: bool = False  # trained from the base model instead of the last timestep's adapter
+    newest: bool = False  # chooses among the newest release alone
     once: bool = False  # trained a single time, when the last release is there
 
     def learns(self, t: int, last: int) -> bool:
@@ -148,8 +149,10 @@ class Strategy:
         return tuple(dict.fromkeys([*named, *([weight] if weight else [])]))
 
 
-def rehearse(strategy: Strategy, options: Options) -> None:
+def rehearse(strategy: Strategy, options: Options, skills: Collection[str] = ()) -> None:
     """Let a strategy choose from nothing, so that options which it cannot use are refused before anything is computed.
+
+    skills: of the target split, where they are known already.
 
     Raises:
         ValueError: what is wrong with the options.
@@ -161,7 +164,7 @@ def rehearse(strategy: Strategy, options: Options) -> None:
         vectors={name: np.empty((0, 2), np.float32) for name in strategy.vectors},
         labels_N=np.empty(0, np.int32),
         distance_N=np.empty(0, np.float32),
-        targets={"any": np.zeros((1, 2))},
+        targets={skill: np.zeros((1, 2)) for skill in skills or [str(options.get("skill"))]},
     )
     chosen(strategy, nothing, 1, 0, 0, options)
 

@@ -19,7 +19,7 @@ def similar(vector: str) -> Callable[[Pool, int, int, int, Options], Choice]:
 
     def choose(pool: Pool, budget: int, seed: int, timestep: int, options: Options) -> Choice:
         skill, targets = settled(options, skill=None)["skill"], pool.wanted()
-        if skill not in (None, *targets) and len(pool):
+        if skill not in (None, *targets):
             raise ValueError(f"option skill is {skill!r}; the target split has {', '.join(sorted(targets))}")
         likeness_N = np.full(len(pool), np.nan, np.float32)
         new = np.flatnonzero(pool.arrival_N == timestep)

@@ -9,7 +9,7 @@ import pytest
 
 from liit.engine.comparison import Comparison, cells, kept, read_comparison
 from liit.engine.config import ConfigError
-from liit.engine.contrast import Contrast
+from liit.engine.contrast import Contrast, interval
 from liit.engine.contrast_page import write_contrast
 from liit.engine.metrics import recovered_share
 
@@ -169,3 +169,14 @@ def test_recovery_is_a_figure_with_an_interval_where_it_is_asked_for() -> None:
     )
     row = contrast.differences().iloc[0]
     assert row["recovered_low"] < row["recovered"] < row["recovered_high"]
+
+
+def test_a_share_that_is_not_defined_is_left_out_of_the_interval() -> None:
+    rng = np.random.default_rng(0)
+    apart, resampled, drawn = rng.normal(5, 1, 3), rng.normal(5, 1, (1000, 3)), rng.integers(3, size=(1000, 3))
+    whole = interval(apart, resampled, drawn)
+    holes = np.where(rng.random((1000, 3)) < 0.1, np.nan, resampled)
+    assert interval(apart, holes, drawn) == pytest.approx(whole, abs=0.2)
+    value, low, high = interval(np.append(apart[:2], np.nan), resampled, drawn)
+    assert low < value == apart[:2].mean() < high
+    assert np.isnan(interval(np.full(3, np.nan), resampled, drawn)).all()

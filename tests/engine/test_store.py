@@ -74,6 +74,19 @@ def test_seconds_add_up_over_interrupted_calls(tmp_path: Path) -> None:
     assert 5 <= store.seconds()["x"] < 6
 
 
+def test_what_a_run_does_not_ask_for_is_dropped_and_costs_it_nothing(tmp_path: Path) -> None:
+    before = Store(tmp_path)
+    for name in ("t01/x", "t01/y"):
+        before.make(name, lambda partial, clock: partial.touch())
+    before.close()
+    store = Store(tmp_path)
+    store.make("t01/x", lambda partial, clock: None)
+    assert list(store.seconds()) == ["t01/x"]
+    assert store.drop("t01/y")
+    assert not store.drop("t01/y")
+    assert sorted(path.name for path in (tmp_path / "t01").iterdir()) == ["x", "x.made.json"]
+
+
 def test_two_runs_cannot_share_a_folder_and_an_unwritable_one_is_refused(tmp_path: Path) -> None:
     store = Store(tmp_path / "run")
     with pytest.raises(StoreError, match="in use by another run"):

@@ -4,18 +4,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from liit.engine.answers import score
-from liit.engine.chat import Talker, converse, turns_of
+from liit.engine.chat import Talker, converse, first_turns, turns_of
 from liit.engine.chat_page import write_chat
 from liit.engine.config import Config
 from liit.engine.digits.chatting import TURNS, write_conversations
 from liit.engine.encoding import encode_prompt
 from liit.engine.evaluation import Answerer
 from liit.engine.lifelong import run
-from liit.engine.main import save_config
+from liit.engine.main import begin
 from liit.engine.models import load_processor
 from liit.engine.settings import Release
 from liit.engine.store import Store
@@ -27,18 +29,24 @@ def together(ray_cluster: None, settings: dict[str, Any], tmp_path_factory: pyte
     store = Store(folder)
     wide = {"model": settings["model"] | {"max_length": 600}, "resources": settings["resources"] | {"warm": True}}
     config = Config.model_validate(settings | wide | {"strategy": {"name": "multi-task"}, "output": str(folder)})
+    for name in ("selection.parquet", "adapter"):  # as a run with another strategy leaves them
+        store.make(f"t01/{name}", lambda partial, clock: partial.touch())
+    begin(config, store)
     run(config, store)
-    save_config(config, store)
     store.close()
     return folder
 
 
 def test_joint_training_happens_once_on_all_that_ever_came(together: Path) -> None:
-    assert [(together / f"t0{t}" / "adapter").is_dir() for t in range(3)] == [False, False, True]
+    for name in ("adapter", "selection.parquet"):
+        assert [(together / f"t0{t}" / name).exists() for t in range(3)] == [False, False, True]
     pool, chosen = (pq.read_table(together / "t02" / f"{name}.parquet")["id"] for name in ("pool", "selection"))
     assert set(pool.to_pylist()) == set(chosen.to_pylist())
     answers = [pq.read_table(together / f"t0{t}" / "answers.parquet").sort_by("id") for t in range(3)]
     assert answers[0] == answers[1] != answers[2]
+    results = json.loads((together / "results.json").read_text())
+    assert results["seconds"]["t01/evaluation.json"] < 0.5  # a model is examined once
+    assert results["samples"][1].keys() == {"pool", "removed"}
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -75,6 +83,29 @@ def test_a_conversation_that_outgrows_the_context_is_answered_with_nothing(tiny_
     assert [len(one) for one in said] == [1, 2]
     assert said[0][0] == said[1][0] != ""
     assert said[1][1] == ""
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_conversations_that_do_not_fit_are_refused_or_left_out(together: Path, tmp_path: Path) -> None:
+    talk = write_conversations(tmp_path / "talk", 3)
+    rows = json.loads(Path(talk.path).read_text())
+    with pytest.raises(ValueError, match="no conversation was held by all of these runs"):
+        write_chat({name: pd.DataFrame({"id": [name], "t": [0]}) for name in "ab"}, {}, tmp_path / "p", "")
+    Path(talk.path).write_text(json.dumps([*rows, rows[0]]))
+    with pytest.raises(ValueError, match="occurs twice"):
+        converse(together, talk)
+    rows[1]["turns"].pop()
+    Path(talk.path).write_text(json.dumps(rows))
+    with pytest.raises(ValueError, match=f"{len(TURNS)} answers and {len(TURNS) - 1} `turns`"):
+        converse(together, talk)
+
+
+def test_a_conversation_finds_its_expert_by_its_first_question() -> None:
+    turns = [{"role": ("user", "assistant")[at % 2], "text": "<image> a"} for at in range(6)]
+    images = [{"path": name, "bytes": None} for name in "abc"]
+    table = pa.Table.from_pylist([{"id": "x", "conversation": turns, "images": images}])
+    cut = first_turns(table).to_pylist()[0]
+    assert (cut["conversation"], cut["images"]) == (turns[:2], images[:1])
 
 
 def test_a_conversation_must_say_how_its_turns_are_scored(tmp_path: Path) -> None:

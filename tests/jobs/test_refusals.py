@@ -26,6 +26,7 @@ Call = Callable[..., subprocess.CompletedProcess[str]]
         ("strategy.options={bims: 5}", "unknown strategy options ['bims']"),
         ("strategy.options={scores: nll}", "option scores is 'nll'; pass a list of names"),
         ("scoring.scores=[beauty]", "cannot profile ['beauty']; scores are ['nll'"),
+        ("strategy.opening={timesteps: 5}", "strategy.opening.timesteps=5 leaves nothing to strategy lite-adapt-inf"),
         ("scoring.gradient.gradient=adam", "adam gradients are formed whole, which only parameters: lora"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from liit.selectors.catalog import get
 from liit.selectors.icons import elected, votes
 from liit.selectors.less import influence
-from liit.selectors.protocol import Pool
+from liit.selectors.protocol import Pool, rehearse
 
 KEYS = np.random.default_rng(0).permutation(900)[:50].astype(np.uint64)
 
@@ -64,6 +64,9 @@ def test_similar_takes_the_newest_samples_of_largest_mean_cosine_to_a_skill(
     np.testing.assert_allclose(made.score_n, np.array(near)[made.index_n], atol=1e-3)
     with pytest.raises(ValueError, match="'song'; the target split has caption, chat, vqa"):
         get("similar-states").choose(pool, 60, 0, 2, {"skill": "song"})
+    with pytest.raises(ValueError, match="option skill is 'song'"):  # as soon as the target split is known
+        rehearse(get("similar-states"), {"skill": "song"}, {"a", "b"})
+    rehearse(get("similar-states"), {"skill": "song"})
 
 
 def test_less_takes_the_samples_of_largest_influence_on_any_skill(pool_of: Callable[[int], Pool]) -> None:
