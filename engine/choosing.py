@@ -42,6 +42,7 @@ def choose(
     seed: int = 0,
     timestep: int | None = None,
     options: Mapping[str, Any] | None = None,
+    vector: str | None = None,
 ) -> Chosen:
     """Choose `budget` of the usable samples of a profile by the strategy `name`.
 
@@ -49,13 +50,14 @@ def choose(
         k_grid: candidate numbers of clusters, where the strategy needs clusters.
         timestep: the t of the choice; by default that of the folder `tNN` which the profile lies in, and elsewhere the
             newest arrival.
+        vector: what clusters are of, in place of the strategy's own.
 
     Raises:
         ValueError: no finished profile, a strategy or option that is not known, a column or target split that is not
             there, a budget below 1, or values that no strategy can choose by.
     """
     options = options or {}
-    strategy = catalog.get(name)
+    strategy = catalog.get(name, vector)
     if budget < 1:
         raise ValueError(f"budget is {budget}; pass the number of samples to choose, 1 or more")
     _check(profile, strategy, options)

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -36,6 +36,9 @@ from liit.engine.store import (
     write_table,
 )
 from liit.engine.stream import open_stream
+
+if TYPE_CHECKING:
+    from liit.engine.profile_spec import ProfilerSpec
 
 SHARED = ("releases/*", "exam*", "targets*", "t00/*")
 """What no method or seed changes; and of the quarantines, what was found before any model was trained."""
@@ -87,6 +90,11 @@ class Cell:
         """A fingerprint of all that its result depends on. Settings at their defaults are left out: a new one changes none."""
         apart = {"name", "output", "resources", "estimate", "keep_profiles", "tracking"}
         return fingerprint(self.config.model_dump(exclude=apart, exclude_defaults=True))
+
+    def passes(self) -> tuple[int, int]:
+        """Forwards and backwards of a sample that is scored at the last timestep; none where nothing is."""
+        spec = _spec(self.config.at(self.config.stream.last))
+        return spec.passes() if spec.scores or spec.vectors else (0, 0)
 
 
 def read_comparison(path: Path) -> Comparison:
@@ -189,13 +197,16 @@ def _waited_for(root: Path) -> Store:
 
 def _profiled(config: Config) -> str:
     """What the first profile depends on."""
+    return fingerprint(repr(_spec(config.at(1))))
+
+
+def _spec(config: Config) -> "ProfilerSpec":
+    """What its strategy needs of a pool, by the base model."""
     from liit.engine.specification import profiler_spec
     from liit.selectors import catalog
 
-    first = config.at(1)
-    strategy = catalog.get(first.strategy.name)
-    spec = profiler_spec(first, None, strategy.scores_for(first.strategy.options), strategy.vectors)
-    return fingerprint(repr(spec))
+    strategy = catalog.get(config.strategy.name, config.clustering.vector)
+    return profiler_spec(config, None, strategy.scores_for(config.strategy.options), strategy.vectors)
 
 
 def _opened(config: Config) -> str | None:

@@ -18,11 +18,18 @@ LINES = 8
 """Methods in the picture of skills over time, where the comparison does not name them."""
 
 
-def write_contrast(results: Path, output: Path, comparison: Comparison, current: Mapping[str, str]) -> None:
+def write_contrast(
+    results: Path,
+    output: Path,
+    comparison: Comparison,
+    current: Mapping[str, str],
+    passes: Mapping[str, tuple[int, int]],
+) -> None:
     """Write `<results>.md`, `.csv`, `.svg` and `-skills.svg` from the cells in `results`, and `<output>/report.html`.
 
     Nothing where there are no cells. current: the settings that each cell must have been made from; cells of others stay
-    out. Raises ValueError for cells that were not all made on the same stream.
+    out. passes: forwards and backwards of a scored sample, by method. Raises ValueError for cells that were not all made
+    on the same stream.
     """
     cells = {path.stem: read_json(path) for path in results.glob("*-s*.json")}
     order = {name: place for place, name in enumerate(comparison.methods)}
@@ -36,6 +43,8 @@ def write_contrast(results: Path, output: Path, comparison: Comparison, current:
         )
     contrast = Contrast(found, comparison.reference, comparison.upper, comparison.recovers)
     figures, pictures = contrast.figures(), _pictures(contrast, comparison)
+    for at, name in enumerate(("forwards", "backwards")):
+        figures[name] = figures["scored"] * [passes[method][at] for method in figures["method"]]
     page = "\n".join(_markdown(contrast, figures, comparison, results))
     texts = {".md": page, ".csv": figures.round(3).to_csv(index=False), ".svg": pictures[0].svg}
     for suffix, text in texts.items():

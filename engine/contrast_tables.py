@@ -17,6 +17,8 @@ OVER_STREAM = {
 }
 COSTS = {
     "scored": "samples scored",
+    "forwards": "scoring forwards",
+    "backwards": "scoring backwards",
     "trained": "samples trained on",
     "scoring_s": "scoring s",
     "selection_s": "selection s",
@@ -49,7 +51,7 @@ def differences(contrast: Contrast) -> pd.DataFrame:
     rows = []
     for row in found.to_dict("records"):
         apart = {
-            title: f"{row[name]:+.1f} ({row[f'{name}_low']:+.1f} to {row[f'{name}_high']:+.1f})"
+            title: _apart(row[name], row[f"{name}_low"], row[f"{name}_high"])
             for name, title in INTERVALS.items()
             if name in found
         }
@@ -69,6 +71,10 @@ def _value(mean: float, deviation: float | None) -> str:
         return ""
     size = f"{mean:,.0f}" if abs(mean) >= 1000 else f"{mean:.1f}"
     return size if deviation is None or pd.isna(deviation) else f"{size} ± {deviation:.1f}"
+
+
+def _apart(mean: float, low: float, high: float) -> str:
+    return "" if pd.isna(mean) else f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 def _row(cells: Sequence[str]) -> str:

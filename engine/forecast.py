@@ -34,7 +34,7 @@ def forecast(config: Config) -> list[Step]:
     steps, pool, seen = [], 0, 0
     releases = list(_releases(config))
     for t, (name, new) in enumerate(releases):
-        strategy, last = catalog.get(config.at(t).strategy.name), len(releases) - 1
+        strategy, last = catalog.get(config.at(t).strategy.name, config.clustering.vector), len(releases) - 1
         learns = strategy.learns(t, last)
         budget, limit = _budget(config, last), config.strategy.pool_budget or 4 * config.strategy.budget
         pool, seen = pool + new, seen + new

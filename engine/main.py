@@ -61,7 +61,7 @@ def settle(arguments: list[str], output: str | None) -> Config:
 
 def _check_strategy(config: Config) -> None:
     """Raises ConfigError or ValueError for a strategy that does not exist, or that cannot be used so."""
-    strategy = catalog.get(config.strategy.name)
+    strategy = catalog.get(config.strategy.name, config.clustering.vector)
     rehearse(strategy, config.strategy.options)
     if strategy.targets and isinstance(config.stream, FileStream) and not config.stream.targets:
         raise ConfigError(
@@ -107,7 +107,9 @@ def check_model(config: Config) -> None:
     from liit.engine.models import load_processor
     from liit.engine.specification import profiler_spec
 
-    strategies = [(catalog.get(each.strategy.name), each.strategy.options) for each in config.phases()]
+    strategies = [
+        (catalog.get(each.strategy.name, each.clustering.vector), each.strategy.options) for each in config.phases()
+    ]
     scores = tuple(name for strategy, options in strategies for name in strategy.scores_for(options))
     spec = profiler_spec(config, None, scores, tuple(name for strategy, _ in strategies for name in strategy.vectors))
     load_processor(spec.model, spec.revision)

@@ -74,6 +74,19 @@ class ProfilerSpec:
         sketches = {name: SketchSpec(**sketch) for name, sketch in values["sketches"].items()}
         return cls(**{**values, "sketches": sketches})
 
+    def passes(self) -> tuple[int, int]:
+        """Forwards and backwards that a sample with images takes; one without has no pass without images either."""
+        own = self.sketches_here().values()
+        forwards = 1 + ("image_grounding" in self.scores) + ("learnability" in self.scores)
+        heats = {one.temperature for one in own if one.gradient != "zero-order"}
+        backwards = len(heats | ({1.0} if "grad_norm" in self.scores else set()))
+        forwards += sum(1 + 2 * one.directions for one in own if one.gradient == "zero-order")
+        for names in self.proxies().values():
+            theirs = [self.sketches[name] for name in names]
+            forwards += 1 + sum(1 + 2 * one.directions for one in theirs if one.gradient == "zero-order")
+            backwards += len({one.temperature for one in theirs if one.gradient != "zero-order"})
+        return forwards, backwards
+
     def sketches_here(self) -> dict[str, SketchSpec]:
         """Sketches that are asked for, of the current model."""
         return {name: one for name, one in self.sketches.items() if name in self.vectors and one.model is None}

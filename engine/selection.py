@@ -31,7 +31,7 @@ def select(
 
     timesteps: how many the stream has. releases: those until now. skills: the skill of each data set of the target split.
     """
-    strategy = catalog.get(config.strategy.name)
+    strategy = catalog.get(config.strategy.name, config.clustering.vector)
     scores = strategy.scores_for(config.strategy.options)
     ids, labels_N, pool = pool_arrays(timestep, scores, strategy.vectors, strategy.clusters)
     if strategy.targets:

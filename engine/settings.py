@@ -163,8 +163,11 @@ class Scoring(Settings):
 
 
 class Clustering(Settings):
-    """k-means on the gradient sketches; k by the elbow of the within-cluster sum of squares."""
+    """k-means on a vector of the profile, the gradient sketch; k by the elbow of the within-cluster sum of squares."""
 
+    vector: str | None = None
+    """What is clustered: `embedding`, another vector of the profile, a name of `scoring.sketches`. None: the strategy's own, the
+    sketch of `scoring.gradient`."""
     k_grid: tuple[PositiveInt, ...] = tuple(range(5, 51))
     """Candidates for k; one number fixes it. The paper's grid is 5 to 50."""
 

@@ -49,7 +49,7 @@ class Stages:
 
     def strategy(self, t: int) -> Strategy:
         """What timestep t chooses by."""
-        return catalog.get(self.config.at(t).strategy.name)
+        return catalog.get(self.config.at(t).strategy.name, self.config.clustering.vector)
 
     def step(self, t: int) -> Path:
         return self.store.root / f"t{t:02d}"
@@ -72,7 +72,10 @@ class Stages:
 
     def split(self, sets: tuple[EvaluationSet, ...]) -> Made | None:
         """The target split → targets.parquet, where the strategy looks at it."""
-        phases = [(catalog.get(each.strategy.name), each.strategy.options) for each in self.config.phases()]
+        phases = [
+            (catalog.get(each.strategy.name, each.clustering.vector), each.strategy.options)
+            for each in self.config.phases()
+        ]
         wanted = [(strategy, options) for strategy, options in phases if strategy.targets]
         for strategy, options in wanted:
             rehearse(strategy, options, {one.skill for one in sets})  # an option may name a skill

@@ -39,6 +39,7 @@ def choose(
         int | None, typer.Option(help="By default the NN of tNN, elsewhere the newest arrival.")
     ] = None,
     option: Annotated[list[str] | None, typer.Option(help="key=value, an option of the strategy; repeatable.")] = None,
+    vector: Annotated[str | None, typer.Option(help="What clusters are of: another vector of the profile.")] = None,
     k_grid: Annotated[str, typer.Option(help="Candidate numbers of clusters: 5-50 or 5,10,20.")] = "5-50",
 ) -> None:
     """Choose a subset from a finished profile, without a model, training or Ray."""
@@ -52,6 +53,7 @@ def choose(
             seed=seed,
             timestep=timestep,
             options=read_options(option or []),
+            vector=vector,
         )
         output.parent.mkdir(parents=True, exist_ok=True)
         write_table(output, chosen.rows)

@@ -63,8 +63,9 @@ def compare(
     if dry_run:
         return
     failed = [] if tables else _run_all(missing, output.resolve(), results, comparison.recovers)
-    current = {cell.name: cell.settings for cell in cells(comparison, overrides, [], [])}
-    write_contrast(results, output.resolve(), comparison, current)
+    whole = cells(comparison, overrides, [], [])
+    current, passes = {cell.name: cell.settings for cell in whole}, {cell.method: cell.passes() for cell in whole}
+    write_contrast(results, output.resolve(), comparison, current, passes)
     if failed:
         log.error("stopped: %s", "; ".join(failed))
         raise typer.Exit(1)

@@ -78,7 +78,7 @@ def _budgets(pool: Pool, labels_N: NDArray[np.int32], budget: int, kind: str, we
     if kind == "uniform":
         return uniform(sizes_K, budget)
     if kind == "density":
-        rows = directions(pool.vector("sketch"), pool.keys_N, np.argsort(pool.keys_N))
+        rows = directions(pool.first_vector(), pool.keys_N, np.argsort(pool.keys_N))
         centroids_KP = means(rows, labels_N[rows.order_N], len(sizes_K))
         return density_budgets(centroids_KP, sizes_K, budget, minimum=0)
     if kind not in ("spread", "mean"):

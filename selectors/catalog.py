@@ -1,6 +1,7 @@
 """Every strategy by name."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import entry_points
 
 import numpy as np
@@ -92,14 +93,21 @@ GROUP = "liit.strategies"
 """Entry points of installed packages: a name and the `module:attribute` of a `Strategy`."""
 
 
-def get(name: str) -> Strategy:
+def get(name: str, clustered: str | None = None) -> Strategy:
     """The strategy of a name: one of these, or one that an installed package brings.
+
+    clustered: for a strategy whose pool is clustered, the vector that clusters are of, in place of its own.
 
     Raises:
         ValueError: the name is unknown, with all known ones, or what the package brings is no `Strategy`.
     """
-    if name in STRATEGIES:
-        return STRATEGIES[name]
+    found = STRATEGIES.get(name) or _installed(name)
+    if clustered is None or not found.clusters:
+        return found
+    return replace(found, vectors=tuple(dict.fromkeys((clustered, *found.vectors[1:]))))
+
+
+def _installed(name: str) -> Strategy:
     installed = {point.name: point for point in entry_points(group=GROUP)}
     if name not in installed:
         raise ValueError(f"unknown strategy {name!r}; choose one of: {', '.join((*STRATEGIES, *installed))}")

@@ -53,6 +53,10 @@ class Pool:
             raise ValueError(f"the pool has no vector {name!r}, only {sorted(self.vectors)}; add it to the profile")
         return self.vectors[name]
 
+    def first_vector(self) -> NDArray[Any]:
+        """The strategy's first vector, which clusters are of. Raises ValueError where the pool has none."""
+        return self.vector(next(iter(self.vectors), "sketch"))
+
     def labels(self) -> NDArray[np.int32]:
         """Raises ValueError where the pool was not clustered."""
         if self.labels_N is None:

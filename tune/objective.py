@@ -17,7 +17,6 @@ from ray import tune
 from sklearn.metrics import normalized_mutual_info_score
 
 from liit.engine.comparison import Cell, run_cell, same_settings
-from liit.engine.config import override
 from liit.engine.main import settle
 from liit.engine.metrics import summary
 from liit.engine.profiles import read_profile, read_vectors
@@ -25,6 +24,7 @@ from liit.engine.store import fingerprint, read_table
 from liit.selectors import catalog
 from liit.selectors.clustering import cluster
 from liit.selectors.protocol import Pool, chosen
+from liit.tune.spaces import overrides
 
 
 class Selection(tune.Trainable):
@@ -149,8 +149,7 @@ def train(config: dict[str, Any]) -> None:
     A cell of the same settings that `config["known"]` has is taken in place of a run.
     """
     trial = config["trial"]
-    own = [override(key, value) for key, value in trial.items()]
-    settled = settle([config["config"], *own], None)
+    settled = settle([config["config"], *overrides(trial)], None)
     cell = Cell(f"trial-{fingerprint(trial)[:8]}", settled.seed, settled)
     found = same_settings(cell, Path(config["known"])) if config["known"] else None
     found = found or run_cell(cell, Path(config["runs"]), Path(config["results"]))

@@ -13,13 +13,14 @@ from liit.engine.main import DEFAULT
 from liit.engine.page import Section, write_page
 from liit.engine.progress import log
 from liit.engine.store import appearing
-from liit.tune.spaces import Study
+from liit.tune.spaces import Study, overrides
 
 KEYS = {
     "k": "clustering.k_grid",
     "budget": "strategy.budget",
     "strategy": "strategy.name",
     "options": "strategy.options",
+    "vector": "clustering.vector",
 }
 """Keys of a selection study in a run's configuration."""
 
@@ -99,19 +100,22 @@ class Outcome:
     def configuration(self, trial: dict[str, Any]) -> dict[str, Any]:
         """A run's whole configuration with a trial's settings."""
         file = self.source.parents[1] / "config.yaml" if self.source else located(self.study.config, DEFAULT.parent)
-        overrides = []
+        if self.study.kind == "training":
+            return self._dumped(file, overrides(trial))
+        own = []
         for key, value in trial.items():
             section, dot, option = key.partition(".")
-            if self.study.kind == "training":
-                name = key
-            elif section == "options" and dot:
+            if section == "options" and dot:
                 name = f"strategy.options.{option}"
             elif key in KEYS:
                 name = KEYS[key]
             else:
-                continue  # a seed is no setting, and a vector's name is one of the profile, not of a run
-            overrides.append(override(name, [value] if key == "k" else value))
-        dumped: dict[str, Any] = read(file, overrides).model_dump(mode="json", exclude={"output"})
+                continue  # a seed is no setting
+            own.append(override(name, [value] if key == "k" else value))
+        return self._dumped(file, own)
+
+    def _dumped(self, file: Path, own: list[str]) -> dict[str, Any]:
+        dumped: dict[str, Any] = read(file, own).model_dump(mode="json", exclude={"output"})
         return dumped
 
 

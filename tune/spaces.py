@@ -1,5 +1,6 @@
 """Studies: what is varied, and which figure says what is best. A YAML file each; those that are shipped are in `studies/`."""
 
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -7,7 +8,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError
 
-from liit.engine.config import ConfigError, load, one_line
+from liit.engine.config import ConfigError, load, one_line, override
 from liit.engine.settings import Settings
 
 SHIPPED = Path(__file__).resolve().parent / "studies"
@@ -19,7 +20,8 @@ class Study(Settings):
     kind: Literal["selection", "training"]
     """selection: choices from one stored profile, nothing is trained. training: a whole run for each trial."""
     space: dict[str, list[Any]] = Field(min_length=1)
-    """selection: `k`, `budget`, `strategy`, `vector`, `seed`, `options` or `options.<name>`. training: dotted keys of a run."""
+    """selection: `k`, `budget`, `strategy`, `vector`, `seed`, `options` or `options.<name>`. training: dotted keys of a run,
+    or `settings`: mappings of several."""
     fixed: dict[str, Any] = Field(default_factory=dict)
     """The same keys, the same in every trial."""
     config: str = "digits-compare.yaml"
@@ -32,12 +34,18 @@ class Study(Settings):
         return [dict(zip(self.space, values, strict=True)) for values in product(*self.space.values())]
 
 
+def overrides(trial: Mapping[str, Any]) -> list[str]:
+    """A training trial as `dotted.key=value`; under `settings` it has several keys at once."""
+    alone = {key: value for key, value in trial.items() if key != "settings"}
+    return [override(key, value) for key, value in {**alone, **trial.get("settings", {})}.items()]
+
+
 def names() -> list[str]:
     """The shipped studies."""
     return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
 
 
-def read_study(name: str, overrides: list[str]) -> Study:
+def read_study(name: str, changes: list[str]) -> Study:
     """A shipped study by its name, or a YAML file; `key=value` overrides, the value a list for `space.<key>`.
 
     Raises ConfigError, one line, for a study that is not there or cannot be used.
@@ -46,19 +54,19 @@ def read_study(name: str, overrides: list[str]) -> Study:
     if not path.is_file():
         raise ConfigError(f"study {name}: no such file; shipped are {', '.join(names())}")
     values = load(path, "study")
-    for override in overrides:
-        _apply(values, override)
+    for one in changes:
+        _apply(values, one)
     try:
         return Study.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"study {name}: {one_line(error)}") from error
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
+def _apply(values: dict[str, Any], change: str) -> None:
     """`space.KEY=[...]` replaces one axis, `fixed.KEY=...` and any other key what they name."""
-    key, equals, text = override.partition("=")
+    key, equals, text = change.partition("=")
     if not equals:
-        raise ConfigError(f"override {override!r} must be key=value")
+        raise ConfigError(f"override {change!r} must be key=value")
     section, dot, rest = key.partition(".")
     if section in ("space", "fixed") and dot:
         values.setdefault(section, {})[rest] = yaml.safe_load(text)

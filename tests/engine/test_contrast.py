@@ -94,7 +94,13 @@ def test_the_page_has_every_method_and_every_skill(tmp_path: Path) -> None:
     methods: dict[str, dict[str, Any]] = {name: {} for name in ("random", "other", "sequential")}
     current = {f"{name}-s{seed}": "now" for name in methods for seed in range(3)}
     (results / "other-s9.json").write_text(json.dumps({"settings": "before"}))
-    write_contrast(results, tmp_path / "out", Comparison(config="digits.yaml", methods=methods), current)
+    write_contrast(
+        results,
+        tmp_path / "out",
+        Comparison(config="digits.yaml", methods=methods),
+        current,
+        dict.fromkeys(methods, (2, 1)),
+    )
     page = (tmp_path / "mine.md").read_text()
     assert all(page.count(f"| {name} | 3 |") >= 3 for name in ("random", "other", "sequential"))
     assert "| a | b |" in page

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from liit.engine import models
+from liit.engine import models, passes
 from liit.engine.encoding import collate, encode, pad_id_of, without_images
-from liit.engine.gradients import linears
+from liit.engine.gradients import Recorder, linears
 from liit.engine.profile_spec import ProfilerSpec
 from liit.engine.profiler import Profiler, Row
 from liit.engine.projections import Factored, Matrix, sides, signs
@@ -231,3 +231,37 @@ def test_lora_gradients_equal_autograd(tiny_llava: str, samples: Samples) -> Non
         assert row.scores is not None
         norm = torch.cat([g.flatten() for g in gradients]).norm()
         assert row.scores["grad_norm"] == pytest.approx(float(norm), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"scores": ("nll",), "vectors": ("embedding",)},
+        {"scores": ("nll", "image_grounding"), "vectors": ("sketch",), "temperature": 8.0},
+        {"scores": ("grad_norm",), "vectors": ("sketch",), "temperature": 8.0},
+        {"scores": ("nll",), "vectors": ("sketch",), "gradient": "zero-order", "directions": 3},
+        {"scores": ("grad_norm", "learnability"), "vectors": ("sketch",), "model": True},
+    ],
+)
+def test_passes_are_counted_as_they_are_made(
+    tiny_llava: str, samples: Samples, wanted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted, made = dict(wanted), {"forwards": 0, "backwards": 0}
+
+    def counted(name: str, call: Any) -> Any:
+        def and_count(*arguments: Any, **options: Any) -> Any:
+            made[name] += 1
+            return call(*arguments, **options)
+
+        return and_count
+
+    monkeypatch.setattr(passes, "response_logits", counted("forwards", passes.response_logits))
+    monkeypatch.setattr(Recorder, "backward", counted("backwards", Recorder.backward))
+    own = ("temperature", "gradient", "directions", "model")
+    sketch: dict[str, Any] = {name: wanted.pop(name) for name in own if name in wanted}
+    if "model" in sketch:
+        sketch["model"] = tiny_llava
+    main = {"sketch": SketchSpec(**{"dimension": 64, **sketch})}
+    spec = ProfilerSpec(model=tiny_llava, max_length=400, sketches=main, reference=tiny_llava, **wanted)
+    Profiler(spec).profile([samples[1]])
+    assert spec.passes() == (made["forwards"], made["backwards"])

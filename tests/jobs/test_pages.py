@@ -51,7 +51,7 @@ def compared(folder: Path, finished: Path) -> Path:
         cell = {"method": name, "seed": 0, "hardware": "h", "skills": {"exam-colour": "colour", "exam-sum": "sum"}}
         (results / f"{name}-s0.json").write_text(json.dumps(common | cell))
     comparison = Comparison(config="small.yaml", methods={name: {} for name in names})
-    write_contrast(results, folder, comparison, {f"{name}-s0": "now" for name in names})
+    write_contrast(results, folder, comparison, {f"{name}-s0": "now" for name in names}, dict.fromkeys(names, (2, 1)))
     return folder / "report.html"
 
 

@@ -242,3 +242,10 @@ def test_an_installed_package_brings_a_strategy_by_entry_point(tmp_path: Path, m
         get("broken")
     with pytest.raises(ValueError, match=r"choose one of:.*random.*surprising"):
         get("absent")
+
+
+def test_clusters_can_be_of_another_vector() -> None:
+    assert get("adapt-inf", "embedding").vectors == get("lite-adapt-inf", "embedding").vectors == ("embedding",)
+    assert get("lite-adapt-inf", "middle").vectors == ("middle", "embedding")
+    assert get("semdedup", "middle") == get("semdedup")  # it makes clusters of its own
+    assert get("adapt-inf") == get("adapt-inf", "sketch")

@@ -10,15 +10,16 @@ import pytest
 import yaml
 from sklearn.metrics import normalized_mutual_info_score
 
+from liit.engine.comparison import Cell
 from liit.engine.config import ConfigError, read
-from liit.engine.main import DEFAULT
+from liit.engine.main import DEFAULT, settle
 from liit.engine.profiles import packed
 from liit.engine.store import read_table, write_json, write_table
 from liit.selectors.clustering import cluster
 from liit.tune.objective import Source
 from liit.tune.outcome import Outcome
 from liit.tune.runner import run_trials
-from liit.tune.spaces import Study, names, read_study
+from liit.tune.spaces import Study, names, overrides, read_study
 
 TASKS, EACH = 6, 60
 
@@ -58,6 +59,15 @@ def test_a_shipped_study_can_be_run(name: str) -> None:
     if study.kind == "training":
         trial = study.fixed | study.trials()[-1]
         Outcome(study, [], None).configuration(trial)
+        settled = settle([study.config, *overrides(trial)], None)
+        assert Cell("trial", 0, settled).passes()[0] > 0
+
+
+def test_a_trial_may_set_several_keys_at_once() -> None:
+    trial = {"settings": {"clustering.vector": "embedding", "scoring.embedding": 7}, "seed": 3}
+    settled = settle(["digits-compare.yaml", *overrides(trial)], None)
+    assert (settled.clustering.vector, settled.scoring.embedding, settled.seed) == ("embedding", 7, 3)
+    assert Cell("trial", 0, settled).passes() == (2, 0)  # no gradient is wanted
 
 
 def test_an_axis_can_be_replaced_and_what_is_not_there_is_refused(tmp_path: Path) -> None:
