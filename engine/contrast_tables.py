@@ -41,7 +41,8 @@ def over_seeds(figures: pd.DataFrame, titles: Mapping[str, str], spread: bool = 
     table = pd.DataFrame({"method": mean.index, "seeds": by.size().astype(str).to_numpy()})
     for column, title in titles.items():
         pairs = zip(mean[column], deviation[column], strict=True)
-        table[title] = [_value(value, apart if spread else None) for value, apart in pairs]
+        counts = not spread and figures[column].dtype.kind == "i"
+        table[title] = [f"{v:,.0f}" if counts else _value(v, apart if spread else None) for v, apart in pairs]
     return table
 
 
