@@ -58,6 +58,8 @@ def choose(
     """
     options = options or {}
     strategy = catalog.get(name, vector)
+    if vector is not None and not strategy.clusters:
+        raise ValueError(f"strategy {name} does not choose by clusters of {vector}; leave the vector out")
     if budget < 1:
         raise ValueError(f"budget is {budget}; pass the number of samples to choose, 1 or more")
     _check(profile, strategy, options)

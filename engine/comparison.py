@@ -10,40 +10,29 @@ that need the same of it. Stages check by fingerprint that what they are handed 
 import json
 import os
 import platform
-import shutil
 import time
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field, PositiveInt, ValidationError
 
 from liit.engine.config import Config, ConfigError, load, one_line, override
 from liit.engine.main import begin, commit, settle
 from liit.engine.settings import FileStream, Settings
+from liit.engine.sharing import adopt, passes, shares
 from liit.engine.store import (
     Store,
     StoreError,
     appearing,
     fingerprint,
     read_json,
-    read_table,
-    remove,
     write_json,
-    write_table,
 )
 from liit.engine.stream import open_stream
 
-if TYPE_CHECKING:
-    from liit.engine.profile_spec import ProfilerSpec
-
-SHARED = ("releases/*", "exam*", "targets*", "t00/*")
-"""What no method or seed changes; and of the quarantines, what was found before any model was trained."""
-FIRST = ("t01/pool*", "t01/copies*", "t01/profile*", "t01/profile/*", "t01/quarantine.parquet")
-"""What methods share that profile the same: the first pool is profiled with the base model."""
 STAGES = {
     "scoring": ("profile",),
     "selection": ("clusters.parquet", "targets", "selection.parquet", "removed.parquet"),
@@ -93,8 +82,7 @@ class Cell:
 
     def passes(self) -> tuple[int, int]:
         """Forwards and backwards of a sample that is scored at the last timestep; none where nothing is."""
-        spec = _spec(self.config.at(self.config.stream.last))
-        return spec.passes() if spec.scores or spec.vectors else (0, 0)
+        return passes(self.config.at(self.config.stream.last))
 
 
 def read_comparison(path: Path) -> Comparison:
@@ -157,10 +145,10 @@ def run_cell(cell: Cell, root: Path, results: Path, recovers: str | None = None)
     if recovers is not None and recovers not in skills:
         raise ConfigError(f"recovers: no evaluation set is of the skill {recovers}; there are {', '.join(skills)}")
     if not folder.is_dir():
-        _adopt(folder, root, cell.config)
+        adopt(folder, root, cell.config)
     config = cell.config.model_copy(update={"output": str(folder), "stream": stream, "name": cell.name})
     store = Store(folder)
-    write_json(folder / "shares.json", {"first": _profiled(cell.config), "opened": _opened(cell.config)})
+    write_json(folder / "shares.json", shares(cell.config))
     begin(config, store)
     try:
         run(config, store)
@@ -171,7 +159,7 @@ def run_cell(cell: Cell, root: Path, results: Path, recovers: str | None = None)
     write_cell(results / f"{cell.name}.json", found)
     for profile in folder.glob("t*/profile"):
         if profile.parent.name != "t01":  # others may need that one
-            shutil.rmtree(profile)
+            store.forget(f"{profile.parent.name}/profile")
     return found
 
 
@@ -195,69 +183,13 @@ def _waited_for(root: Path) -> Store:
             time.sleep(0.5)
 
 
-def _profiled(config: Config) -> str:
-    """What the first profile depends on."""
-    return fingerprint(repr(_spec(config.at(1))))
-
-
-def _spec(config: Config) -> "ProfilerSpec":
-    """What its strategy needs of a pool, by the base model."""
-    from liit.engine.specification import profiler_spec
-    from liit.selectors import catalog
-
-    strategy = catalog.get(config.strategy.name, config.clustering.vector)
-    return profiler_spec(config, None, strategy.scores_for(config.strategy.options), strategy.vectors)
-
-
-def _opened(config: Config) -> str | None:
-    """What the timesteps of an opening depend on, beside what is shared anyway; None where there is none."""
-    opening = config.strategy.opening
-    return None if opening is None else fingerprint(config.seed, opening, config.training)
-
-
-def _adopt(folder: Path, root: Path, config: Config) -> None:
-    """Links to what other cells have finished: of any one what all share, of one that profiles the same its first profile, of one
-    that opened the stream the same those timesteps."""
-    partial = root / f".{folder.name}.partial"
-    remove(partial)
-    partial.mkdir()
-    others = sorted(
-        note.parent for note in root.glob("*/shares.json") if (note.parent / "t00/evaluation.json").exists()
-    )
-    notes = {other: read_json(other / "shares.json") for other in others}
-    same = [other for other in others if notes[other]["first"] == _profiled(config)]
-    for other in [other for other in same if (other / "t01/profile").is_dir()][:1]:
-        _link(other, partial, FIRST)
-    opening = config.strategy.opening
-    if opening is not None:
-        opened = [other for other in others if notes[other]["opened"] == _opened(config)]
-        for other in [other for other in opened if (other / "results.json").is_file()][:1]:
-            _link(other, partial, tuple(f"t{t:02d}/**/*" for t in range(1, opening.timesteps + 1)))
-    for other in others[:1]:
-        _link(other, partial, SHARED)
-        for path in other.glob("t*/quarantine.parquet"):
-            place = partial / path.relative_to(other)
-            if not place.exists():
-                place.parent.mkdir(exist_ok=True)
-                rows = read_table(path)
-                write_table(place, rows.filter(pc.not_equal(rows["stage"], "score")))
-    partial.rename(folder)
-
-
-def _link(source: Path, target: Path, patterns: tuple[str, ...]) -> None:
-    """Hard links: results are replaced by renaming, never written to."""
-    for path in [path for pattern in patterns for path in source.glob(pattern) if path.is_file()]:
-        place = target / path.relative_to(source)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if not place.exists():
-            os.link(path, place)
-
-
 def _result(cell: Cell, stream: FileStream, store: Store) -> dict[str, Any]:
     run = read_json(store.root / "results.json")
     count = len(run["releases"])
     seconds = {stage: _seconds(run["seconds"], names) for stage, names in STAGES.items()}
-    profiles = [store.root / f"t{t:02d}/profile.batches.parquet" for t in range(count)]
+    plans = {t: store.root / f"t{t:02d}/profile.batches.parquet" for t in range(count)}
+    scored = {t: pq.read_metadata(plans[t]).num_rows for t in plans if f"t{t:02d}/profile" in run["seconds"]}
+    each = {t: passes(cell.config.at(t)) for t in scored}
     answers = [pq.read_table(store.root / f"t{t:02d}/answers.parquet").sort_by("id") for t in range(count)]
     sets = {one.name: one.skill for one in stream.evaluations}
     return {
@@ -270,7 +202,9 @@ def _result(cell: Cell, stream: FileStream, store: Store) -> dict[str, Any]:
         "date": date.today().isoformat(),
         "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}",
         **{key: run[key] for key in ("releases", "samples", "accuracy", "parse_failures")},
-        "scored": sum(pq.read_metadata(path).num_rows for path in profiles if path.is_file()),
+        "scored": sum(scored.values()),
+        "forwards": sum(rows * each[t][0] for t, rows in scored.items()),
+        "backwards": sum(rows * each[t][1] for t, rows in scored.items()),
         "seconds": seconds,
         "skills": sets,
         "answers": {name: [_values(table.to_pylist(), name) for table in answers] for name in sets},

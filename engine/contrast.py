@@ -80,7 +80,7 @@ class Contrast:
                     row["recovered"] = recovered_share(accuracy[self.recovers].to_numpy(float))
                 row |= {skill: float(accuracy[skill].iloc[-1]) for skill in self.skills}
                 row |= {f"{stage}_s": seconds for stage, seconds in spent.items()}
-                row["scored"] = cell["scored"]
+                row |= {name: cell.get(name, np.nan) for name in ("scored", "forwards", "backwards")}
                 row["trained"] = sum(step.get("selection", 0) for step in cell["samples"])
                 row["parse_failures"] = sum(cell["parse_failures"][-1].values())
                 row["selecting_over_training"] = (spent["scoring"] + spent["selection"]) / max(spent["training"], 1e-9)

@@ -44,7 +44,8 @@ def write_contrast(
     contrast = Contrast(found, comparison.reference, comparison.upper, comparison.recovers)
     figures, pictures = contrast.figures(), _pictures(contrast, comparison)
     for at, name in enumerate(("forwards", "backwards")):
-        figures[name] = figures["scored"] * [passes[method][at] for method in figures["method"]]
+        counted = figures["scored"] * [passes[method][at] for method in figures["method"]]  # as older cells were
+        figures[name] = figures[name].fillna(counted).astype(int)
     page = "\n".join(_markdown(contrast, figures, comparison, results))
     texts = {".md": page, ".csv": figures.round(3).to_csv(index=False), ".svg": pictures[0].svg}
     for suffix, text in texts.items():

@@ -17,7 +17,7 @@ OVER_STREAM = {
 }
 COSTS = {
     "scored": "samples scored",
-    "forwards": "scoring forwards",
+    "forwards": "scoring forwards, at most",
     "backwards": "scoring backwards",
     "trained": "samples trained on",
     "scoring_s": "scoring s",

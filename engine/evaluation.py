@@ -1,6 +1,5 @@
 """What was learned and forgotten: greedy answers by Ray Data actors, one value per data set, one per skill."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -19,7 +18,7 @@ from liit.engine.encoding import collate, encode_prompt, pad_id_of, tokenizer_of
 from liit.engine.experts import Experts, adapter_of, is_experts, routed
 from liit.engine.readers.images import open_image
 from liit.engine.settings import EvaluationSet
-from liit.engine.store import Clock, read_table, remove, write_json, write_table
+from liit.engine.store import Clock, read_json, read_table, remove, write_json, write_table
 from liit.engine.tables import ANSWER, sort_by_key
 
 GIVEN = pa.schema([("id", pa.string()), ("answer", pa.string())])
@@ -98,8 +97,8 @@ def evaluate(
 
 def again(evaluation: Path, partial: Path) -> None:
     """The same as at an earlier timestep, whose model is that of this one."""
-    shutil.copyfile(evaluation.with_name("answers.parquet"), partial.with_name("answers.parquet"))
-    shutil.copyfile(evaluation, partial)
+    write_table(partial.with_name("answers.parquet"), read_table(evaluation.with_name("answers.parquet")))
+    write_json(partial, read_json(evaluation))
 
 
 def answered(

@@ -46,7 +46,8 @@ def forecast(config: Config) -> list[Step]:
         resources = config.resources
         wall = scoring / resources.actors + training / config.training.workers + rate.start_seconds
         wall += answers / rate.answered_per_second / resources.actors
-        sketch = scored * 2.0 * config.scoring.gradient.dimension if "sketch" in strategy.vectors else 0.0
+        sketches = {"sketch": config.scoring.gradient, **config.scoring.sketches}
+        sketch = scored * 2.0 * sum(sketches[name].spec().size for name in strategy.vectors if name in sketches)
         tokens = chosen * config.training.epochs * rate.tokens_per_sample
         steps.append(Step(name, new, pool, tokens, chosen, sketch, scoring / 3600, training / 3600, wall))
         pool = min(pool, limit) if strategy.prunes and t else pool

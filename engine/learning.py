@@ -113,7 +113,7 @@ class Learning:
         """Of every task up to `count` samples of a selection or pool, by hash: SAMPLE rows, and the task of each."""
         ids = read_table(learned.path, ["id", "key"])
         if not len(ids):
-            raise ValueError(f"t{t}: nothing was selected, so there is nothing to train on; is the pool empty?")
+            raise ValueError(f"t{t}: no sample to learn from; is the pool empty?")
         keys_n = ids["key"].to_numpy()
         names_n = names_of(keys_n, t, path_of(named))
         groups = [np.flatnonzero(names_n == name) for name in set(names_n)]

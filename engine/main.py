@@ -56,13 +56,21 @@ def settle(arguments: list[str], output: str | None) -> Config:
     config = read(located(files[0], DEFAULT.parent) if files else DEFAULT, overrides)
     for each in config.phases():
         _check_strategy(each)
+    opening = config.strategy.opening
+    if opening is not None and catalog.get(opening.name).once:
+        raise ConfigError(f"strategy.opening: {opening.name} trains at the last timestep alone; it opens nothing")
     return config.model_copy(update={"output": str(_output(config))})
 
 
 def _check_strategy(config: Config) -> None:
     """Raises ConfigError or ValueError for a strategy that does not exist, or that cannot be used so."""
     strategy = catalog.get(config.strategy.name, config.clustering.vector)
-    rehearse(strategy, config.strategy.options)
+    known = {one.skill for one in config.stream.targets} if isinstance(config.stream, FileStream) else ()
+    rehearse(strategy, config.strategy.options, known)
+    if config.clustering.vector is not None and not strategy.clusters:
+        raise ConfigError(
+            f"clustering.vector={config.clustering.vector}: strategy {strategy.name} does not choose by these clusters"
+        )
     if strategy.targets and isinstance(config.stream, FileStream) and not config.stream.targets:
         raise ConfigError(
             f"strategy {strategy.name} selects for targets; give stream.targets, a few samples of each skill"
@@ -207,8 +215,9 @@ def say_results(config: Config, results: dict[str, Any]) -> None:
 
 
 def begin(config: Config, store: Store) -> None:
-    """Write the resolved configuration that replays the run, with version and commit; results of another go."""
-    remove(store.root / "results.json")
+    """Write the resolved configuration that replays the run, with version and commit; earlier results are removed until then."""
+    for name in ("results.json", "report.html"):
+        remove(store.root / name)
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     with appearing(store.root / "config.yaml") as temporary:
         temporary.write_text(f"# LiIT {__version__}, commit {commit()}\n{text}", encoding="utf-8")

@@ -65,6 +65,8 @@ class ProfilerSpec:
             raise ValueError(
                 "experts have LoRA weights of their own, so gradients of them cannot be compared; sketch base ones"
             )
+        if "sketch_norm" in self.scores and MAIN not in self.vectors:
+            raise ValueError(f"sketch_norm is of the vector {MAIN}, which is not profiled; add it to scoring.vectors")
         if "sketch_norm" in self.scores and self.sketches[MAIN].model is not None:
             raise ValueError("sketch_norm is of the current model; the sketch here is another model's")
 

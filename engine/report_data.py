@@ -37,7 +37,9 @@ class RunFolder:
 
     @cached_property
     def steps(self) -> list[Path]:
-        return sorted(path for path in self.root.glob("t[0-9][0-9]*") if path.is_dir())
+        last = self.root / "results.json"
+        steps = sorted(path for path in self.root.glob("t[0-9][0-9]*") if path.is_dir())
+        return steps[: len(read_json(last)["releases"])] if last.is_file() else steps
 
     @cached_property
     def profiled(self) -> Path | None:
@@ -45,6 +47,10 @@ class RunFolder:
         there = [step for step in self.steps if (step / "profile" / "columns.json").is_file()]
         found = [step for step in there if self.used(step, "profile")]
         return found[-1] if found else None
+
+    def _releases(self) -> list[Path]:
+        """Of the timesteps; another stream may have had more in the same folder."""
+        return [path for step in self.steps for path in self.root.glob(f"releases/{step.name[1:]}-*.parquet")]
 
     def used(self, step: Path, name: str) -> bool:
         """Whether the selection of a timestep was made from it; what another strategy left in the folder is not."""
@@ -68,7 +74,7 @@ class RunFolder:
     def known(self) -> pd.DataFrame:
         """Release and known task (else data set) of every sample, by id."""
         columns = ["id", "dataset", "arrival", "task"]
-        frames = [read_table(path, columns).to_pandas() for path in sorted((self.root / "releases").glob("*.parquet"))]
+        frames = [read_table(path, columns).to_pandas() for path in self._releases()]
         frame = pd.concat(frames).set_index("id")
         frame["task"] = frame["task"].fillna(frame["dataset"])
         return frame

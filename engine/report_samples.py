@@ -33,12 +33,20 @@ def in_the_plane(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
     if "cluster" in shown:
         colourings = {"pseudo-task": shown["cluster"].astype(str).tolist(), **colourings}
     pictures = []
-    for name, title in VECTORS.items():
+    for name, title in _titles(run).items():
         rows = run.vectors(name, positions)
         if rows is not None:
             pictures.append(figures.maps(_plane(rows), colourings, title))
     if pictures:
         yield Section("Maps", "Samples that lie together are alike; t-SNE of unit vectors.", pictures)
+
+
+def _titles(run: RunFolder) -> dict[str, str]:
+    """What is shown: the main sketch, else the first there is, and hidden states."""
+    if "sketch" in run.gradients or not run.gradients:
+        return VECTORS
+    first = next(iter(run.gradients))
+    return {first: f"Gradients, {first}", **VECTORS}
 
 
 def at_depths(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
@@ -94,7 +102,7 @@ def neighbours(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
     positions = run.sampled(min(SEARCHED, len(run.newest)))
     ids = run.newest.index[positions].astype(str)
     groups: dict[str, list[Example]] = {}
-    for name, title in VECTORS.items():
+    for name, title in _titles(run).items():
         rows = run.vectors(name, positions)
         if rows is None:
             continue

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from liit.engine import models, planned
 from liit.engine.config import Config
@@ -126,9 +127,13 @@ class _Best:
     """The lowest nll on record of every sample that was profiled before."""
 
     def __init__(self, previous: Path | None) -> None:
-        table = None if previous is None else read_profile(previous, ["nll", "forgetting"])
-        self.keys = np.empty(0, np.uint64) if table is None else table["key"].to_numpy()
-        self.nll = np.empty(0) if table is None else table["nll"].to_numpy() - np.maximum(table["forgetting"], 0)
+        there = set() if previous is None else set(pq.read_schema(min(previous.glob("*.parquet"))).names)
+        if previous is None or "nll" not in there:
+            self.keys, self.nll = np.empty(0, np.uint64), np.empty(0)
+            return
+        table = read_profile(previous, sorted(there & {"nll", "forgetting"}))
+        above_N = np.maximum(table["forgetting"], 0) if "forgetting" in there else 0
+        self.keys, self.nll = table["key"].to_numpy(), table["nll"].to_numpy() - above_N
 
     def beside(self, chunk: pa.Table) -> pa.Table:
         """The chunk with a column `best_nll`, null at a sample's first visit."""

@@ -146,7 +146,7 @@ class Scoring(Settings):
     no_image: Literal["removed", "blank"] = "removed"
     """The pass that image grounding compares with: image tokens removed (the paper), or a blank image."""
     gradient: Gradient = Gradient()
-    """The vector `sketch`, that pseudo-tasks are clusters of."""
+    """The vector `sketch`, that pseudo-tasks are clusters of where `clustering.vector` says nothing else."""
     sketches: dict[str, Gradient] = {}
     """Further gradient vectors by name, from the same pass."""
     vectors: tuple[str, ...] = ()

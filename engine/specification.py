@@ -14,6 +14,9 @@ def profiler_spec(
     """What a strategy needs of the pool, and nothing else, with the model of the timestep."""
     scoring, lora = config.scoring, config.training.lora
     of_adapters = any(one.parameters == "lora" for one in (scoring.gradient, *scoring.sketches.values()))
+    wanted = dict.fromkeys((*scores, *scoring.scores))
+    if "forgetting" in wanted:  # it is told from the lowest nll so far
+        wanted["nll"] = None
     return ProfilerSpec(
         model=config.model.path,
         adapter=None if adapter is None else str(adapter),
@@ -22,7 +25,7 @@ def profiler_spec(
         dtype=config.model.dtype,
         attention=config.model.attention,
         max_length=config.model.max_length,
-        scores=tuple(dict.fromkeys((*scores, *scoring.scores))),
+        scores=tuple(wanted),
         vectors=tuple(dict.fromkeys((*vectors, *scoring.vectors))),
         sketches={name: one.spec() for name, one in {MAIN: scoring.gradient, **scoring.sketches}.items()},
         embedding=scoring.embedding,

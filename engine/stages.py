@@ -13,7 +13,7 @@ from liit.engine import models, stream
 from liit.engine.clustering import cluster_pool
 from liit.engine.config import Config
 from liit.engine.evaluation import again, evaluate, first_of_each
-from liit.engine.ingest import ingest
+from liit.engine.ingest import ingest, quarantine
 from liit.engine.looking import looks
 from liit.engine.pool import grow
 from liit.engine.profile_spec import ProfilerSpec
@@ -56,8 +56,11 @@ class Stages:
 
     def ingest(self, release: Release, t: int) -> Made:
         """D_t → releases/: every usable sample once; the others to quarantine."""
+        name = f"releases/{t:02d}-{release.name}.parquet"
+        for other in set(self.store.root.glob(f"releases/{t:02d}-*.parquet")) - {self.store.root / name}:
+            self.store.drop(f"releases/{other.name}")  # of another stream, that the folder had before
         made = self.store.make(
-            f"releases/{t:02d}-{release.name}.parquet",
+            name,
             lambda partial, clock: ingest(
                 (release,), t, self.config, partial, self.step(t) / "quarantine.parquet", release.name, clock
             ),
@@ -72,13 +75,9 @@ class Stages:
 
     def split(self, sets: tuple[EvaluationSet, ...]) -> Made | None:
         """The target split → targets.parquet, where the strategy looks at it."""
-        phases = [
-            (catalog.get(each.strategy.name, each.clustering.vector), each.strategy.options)
-            for each in self.config.phases()
-        ]
-        wanted = [(strategy, options) for strategy, options in phases if strategy.targets]
-        for strategy, options in wanted:
-            rehearse(strategy, options, {one.skill for one in sets})  # an option may name a skill
+        wanted = [each.strategy for each in self.config.phases() if catalog.get(each.strategy.name).targets]
+        for each in wanted:
+            rehearse(catalog.get(each.name), each.options, {one.skill for one in sets})  # an option may name a skill
         return self._held_out("targets", "target split", sets) if wanted else None
 
     def _held_out(self, name: str, label: str, sets: tuple[EvaluationSet, ...]) -> Made | None:
@@ -107,15 +106,16 @@ class Stages:
         strategy = self.strategy(t)
         scores, vectors = strategy.scores_for(self.config.at(t).strategy.options), strategy.vectors
         if not (scores or vectors):
+            self._not_scored(t)
             return None
         spec = profiler_spec(self.config, path_of(adapter), scores, vectors)
-        seen = looks(self, t) if adapter is not None else ()
+        seen, before = looks(self, t) if adapter is not None else (), self.profiles.get(t - 1)
         made = self.store.make(
             f"t{t:02d}/profile",
             lambda partial, clock: score(
                 [made.path for made in self.releases[: t + 1]],
                 pool.path,
-                path_of(self.profiles.get(t - 1)),
+                path_of(before),
                 spec,
                 self.config,
                 partial,
@@ -125,7 +125,7 @@ class Stages:
                 [made.path for made in seen],
             ),
             settings=self.scored_by(spec),
-            parents=(pool, *there(adapter), *seen),
+            parents=(pool, *there(adapter), *seen, *(there(before) if "forgetting" in spec.scores else ())),
         )
         self.profiles[t] = made
         return made
@@ -202,9 +202,16 @@ class Stages:
 
     def rest(self, t: int) -> None:
         """Nothing is chosen and trained at t: what another strategy left there of this kind in an earlier run goes."""
+        self._not_scored(t)
+        remove(self.step(t) / "adapter.work")
         for name in ("clusters.parquet", "selection.parquet", "adapter"):
             if self.store.drop(f"t{t:02d}/{name}"):
                 log.info("t%d: %s of an earlier run with another strategy was removed", t, name)
+
+    def _not_scored(self, t: int) -> None:
+        """What another strategy's scoring found bad at t stays in the pool."""
+        if (path := self.step(t) / "quarantine.parquet").is_file():
+            quarantine(path, {"score"}, [])
 
     def evaluate(
         self,
@@ -251,7 +258,7 @@ class Stages:
         """Drop the profile of a timestep that is older than `keep_profiles` allows, when all made from it is there."""
         keep = self.config.keep_profiles
         if keep is not None and t - keep >= 0:
-            remove(self.step(t - keep) / "profile")
+            self.store.forget(f"t{t - keep:02d}/profile")
 
     @property
     def looked_at_by(self) -> list[object]:

@@ -36,6 +36,13 @@ class Made:
     fingerprint: str
     fresh: bool = False
     """Whether this process made it."""
+    again: Callable[[], None] | None = field(default=None, repr=False, compare=False)
+    """Makes it anew, where it was forgotten."""
+
+    def recall(self) -> None:
+        """Bring back a forgotten result, that something is to be made from after all."""
+        if not self.path.exists() and self.again is not None:
+            self.again()
 
 
 @dataclass
@@ -92,15 +99,28 @@ class Store:
         """The result `name`, made by `work(partial, clock)` unless it is there and was made from the same.
 
         `work` leaves a file or folder at `partial`; what it found there from an earlier, interrupted call had the same
-        fingerprint. Anything made from other settings or parents is removed first.
+        fingerprint. Anything made from other settings or parents is removed first. A result that was forgotten is made anew only
+        when something is to be made from it.
         """
         final, note = self.root / name, self.root / f"{name}.made.json"
-        partial = final.with_name(final.name + ".partial")
         mark = fingerprint(name, settings, [parent.fingerprint for parent in parents])
         self._asked.add(name)
         known = read_json(note) if note.is_file() else {}
-        if known.get("fingerprint") == mark and final.exists():
-            return Made(final, mark)
+
+        def again() -> None:
+            self._make(name, work, mark, parents)
+
+        done = known.get("fingerprint") == mark and (final.exists() or known.get("forgotten", False))
+        if not done:
+            again()
+        return Made(final, mark, fresh=not done, again=again)
+
+    def _make(self, name: str, work: Callable[[Path, Clock], object], mark: str, parents: tuple[Made, ...]) -> None:
+        for parent in parents:
+            parent.recall()
+        final, note = self.root / name, self.root / f"{name}.made.json"
+        partial = final.with_name(final.name + ".partial")
+        known = read_json(note) if note.is_file() else {}
         if known.get("fingerprint") != mark:
             known = {}
             note.unlink(missing_ok=True)
@@ -120,15 +140,22 @@ class Store:
         clock.tick(0)
         partial.rename(final)
         self._note(name, "finished", clock)
-        return Made(final, mark, fresh=True)
 
     def drop(self, name: str) -> bool:
-        """Remove a result that this run does not make; whether there was one."""
-        note = self.root / f"{name}.made.json"
+        """Remove a result that this run does not make, and its beginnings; whether there was one."""
+        note, final = self.root / f"{name}.made.json", self.root / name
         there = note.is_file()
-        remove(self.root / name)
         note.unlink(missing_ok=True)
+        for left in (final, *final.parent.glob(f"{glob.escape(final.name)}.partial*")):
+            remove(left)
         return there
+
+    def forget(self, name: str) -> None:
+        """Remove a large result and remember that it was made; nothing where it is not there."""
+        note = self.root / f"{name}.made.json"
+        if note.is_file() and (self.root / name).exists():
+            write_json(note, read_json(note) | {"forgotten": True})
+            remove(self.root / name)
 
     def _note(self, name: str, event: str, clock: Clock, **more: str) -> None:
         line = {

@@ -56,6 +56,8 @@ def compare(
         overrides = [argument for argument in arguments if "=" in argument]
         every = cells(comparison, overrides, methods or [], seeds or [])
         missing = [cell for cell in every if not kept(cell, results)]
+        whole = cells(comparison, overrides, [], [])
+        current, passes = {cell.name: cell.settings for cell in whole}, {cell.method: cell.passes() for cell in whole}
         _say_plan(every, missing, results)
     except (ConfigError, ValueError) as error:
         log.error("error: %s", error)
@@ -63,8 +65,6 @@ def compare(
     if dry_run:
         return
     failed = [] if tables else _run_all(missing, output.resolve(), results, comparison.recovers)
-    whole = cells(comparison, overrides, [], [])
-    current, passes = {cell.name: cell.settings for cell in whole}, {cell.method: cell.passes() for cell in whole}
     write_contrast(results, output.resolve(), comparison, current, passes)
     if failed:
         log.error("stopped: %s", "; ".join(failed))

@@ -13,6 +13,7 @@ from liit.engine.main import DEFAULT
 from liit.engine.page import Section, write_page
 from liit.engine.progress import log
 from liit.engine.store import appearing
+from liit.selectors import catalog
 from liit.tune.spaces import Study, overrides
 
 KEYS = {
@@ -107,12 +108,16 @@ class Outcome:
             section, dot, option = key.partition(".")
             if section == "options" and dot:
                 name = f"strategy.options.{option}"
-            elif key in KEYS:
+            elif key in KEYS and (key != "vector" or self._clusters(trial)):
                 name = KEYS[key]
             else:
-                continue  # a seed is no setting
+                continue  # a seed is no setting, nor is what a strategy that clusters nothing compares
             own.append(override(name, [value] if key == "k" else value))
         return self._dumped(file, own)
+
+    @staticmethod
+    def _clusters(trial: dict[str, Any]) -> bool:
+        return catalog.get(trial.get("strategy", "adapt-inf")).clusters
 
     def _dumped(self, file: Path, own: list[str]) -> dict[str, Any]:
         dumped: dict[str, Any] = read(file, own).model_dump(mode="json", exclude={"output"})

@@ -51,9 +51,9 @@ def run_trials(
     write_json(note, {"settings": mark, "study": study.model_dump(mode="json"), "profile": str(source)})
     selecting = study.kind == "selection"
     trainable = tune.with_resources(Selection if selecting else train, {"CPU": 1 if selecting else DRIVER_CPUS})
-    space = {"trial": tune.grid_search([study.fixed | trial for trial in trials])}
+    space = {"trial": tune.grid_search(trials)}
     if selecting:
-        space |= {"first": study.fixed | trials[0], "profile": str(source), "budget": budget}
+        space |= {"first": trials[0], "profile": str(source), "budget": budget}
     else:
         config = Path(study.config)
         space |= {

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from liit.engine.config import ConfigError, load, one_line, override
 from liit.engine.settings import Settings
@@ -29,9 +29,22 @@ class Study(Settings):
     metric: str
     mode: Literal["min", "max"]
 
+    @model_validator(mode="after")
+    def _says_every_key_once(self) -> "Study":
+        several = [self.fixed.get("settings", {}), *self.space.get("settings", [])]
+        if not all(isinstance(one, dict) for one in several):
+            raise ValueError("settings must be mappings of dotted keys to values")
+        alone = {*self.fixed, *self.space} - {"settings"}
+        twice = sorted(alone & {key for one in several for key in one})
+        if twice:
+            raise ValueError(f"{twice[0]} is in settings and beside them; give it once")
+        return self
+
     def trials(self) -> list[dict[str, Any]]:
-        """Every combination, the last key varying fastest."""
-        return [dict(zip(self.space, values, strict=True)) for values in product(*self.space.values())]
+        """Every combination with what is fixed, the last key varying fastest."""
+        found = [self.fixed | dict(zip(self.space, values, strict=True)) for values in product(*self.space.values())]
+        fixed = self.fixed.get("settings", {})
+        return [one | {"settings": fixed | one["settings"]} if "settings" in one else one for one in found]
 
 
 def overrides(trial: Mapping[str, Any]) -> list[str]:

@@ -87,6 +87,31 @@ def test_what_a_run_does_not_ask_for_is_dropped_and_costs_it_nothing(tmp_path: P
     assert sorted(path.name for path in (tmp_path / "t01").iterdir()) == ["x", "x.made.json"]
 
 
+def test_a_forgotten_result_is_made_anew_only_when_it_is_needed(tmp_path: Path) -> None:
+    def run(child: int) -> list[str]:
+        store, calls = Store(tmp_path), []
+
+        def work(partial: Path, clock: Clock) -> None:
+            calls.append("large")
+            partial.write_text("whole")
+
+        def reads(partial: Path, clock: Clock) -> None:
+            calls.append("child")
+            partial.write_text(large.path.read_text())
+
+        large = store.make("large", work)
+        store.make("child", reads, settings=child, parents=(large,))
+        store.forget("large")
+        store.forget("nothing")
+        store.close()
+        return calls
+
+    assert run(1) == ["large", "child"]
+    assert not (tmp_path / "large").exists()
+    assert run(1) == []
+    assert run(2) == ["large", "child"]
+
+
 def test_two_runs_cannot_share_a_folder_and_an_unwritable_one_is_refused(tmp_path: Path) -> None:
     store = Store(tmp_path / "run")
     with pytest.raises(StoreError, match="in use by another run"):

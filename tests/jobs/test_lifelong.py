@@ -1,6 +1,7 @@
 """The whole loop on a small stream: the run folder keeps its contract, and nothing is lost on the way."""
 
 import json
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -105,6 +106,17 @@ def test_a_finished_run_answers_in_seconds_without_ray(
     assert "average accuracy" in done.stdout
     assert str(finished / "t02" / "adapter") in done.stdout.replace("\n", "")
     assert time.monotonic() - began < 30
+
+
+def test_a_profile_that_was_not_kept_is_not_made_again(
+    finished: Path, settings: dict[str, Any], lifelong: Call, tmp_path: Path
+) -> None:
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings | {"keep_profiles": 1}))
+    shutil.copytree(finished, tmp_path / "run")
+    for _ in range(2):
+        done = lifelong(tmp_path / "config.yaml", "--output", tmp_path / "run", RAY_ADDRESS="127.0.0.1:1")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert [(tmp_path / "run" / f"t0{t}" / "profile").exists() for t in (1, 2)] == [False, True]
 
 
 @pytest.mark.usefixtures("ray_cluster")

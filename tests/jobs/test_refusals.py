@@ -27,6 +27,8 @@ Call = Callable[..., subprocess.CompletedProcess[str]]
         ("strategy.options={scores: nll}", "option scores is 'nll'; pass a list of names"),
         ("scoring.scores=[beauty]", "cannot profile ['beauty']; scores are ['nll'"),
         ("strategy.opening={timesteps: 5}", "strategy.opening.timesteps=5 leaves nothing to strategy lite-adapt-inf"),
+        ("strategy.opening={name: multi-task, timesteps: 2}", "opening: multi-task trains at the last timestep alone"),
+        ("clustering.vector=hidden", "cannot profile ['hidden']"),
         ("scoring.gradient.gradient=adam", "adam gradients are formed whole, which only parameters: lora"),
     ],
 )
@@ -51,6 +53,8 @@ def test_a_score_or_targets_that_are_not_there_are_refused(capsys: pytest.Captur
     tokens = ["strategy.unit=tokens", "strategy.pool_budget=null"]
     assert main(tokens, str(tmp_path / "run"), dry_run=True) == REFUSED
     assert "strategy.pool_budget is in samples; give it" in capsys.readouterr().out
+    assert main(["strategy=coincide", "clustering.vector=embedding"], str(tmp_path / "run"), dry_run=True) == REFUSED
+    assert "strategy coincide does not choose by these clusters" in capsys.readouterr().out
     assert main(["llava-1.5-7b.yaml", "strategy.name=less"], str(tmp_path / "run"), dry_run=True) == REFUSED
     assert "strategy less selects for targets; give stream.targets" in capsys.readouterr().out
 

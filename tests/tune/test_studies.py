@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import yaml
+from pydantic import ValidationError
 from sklearn.metrics import normalized_mutual_info_score
 
 from liit.engine.comparison import Cell
@@ -61,6 +62,17 @@ def test_a_shipped_study_can_be_run(name: str) -> None:
         Outcome(study, [], None).configuration(trial)
         settled = settle([study.config, *overrides(trial)], None)
         assert Cell("trial", 0, settled).passes()[0] > 0
+
+
+def test_settings_of_a_study_are_said_once_and_joined() -> None:
+    space = {"settings": [{"training.epochs": 1}, {"training.epochs": 2}]}
+    told: dict[str, Any] = {"kind": "training", "metric": "m", "mode": "max"}
+    study = Study(space=space, fixed={"settings": {"strategy.budget": 5}}, **told)
+    assert overrides(study.trials()[1]) == ["strategy.budget=5", "training.epochs=2"]
+    with pytest.raises(ValidationError, match=r"training\.epochs is in settings and beside them"):
+        Study(space=space, fixed={"training.epochs": 5}, **told)
+    with pytest.raises(ValidationError, match="settings must be mappings"):
+        Study(space={"settings": ["a"]}, **told)
 
 
 def test_a_trial_may_set_several_keys_at_once() -> None:
