@@ -146,13 +146,10 @@ def _asked(stages: Stages, held: Made) -> Made | None:
 
 def first_turns(samples: pa.Table) -> pa.Table:
     """The SAMPLE rows up to the first answer, with the images that are shown until then."""
-    rows = []
-    for row in samples.to_pylist():
-        end = next(at for at, turn in enumerate(row["conversation"]) if turn["role"] == "assistant") + 1
-        turns = row["conversation"][:end]
-        shown = sum(turn["text"].count(PLACEHOLDER) for turn in turns if turn["role"] == "user")
-        rows.append({**row, "conversation": turns, "images": row["images"][:shown]})
-    return pa.Table.from_pylist(rows, schema=samples.schema)
+    rows = samples.to_pylist()
+    answers = [next(turn["text"] for turn in row["conversation"] if turn["role"] == "assistant") for row in rows]
+    first = [_until(row, 0, [answer]) for row, answer in zip(rows, answers, strict=True)]
+    return pa.Table.from_pylist(first, schema=samples.schema)
 
 
 def _check(samples: pa.Table, wanted: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:

@@ -78,16 +78,14 @@ class ProfilerSpec:
 
     def passes(self) -> tuple[int, int]:
         """Forwards and backwards that a sample with images takes; one without has no pass without images either."""
-        own = self.sketches_here().values()
-        forwards = 1 + ("image_grounding" in self.scores) + ("learnability" in self.scores)
-        heats = {one.temperature for one in own if one.gradient != "zero-order"}
-        backwards = len(heats | ({1.0} if "grad_norm" in self.scores else set()))
-        forwards += sum(1 + 2 * one.directions for one in own if one.gradient == "zero-order")
-        for names in self.proxies().values():
-            theirs = [self.sketches[name] for name in names]
-            forwards += 1 + sum(1 + 2 * one.directions for one in theirs if one.gradient == "zero-order")
-            backwards += len({one.temperature for one in theirs if one.gradient != "zero-order"})
-        return forwards, backwards
+        models = [[*self.sketches_here().values()]]
+        models += [[self.sketches[name] for name in names] for names in self.proxies().values()]
+        moved = [one for sketches in models for one in sketches if one.gradient == "zero-order"]
+        heats = [{one.temperature for one in sketches if one.gradient != "zero-order"} for sketches in models]
+        if "grad_norm" in self.scores:
+            heats[0].add(1.0)
+        forwards = len(models) + ("image_grounding" in self.scores) + ("learnability" in self.scores)
+        return forwards + sum(1 + 2 * one.directions for one in moved), sum(map(len, heats))
 
     def sketches_here(self) -> dict[str, SketchSpec]:
         """Sketches that are asked for, of the current model."""
