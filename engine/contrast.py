@@ -90,7 +90,8 @@ class Contrast:
     def differences(self) -> pd.DataFrame:
         """A row for each method but the reference: what each figure differs by, with the ends of its interval.
 
-        Over the seeds that both have. Columns: method, seeds, and for each figure `<figure>`, `<figure>_low`, `<figure>_high`.
+        Over the seeds that both have. Columns: method, seeds, and for each figure `<figure>`, `<figure>_low`, `<figure>_high`
+        and `<figure>_seeds`: of how many seeds it is, which are fewer where it is not defined for all.
         """
         rows = []
         base = {cell["seed"]: cell for cell in self.methods.get(self.reference, [])}
@@ -114,6 +115,7 @@ class Contrast:
             by_pair = np.stack([self._boot(a, weights, figure) - self._boot(b, weights, figure) for a, b in pairs], 1)
             value, low, high = interval(apart_n, by_pair, drawn)
             out |= {figure: value, f"{figure}_low": low, f"{figure}_high": high}
+            out[f"{figure}_seeds"] = int(np.isfinite(apart_n).sum())
         return out
 
     def _figure(self, accuracy: Sequence[Mapping[str, float]], figure: str) -> float:

@@ -53,6 +53,7 @@ def differences(contrast: Contrast) -> pd.DataFrame:
     for row in found.to_dict("records"):
         apart = {
             title: _apart(row[name], row[f"{name}_low"], row[f"{name}_high"])
+            + _fewer(row[f"{name}_seeds"], row["seeds"])
             for name, title in INTERVALS.items()
             if name in found
         }
@@ -76,6 +77,10 @@ def _value(mean: float, deviation: float | None) -> str:
 
 def _apart(mean: float, low: float, high: float) -> str:
     return "" if pd.isna(mean) else f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def _fewer(seeds: int, of: int) -> str:
+    return "" if seeds in (0, of) else f", {seeds} of {of} seeds"
 
 
 def _row(cells: Sequence[str]) -> str:

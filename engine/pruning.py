@@ -13,16 +13,15 @@ from liit.engine.tables import REMOVED
 from liit.selectors.redundancy import prune
 
 
-def prune_pool(timestep: Path, pool_budget: int | None, clustered: bool, partial: Path) -> None:
+def prune_pool(timestep: Path, pool_budget: int | None, partial: Path) -> None:
     """Write REMOVED rows: the exact copies that never entered the pool, and what leaves it for good, each with the kept
     sample that is most like it.
 
-    pool_budget: samples that stay; None removes nothing. clustered: whether this run clustered the pool. Within a cluster
-    the samples far from the centroid are kept first.
+    pool_budget: samples that stay; None removes nothing. Within a cluster the samples far from the centroid are kept first.
     """
     copies = read_table(timestep / "copies.parquet")
     if pool_budget is None:
-        _write(timestep, copies, clustered, partial)
+        _write(timestep, copies, partial)
         return
     ids, labels_N, pool = pool_arrays(timestep, (), ("embedding",), clusters=True)
     assert labels_N is not None
@@ -32,10 +31,10 @@ def prune_pool(timestep: Path, pool_budget: int | None, clustered: bool, partial
     like = pa.array(like_N[gone], mask=like_N[gone] < 0)
     reason = pa.array(["pruned"] * len(gone), pa.string())
     columns = [ids.take(pa.array(gone)), reason, ids.take(like)]
-    _write(timestep, pa.concat_tables([copies, pa.table(columns, schema=REMOVED)]), clustered, partial)
+    _write(timestep, pa.concat_tables([copies, pa.table(columns, schema=REMOVED)]), partial)
     log.info("pruning: %d samples leave the pool, %d stay", len(gone), len(pool) - len(gone))
 
 
-def _write(timestep: Path, removed: pa.Table, clustered: bool, partial: Path) -> None:
-    summarise(timestep, removed, partial.with_name("summary.parquet"), clustered)
+def _write(timestep: Path, removed: pa.Table, partial: Path) -> None:
+    summarise(timestep, removed, partial.with_name("summary.parquet"))
     write_table(partial, removed)

@@ -165,8 +165,9 @@ class Stages:
         return [plain, [scoring.samples_per_batch, scoring.tokens_per_batch, scoring.batches_per_file]]
 
     def cluster(self, t: int, profile: Made | None) -> Made | None:
-        """profile → clusters, where the strategy wants pseudo-tasks."""
+        """profile → clusters, where the strategy wants pseudo-tasks; elsewhere what another strategy left there goes."""
         if profile is None or not self.strategy(t).clusters:
+            self.store.drop(f"t{t:02d}/clusters.parquet")
             return None
         name, grid, seed = self.strategy(t).vectors[0], self.config.clustering.k_grid, self.config.seed
         return self.store.make(
@@ -249,7 +250,7 @@ class Stages:
         limit = budget if self.strategy(t).prunes and clusters is not None else None
         return self.store.make(
             f"t{t:02d}/removed.parquet",
-            lambda partial, clock: prune_pool(self.step(t), limit, clusters is not None, partial),
+            lambda partial, clock: prune_pool(self.step(t), limit, partial),
             settings=limit,
             parents=(pool, *there(profile), *there(clusters), *there(selection)),
         )

@@ -12,14 +12,13 @@ from liit.engine.tables import QUARANTINE, SUMMARY
 GROUP = ["dataset", "cluster", "outcome", "reason"]
 
 
-def summarise(timestep: Path, removed: pa.Table, path: Path, clustered: bool) -> None:
+def summarise(timestep: Path, removed: pa.Table, path: Path) -> None:
     """Write SUMMARY rows for a timestep whose tables are all there; their samples add up to everything that came to it.
 
-    removed: its REMOVED rows. clustered: whether its clusters are of this run.
+    removed: its REMOVED rows.
     """
     pool = read_table(timestep / "pool.parquet", ["id", "dataset"]).to_pandas().set_index("id")
-    clusters = _column(timestep / "clusters.parquet", "cluster") if clustered else pd.Series(dtype=object)
-    pool["cluster"] = clusters.reindex(pool.index).astype("Int32")
+    pool["cluster"] = _column(timestep / "clusters.parquet", "cluster").reindex(pool.index).astype("Int32")
     scorer = _column(timestep / "selection.parquet", "scorer", absent="chance")
     pool["reason"] = scorer.reindex(pool.index)
     pool["outcome"] = np.where(pool["reason"].notna(), "selected", "not selected")

@@ -11,6 +11,7 @@ from liit.engine.comparison import Comparison, cells, kept, read_comparison
 from liit.engine.config import ConfigError
 from liit.engine.contrast import Contrast, interval
 from liit.engine.contrast_page import write_contrast
+from liit.engine.contrast_tables import differences
 from liit.engine.metrics import recovered_share
 
 SHIPPED = Path(__file__).parents[2] / "jobs" / "comparisons"
@@ -175,6 +176,11 @@ def test_recovery_is_a_figure_with_an_interval_where_it_is_asked_for() -> None:
     )
     row = contrast.differences().iloc[0]
     assert row["recovered_low"] < row["recovered"] < row["recovered_high"]
+    for name in ("a1", "a2"):  # seed 0 of random never lost any
+        found[0]["answers"][name][1] = found[0]["answers"][name][0]
+    found[0]["accuracy"][1]["a"] = found[0]["accuracy"][0]["a"]
+    assert differences(contrast)["recovered"].item().endswith(", 2 of 3 seeds")
+    assert "seeds" not in differences(contrast)["average"].item()
 
 
 def test_a_share_that_is_not_defined_is_left_out_of_the_interval() -> None:

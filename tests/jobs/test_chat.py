@@ -46,7 +46,7 @@ def test_joint_training_happens_once_on_all_that_ever_came(together: Path) -> No
     assert answers[0] == answers[1] != answers[2]
     results = json.loads((together / "results.json").read_text())
     assert results["seconds"]["t01/evaluation.json"] < 0.5  # a model is examined once
-    assert results["samples"][1].keys() == {"pool", "removed"}
+    assert results["samples"][1].keys() == {"pool", "quarantine", "removed"}  # and no selection
 
 
 @pytest.mark.usefixtures("ray_cluster")

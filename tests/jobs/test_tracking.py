@@ -5,11 +5,13 @@ import shutil
 import struct
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from liit.engine.config import Config
+from liit.engine.lifelong import run
 from liit.engine.store import Store
 from liit.engine.tracking import mlflow_client, track
 
@@ -42,7 +44,9 @@ def test_tensorboard_has_every_skill_and_every_loss(finished: Path) -> None:
     assert shown["samples/selection"] == {1: 12, 2: 12}
 
 
-def test_mlflow_has_the_same_and_a_timestep_is_not_logged_twice(finished: Path, tmp_path: Path) -> None:
+def test_mlflow_has_the_same_and_a_timestep_is_not_logged_twice(
+    finished: Path, settings: dict[str, Any], tmp_path: Path
+) -> None:
     place, note = str(finished.with_name("mlflow")), json.loads((finished / "mlflow.json").read_text())
     client, results = mlflow_client(place), json.loads((finished / "results.json").read_text())
     history = client.get_metric_history(note["run"], "skill/colour")
@@ -51,7 +55,7 @@ def test_mlflow_has_the_same_and_a_timestep_is_not_logged_twice(finished: Path, 
     assert told["strategy.name"] == "lite-adapt-inf"
     shutil.copytree(finished, tmp_path / "again")
     store = Store(tmp_path / "again")
-    track(store, Config.model_validate({"tracking": {"mlflow": place}}), 2)
+    run(Config.model_validate(settings | {"tracking": {"mlflow": place}}), store)
     store.close()
     assert len(client.get_metric_history(note["run"], "skill/colour")) == 3
 
