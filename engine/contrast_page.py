@@ -24,19 +24,19 @@ def write_contrast(
     comparison: Comparison,
     current: Mapping[str, str],
     passes: Mapping[str, tuple[int, int]],
-) -> None:
+) -> Contrast | None:
     """Write `<results>.md`, `.csv`, `.svg` and `-skills.svg` from the cells in `results`, and `<output>/report.html`.
 
-    Nothing where there are no cells. current: the settings that each cell must have been made from; cells of others stay
-    out. passes: forwards and backwards of a scored sample, by method. Raises ValueError for cells that were not all made
-    on the same stream.
+    Returns what they found; None, and writes nothing, where there are no cells. current: the settings that each cell must
+    have been made from; cells of others stay out. passes: forwards and backwards of a scored sample, by method. Raises
+    ValueError for cells that were not all made on the same stream.
     """
     cells = {path.stem: read_json(path) for path in results.glob("*-s*.json")}
     order = {name: place for place, name in enumerate(comparison.methods)}
     found = [cell for name, cell in cells.items() if current.get(name) == cell["settings"]]
     found.sort(key=lambda cell: (order[cell["method"]], cell["seed"]))
     if not found:
-        return
+        return None
     if len({tuple(cell["skills"]) for cell in found}) > 1:
         raise ValueError(
             f"the cells in {results} are of different evaluation sets; keep one stream's cells in a folder"
@@ -57,6 +57,7 @@ def write_contrast(
     title = f"Comparison: {Path(comparison.config).stem}"
     write_page(output / "report.html", title, _lead(contrast), _sections(contrast, figures, pictures, comparison))
     log.info("tables: %s, report: %s", results.with_suffix(".md"), output / "report.html")
+    return contrast
 
 
 def _pictures(contrast: Contrast, comparison: Comparison) -> list[Picture]:

@@ -16,6 +16,7 @@ import typer
 
 from liit.engine.comparison import Cell, cells, kept, read_comparison, run_cell
 from liit.engine.config import ConfigError, located
+from liit.engine.contrast import Contrast
 from liit.engine.contrast_page import write_contrast
 from liit.engine.forecast import forecast
 from liit.engine.main import duration
@@ -45,7 +46,7 @@ def compare(
     output: Output = Path("runs/compare"),
     tables: Tables = False,
     dry_run: DryRun = False,
-) -> None:
+) -> Contrast | None:
     """Run the cells that are missing, then write the tables."""
     start_logging()
     logging.getLogger("transformers").setLevel(logging.ERROR)
@@ -63,12 +64,13 @@ def compare(
         log.error("error: %s", error)
         raise typer.Exit(2) from error
     if dry_run:
-        return
+        return None
     failed = [] if tables else _run_all(missing, output.resolve(), results, comparison.recovers)
-    write_contrast(results, output.resolve(), comparison, current, passes)
+    contrast = write_contrast(results, output.resolve(), comparison, current, passes)
     if failed:
         log.error("stopped: %s", "; ".join(failed))
         raise typer.Exit(1)
+    return contrast
 
 
 def _run_all(missing: list[Cell], output: Path, results: Path, recovers: str | None) -> list[str]:

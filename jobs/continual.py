@@ -12,8 +12,13 @@ if __name__ == "__main__" and str(Path(__file__).resolve().parent.parent) not in
 
 import typer
 
+from liit.engine.continual_page import write_benchmarks
 from liit.jobs.compare import DryRun, Methods, Output, Seeds, Tables, compare
 
+BASES = {
+    "continual-1": "from a base that was never jointly tuned",
+    "continual-2": "from the jointly tuned base, whose tasks are task 0",
+}
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -36,10 +41,13 @@ def continual(
     dry_run: DryRun = False,
 ) -> None:
     """Run the cells that are missing, then write the tables."""
+    found = {}
     for number in benchmark or (1, 2):
         name = f"continual-{number}"
         files = [f"{name}.yaml", *(overrides or [])]
-        compare(files, methods, seeds, results / name, output / name, tables, dry_run)
+        found[name] = compare(files, methods, seeds, results / name, output / name, tables, dry_run)
+    if all(found.values()) and len(found) == len(BASES):
+        write_benchmarks(results / "continual.md", {name: (BASES[name], one) for name, one in found.items() if one})
 
 
 if __name__ == "__main__":

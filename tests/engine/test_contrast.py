@@ -9,6 +9,7 @@ import pytest
 
 from liit.engine.comparison import Comparison, cells, kept, read_comparison
 from liit.engine.config import ConfigError
+from liit.engine.continual_page import write_benchmarks
 from liit.engine.contrast import Contrast, interval
 from liit.engine.contrast_page import write_contrast
 from liit.engine.contrast_tables import differences
@@ -154,6 +155,19 @@ def test_the_shipped_comparison_can_be_run() -> None:
 def test_every_shipped_comparison_can_be_run(name: str) -> None:
     comparison = read_comparison(SHIPPED / name)
     assert {one.method for one in cells(comparison, [], [], [])} == set(comparison.methods)
+
+
+def test_both_benchmarks_stand_on_one_page_with_differences_to_the_reference(tmp_path: Path) -> None:
+    write_benchmarks(
+        tmp_path / "page.md", {"one": ("from here", contrast(0.3, 0.5)), "two": ("from there", contrast(0.3))}
+    )
+    first, second = (tmp_path / "page.md").read_text().split("## [")[1:]
+    assert first.startswith("one](one.md): from here")
+    (row,) = [line for line in first.splitlines() if line.startswith("| other | 3 |")]
+    apart = differences(contrast(0.3, 0.5)).iloc[0]
+    assert row.endswith(f"| {apart['average']} | {apart['forgetting']} |")
+    assert "| random | 3 |" in second
+    assert "to random" not in second, "there is nothing to compare it with"
 
 
 def test_what_is_recovered_is_of_what_was_lost() -> None:
