@@ -135,8 +135,10 @@ def stacked_bars(table: pd.DataFrame, title: str, unit: str) -> Picture:
     def paint(figure: Figure) -> None:
         axis = figure.subplots()
         before = np.zeros(len(table))
-        for column in table:
-            axis.barh(np.arange(len(table)), table[column], 0.7, left=before, label=str(column))
+        colours = matplotlib.colormaps["tab10" if len(table.columns) <= 10 else "tab20"]
+        for place, column in enumerate(table):
+            look: dict[str, Any] = {"label": str(column), "color": colours(place % 20)}
+            axis.barh(np.arange(len(table)), table[column], 0.7, left=before, **look)
             before += table[column].to_numpy()
         axis.set_yticks(np.arange(len(table)), [str(name) for name in table.index])
         axis.invert_yaxis()
@@ -164,20 +166,38 @@ def boxes(groups: Mapping[str, np.ndarray], title: str, unit: str) -> Picture:
 
 
 def maps(points_n2: np.ndarray, colourings: Mapping[str, Sequence[str]], title: str) -> Picture:
-    """The same points in the plane, a panel for each colouring."""
+    """The same points in the plane, a panel for each colouring; its legend below, another mark after every 20 colours."""
+    colours = matplotlib.colormaps["tab20"].colors  # type: ignore[attr-defined]
+    values = {name: sorted(set(labels), key=_in_order) for name, labels in colourings.items()}
+    rows = max(-(-len(own) // _columns(own)) for own in values.values())
 
     def paint(figure: Figure) -> None:
         axes = np.atleast_1d(figure.subplots(1, len(colourings)))
         for axis, (name, labels) in zip(axes, colourings.items(), strict=True):
-            values = list(dict.fromkeys(labels))
-            number = {value: place for place, value in enumerate(values)}
-            colours = matplotlib.colormaps["tab20"](np.array([number[label] % 20 for label in labels]))
-            axis.scatter(points_n2[:, 0], points_n2[:, 1], c=colours, s=5, linewidths=0, rasterized=True)
-            axis.set_title(f"by {name}: {len(values)}")
+            for place, value in enumerate(values[name]):
+                own_n2 = points_n2[np.array(labels) == value]
+                look: dict[str, Any] = {"marker": "os^Dv"[place // 20 % 5], "color": [colours[place % 20]]}
+                axis.scatter(own_n2[:, 0], own_n2[:, 1], s=6, linewidths=0, rasterized=True, label=value, **look)
+            axis.set_title(f"by {name}: {len(values[name])}")
             axis.set_xticks([])
             axis.set_yticks([])
+            below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.01), "ncols": _columns(values[name])}
+            axis.legend(**below, fontsize=6, frameon=False, handletextpad=0, columnspacing=0.5)
 
     named = ", ".join(f"{name} ({len(set(labels))} values)" for name, labels in colourings.items())
     return draw(
-        title, f"{len(points_n2)} samples in the plane, coloured by {named}.", (3.3 * len(colourings), 3.3), paint
+        title,
+        f"{len(points_n2)} samples in the plane, coloured by {named}.",
+        (3.3 * len(colourings), 3.3 + 0.125 * rows),
+        paint,
     )
+
+
+def _columns(labels: Sequence[str]) -> int:
+    """Of a legend three inches wide."""
+    return max(1, min(8, 48 // (max(map(len, labels)) + 4)))
+
+
+def _in_order(label: str) -> tuple[bool, int, str]:
+    """Numbers by size, before words."""
+    return (False, int(label), "") if label.isdecimal() else (True, 0, label)

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from liit.engine import figures
+from liit.engine.alluvial import alluvial
 from liit.engine.config import Config
 from liit.engine.figures import Picture
 from liit.engine.page import Section, write_page
@@ -78,13 +79,23 @@ def flow(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
     outcomes["not selected"] = outcomes.get("not selected", 0) - outcomes["not selected, pruned for good"]
     outcomes.index.name = "timestep"
     last = list(counted.values())[-1]
-    releases = last.groupby(["dataset", "outcome"])["samples"].sum().unstack(fill_value=0).reset_index()
+    names = (
+        {"dataset": "data set", "cluster": "pseudo-task"} if last["cluster"].notna().any() else {"dataset": "data set"}
+    )
+    last = last.rename(columns=names).assign(pruned=last["pruned"].where(last["outcome"] == "not selected", 0))
+    by = last.groupby([*names.values(), "outcome"], dropna=False)[["samples", "pruned"]].sum().reset_index()
     yield Section(
         "Flow of samples",
-        "What came to each timestep and what became of it; the table is of the last one, by data set.",
-        [figures.stacked_bars(outcomes, "Samples by what became of them", "samples")],
-        table=releases,
+        "What came to each timestep and what became of it; the ribbons and the table are of the last one.",
+        [figures.stacked_bars(outcomes, "Samples by what became of them", "samples"), alluvial(_kept_and_pruned(by))],
+        table=by,
     )
+
+
+def _kept_and_pruned(by: pd.DataFrame) -> pd.DataFrame:
+    """Counts by outcome, with what was pruned of those not selected as an outcome of its own."""
+    gone = by[by["pruned"] > 0].assign(samples=by["pruned"], outcome="pruned")
+    return pd.concat([by.assign(samples=by["samples"] - by["pruned"]), gone]).drop(columns="pruned")
 
 
 def clusters(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
@@ -115,13 +126,16 @@ def clusters(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
 
 
 def tasks(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
-    """Scores by known task."""
-    if run.newest is None or "nll" not in run.newest:
+    """Every score by known task."""
+    if run.newest is None or not run.scores:
         return
     largest = run.newest["task"].value_counts().index[:GROUPS]
-    groups = {str(task): run.newest.loc[run.newest["task"] == task, "nll"].to_numpy() for task in largest}
-    picture = figures.boxes(groups, "Loss by task", "nll, nats per response token")
-    yield Section("Scores by task", "Tasks or data sets as the releases name them; nothing selects by them.", [picture])
+    rows = {str(task): run.newest[run.newest["task"] == task] for task in largest}
+    pictures = [
+        figures.boxes({task: own[score].to_numpy() for task, own in rows.items()}, f"{score} by task", score)
+        for score in run.scores
+    ]
+    yield Section("Scores by task", "Tasks or data sets as the releases name them; nothing selects by them.", pictures)
 
 
 def quarantine(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:

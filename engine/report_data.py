@@ -84,15 +84,21 @@ class RunFolder:
         """Of the profiled timestep: scores, task, release and cluster (where it has them) of every sample, in key order."""
         if self.profiled is None:
             return None
-        schema = pq.read_schema(sorted((self.profiled / "profile").glob("*.parquet"))[0])
-        scores = [field.name for field in schema if pa.types.is_float32(field.type)]
-        frame = read_profile(self.profiled / "profile", scores).to_pandas().set_index("id")
+        frame = read_profile(self.profiled / "profile", self.scores).to_pandas().set_index("id")
         frame = frame.join(self.known[["dataset", "arrival", "task"]])
         for name, columns in (("clusters", ["cluster"]), ("selection", ["scorer", "score"])):
             table = self.table(self.profiled, name)
             if table is not None and (name == "selection" or self.used(self.profiled, "clusters.parquet")):
                 frame = frame.join(table.set_index("id")[columns])
         return frame
+
+    @property
+    def scores(self) -> list[str]:
+        """Names of the scores that `newest` has."""
+        if self.profiled is None:
+            return []
+        schema = pq.read_schema(sorted((self.profiled / "profile").glob("*.parquet"))[0])
+        return [field.name for field in schema if pa.types.is_float32(field.type)]
 
     def sampled(self, count: int) -> np.ndarray:
         """Positions of `count` rows of `newest`, by hash."""

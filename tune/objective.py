@@ -26,13 +26,16 @@ from liit.selectors.clustering import cluster
 from liit.selectors.protocol import Pool, chosen
 from liit.tune.spaces import overrides
 
+SHARE = "share/"
+"""Of a task in a selection: how such figures are named."""
+
 
 class Selection(tune.Trainable):
     """Choices from one profile. An actor reads it once and makes trial after trial from it.
 
     Reported: `k`, `wss` of the clusters; `nmi` of clusters and known tasks; `balance`, the entropy of the chosen samples' tasks
     over that of equal shares; `tasks`, how many tasks have a chosen sample; `largest_task`, the share of the one that has most;
-    `overlap`, the share of samples that the first trial's settings choose too; `seconds`.
+    `share/<task>`, of every known task; `overlap`, the share of samples that the first trial's settings choose too; `seconds`.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -113,14 +116,14 @@ class Source:
         return self._clusters[mark]
 
     def _balance(self, index_n: np.ndarray) -> dict[str, float]:
-        tasks, counts = np.unique(self.task_N[index_n], return_counts=True)
-        share = counts / max(counts.sum(), 1)
-        possible = np.log(max(len(np.unique(self.task_N)), 2))
-        largest = float(share.max(initial=0.0))
+        known, of_N = np.unique(self.task_N, return_inverse=True)
+        share = np.bincount(of_N[index_n], minlength=len(known)) / max(len(index_n), 1)
+        some = share[share > 0]
         return {
-            "balance": float(-(share * np.log(share)).sum() / possible),
-            "tasks": len(tasks),
-            "largest_task": largest,
+            "balance": float(-(some * np.log(some)).sum() / np.log(max(len(known), 2))),
+            "tasks": len(some),
+            "largest_task": float(share.max(initial=0.0)),
+            **{f"{SHARE}{task}": float(part) for task, part in zip(known, share, strict=True)},
         }
 
     def _vector(self, name: str) -> np.ndarray:

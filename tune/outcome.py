@@ -8,12 +8,13 @@ import pandas as pd
 import yaml
 
 from liit.engine.config import located, override, read
-from liit.engine.figures import Picture, curves
+from liit.engine.figures import Picture, curves, stacked_bars
 from liit.engine.main import DEFAULT
 from liit.engine.page import Section, write_page
 from liit.engine.progress import log
 from liit.engine.store import appearing
 from liit.selectors import catalog
+from liit.tune.objective import SHARE
 from liit.tune.spaces import Study, overrides
 
 KEYS = {
@@ -66,7 +67,7 @@ class Outcome:
         )
 
     def write(self, folder: Path) -> None:
-        """`table.csv`, `table.parquet`, `<figure>.svg`, `report.html`, and `best.yaml`, which jobs/lifelong.py takes."""
+        """`table.csv`, `table.parquet`, a picture of every figure, `report.html`, and `best.yaml`, which jobs/lifelong.py takes."""
         if not self.found:
             return
         table = self.table()
@@ -74,8 +75,10 @@ class Outcome:
             table.round(4).to_csv(temporary, index=False)
         with appearing(folder / "table.parquet") as temporary:
             table.to_parquet(temporary)
-        means = self.by_setting()
+        means, shares = self._without_shares()
         pictures = {str(figure): curves(means[figure], str(figure)) for figure in means}
+        if len(shares.columns):
+            pictures["shares"] = stacked_bars(shares, "Share of each task in the selection", "share")
         for figure, picture in pictures.items():
             with appearing(folder / f"{figure}.svg") as temporary:
                 temporary.write_text(picture.svg, encoding="utf-8")
@@ -93,10 +96,16 @@ class Outcome:
         first = [pictures[metric], *(picture for name, picture in pictures.items() if name != metric)]
         lead = f"{len(self.found)} trials of a {self.study.kind} study. The {said} {metric}, mean over seeds: {best}."
         sections = [
-            Section("By setting", "Mean over seeds.", first, table=self.by_setting().reset_index().round(4)),
+            Section("By setting", "Mean over seeds.", first, table=self._without_shares()[0].reset_index().round(4)),
             Section("Trials", "", table=self.table().round(4)),
         ]
         write_page(folder / "report.html", f"Study: {folder.name}", lead, sections)
+
+    def _without_shares(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """`by_setting`, without each task's share of the selection, and these alone."""
+        means = self.by_setting()
+        shares = means[[name for name in means if str(name).startswith(SHARE)]]
+        return means.drop(columns=shares.columns), shares.rename(columns=lambda name: str(name).removeprefix(SHARE))
 
     def configuration(self, trial: dict[str, Any]) -> dict[str, Any]:
         """A run's whole configuration with a trial's settings."""

@@ -38,20 +38,24 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 
 
 def compared(folder: Path, finished: Path) -> Path:
-    """A comparison of three methods whose cells all hold what the finished run found."""
+    """A comparison of four methods with two seeds: made-up answers on the stream of the finished run."""
     results, found = folder / "cells", json.loads((finished / "results.json").read_text())
     results.mkdir()
-    answers = {"exam-colour": [[row["colour"]] * 4 for row in found["accuracy"]]}
-    answers |= {"exam-sum": [[row["sum"]] * 4 for row in found["accuracy"]]}
+    common = {key: found[key] for key in ("releases", "samples", "parse_failures")}
     seconds = {"scoring": 1.0, "selection": 1.0, "training": 2.0, "evaluation": 1.0}
-    common = {key: found[key] for key in ("releases", "samples", "accuracy", "parse_failures")}
-    common |= {"settings": "now", "answers": answers, "seconds": seconds, "scored": 50, "commit": "c", "date": "d"}
-    names = ("sequential", "random", "adapt-inf")
-    for name in names:
-        cell = {"method": name, "seed": 0, "hardware": "h", "skills": {"exam-colour": "colour", "exam-sum": "sum"}}
-        (results / f"{name}-s0.json").write_text(json.dumps(common | cell))
-    comparison = Comparison(config="small.yaml", methods={name: {} for name in names})
-    write_contrast(results, folder, comparison, {f"{name}-s0": "now" for name in names}, dict.fromkeys(names, (2, 1)))
+    common |= {"settings": "now", "seconds": seconds, "scored": 50, "commit": "c", "date": "d", "hardware": "h"}
+    names = ("sequential", "random", "adapt-inf", "perplexity")
+    cells = [(name, seed) for name in names for seed in (0, 1)]
+    for place, (name, seed) in enumerate(cells):
+        values = [[10.0 * t + 7 * place % 60, 90 - 20.0 * t + place] for t in range(3)]
+        accuracy = [dict(zip(("colour", "sum"), row, strict=True)) for row in values]
+        answers = {f"exam-{skill}": [[row[skill]] * 4 for row in accuracy] for skill in ("colour", "sum")}
+        own = {"method": name, "seed": seed, "accuracy": accuracy, "answers": answers}
+        own["skills"] = {"exam-colour": "colour", "exam-sum": "sum"}
+        (results / f"{name}-s{seed}.json").write_text(json.dumps(common | own))
+    comparison = Comparison(config="small.yaml", seeds=(0, 1), methods={name: {} for name in names})
+    current = {f"{name}-s{seed}": "now" for name, seed in cells}
+    write_contrast(results, folder, comparison, current, dict.fromkeys(names, (2, 1)))
     return folder / "report.html"
 
 
@@ -85,8 +89,11 @@ def test_a_page_is_whole_offline_and_readable_on_a_phone(
         keep(browser, f"{kind}-{name}.png")
 
 
-def test_tables_sort_by_number_and_by_word(browser: Chrome, finished: Path) -> None:
-    show(browser, finished / "report.html", 1200, "light")
+@pytest.mark.parametrize("kind", ["run", "comparison"])
+def test_tables_sort_by_number_and_by_word(kind: str, browser: Chrome, finished: Path, tmp_path: Path) -> None:
+    """By the first number of a cell where there is an interval or a deviation with it."""
+    page = finished / "report.html" if kind == "run" else compared(tmp_path, finished)
+    show(browser, page, 1200, "light")
     tables = browser.find_elements(By.TAG_NAME, "table")
     assert len(tables) >= 3
     for table in tables:
@@ -96,7 +103,8 @@ def test_tables_sort_by_number_and_by_word(browser: Chrome, finished: Path) -> N
                 assert head.get_attribute("aria-sort") == direction
                 rows = table.find_elements(By.CSS_SELECTOR, "tbody tr")
                 shown = pd.Series([row.find_elements(By.TAG_NAME, "td")[place].text for row in rows])
-                numbers = pd.to_numeric(shown.str.replace(",", ""), errors="coerce")
+                first = shown.str.replace(",", "").str.extract(r"^([+-]?[\d.]+)(?:$| ± | \()", expand=False)
+                numbers = pd.to_numeric(first, errors="coerce")
                 if numbers.notna().all():
                     assert (
                         numbers.is_monotonic_decreasing

@@ -106,6 +106,9 @@ def test_a_trial_reports_what_can_be_computed_by_hand(profile: Path) -> None:
     assert figures["nmi"] == pytest.approx(normalized_mutual_info_score([tasks[key] for key in keys], found.labels_N))
     assert figures["nmi"] > 0.99
     share = pd.Series([tasks[key] for key in chosen]).value_counts(normalize=True)
+    assert {f"share/{task}": part for task, part in share.items()} == {
+        k: v for k, v in figures.items() if "share/" in k
+    }
     assert figures["balance"] == pytest.approx(-(share * np.log(share)).sum() / np.log(TASKS))
     assert figures["tasks"] == TASKS
     assert len(chosen) == 60
@@ -127,6 +130,8 @@ def test_a_study_runs_through_ray_tune_and_is_not_run_twice(profile: Path, tmp_p
     table = pd.read_csv(tmp_path / "table.csv")
     assert pd.read_parquet(tmp_path / "table.parquet").columns.tolist() == table.columns.tolist()
     assert (tmp_path / "nmi.svg").read_text().startswith("<?xml")
+    assert "task 5" in (tmp_path / "shares.svg").read_text()
+    assert table.filter(like="share/").sum(axis=1).to_numpy() == pytest.approx(np.ones(6), abs=1e-3)
     again = run_trials(study, profile, 60, tmp_path, 1)
     key = lambda one: str(one["trial"])  # noqa: E731
     assert [one["figures"]["wss"] for one in sorted(again, key=key)] == [
