@@ -1,10 +1,10 @@
 """EWC and MAS: adapter weights are held near where a timestep found them, each as much as it matters for what was learned.
 
-    λ/2 Σ_i I_i (θ_i - θ*_i)²,   I_i = max over old tasks j of w_j I_ji / mean(I_j)
+    λ/2 Σ_i I_i (θ_i - θ*_i)²,   I_i = max_j w_j Ī_ji / mean(max_j Ī_j),   Ī_j = I_j / mean(I_j)
 
-(Kirkpatrick et al., arXiv 1612.00796; Aljundi et al., arXiv 1711.09601). I_j is scaled to a mean of 1, so that λ means the
-same for models of all sizes; w_j = 1 - S_j with task similarity (TIR, He et al., arXiv 2311.16206), else 1, always times the
-importance as it was measured, so that nothing compounds over tasks.
+over old tasks j (Kirkpatrick et al., arXiv 1612.00796; Aljundi et al., arXiv 1711.09601). Unweighted, I has a mean of 1, so that
+λ means the same for models of all sizes and after any number of tasks; w_j = 1 - S_j with task similarity (TIR, He et al., arXiv
+2311.16206), else 1, always times the importance as it was measured, so that nothing compounds over tasks.
 """
 
 import re
@@ -25,16 +25,26 @@ def combined(old: Sequence[tuple[str, float]]) -> dict[str, torch.Tensor]:
 
     Raises ValueError where the files are of different adapters.
     """
-    found: dict[str, torch.Tensor] = {}
+    weighed: dict[str, torch.Tensor] = {}
+    plain: dict[str, torch.Tensor] = {}
     for file, weight in old:
         measured = load_file(file)
-        if found and found.keys() != measured.keys():
+        if plain and plain.keys() != measured.keys():
             raise ValueError(f"{file} is the importance of another adapter than {old[0][0]}")
-        mean = sum(float(one.double().sum()) for one in measured.values()) / sum(map(torch.numel, measured.values()))
+        mean = _mean(measured)
         for name, one in measured.items():
-            scaled = one * (weight / mean if mean > 0 else 0.0)
-            found[name] = torch.maximum(found[name], scaled) if name in found else scaled
-    return found
+            scaled = one / mean if mean > 0 else torch.zeros_like(one)
+            plain[name] = torch.maximum(plain[name], scaled) if name in plain else scaled
+            weighed[name] = torch.maximum(weighed[name], weight * scaled) if name in weighed else weight * scaled
+    whole = _mean(plain) or 1.0
+    return {name: one / whole for name, one in weighed.items()}
+
+
+def _mean(importance: Importance) -> float:
+    """Over all weights; 0 for none."""
+    return sum(float(one.double().sum()) for one in importance.values()) / max(
+        1, sum(map(torch.numel, importance.values()))
+    )
 
 
 def adapter_weights(model: nn.Module) -> dict[str, tuple[nn.Module, nn.Parameter]]:

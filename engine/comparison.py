@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from pydantic import Field, PositiveInt, ValidationError
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from liit.engine.config import Config, ConfigError, load, one_line, override
+from liit.engine.experts import Experts, is_experts
 from liit.engine.main import begin, commit, settle
 from liit.engine.settings import FileStream, Settings
 from liit.engine.sharing import adopt, passes, shares
@@ -52,14 +53,30 @@ class Comparison(Settings):
     """Methods that get fewer seeds than the others, and how many."""
     reference: str = "random"
     """Differences are to this one."""
+    against: dict[str, str] = Field(default_factory=dict)
+    """Further differences: a method, and which other one it is compared with."""
     upper: str = "sequential"
     """Whose best value of a skill relative gain is measured by."""
     recovers: str | None = None
     """The skill of which the last timestep is to bring back what the others lost (Adapt-∞, Fig. 9)."""
+    labels: str = ""
+    """What a reader has to know of the stream and of the methods' names."""
     command: str = "python jobs/compare.py"
     """What makes the cells, for whoever reads the page."""
     shown: tuple[str, ...] = ()
     """Methods in the picture of skills over time; empty for the first few."""
+
+    @model_validator(mode="after")
+    def _names_are_of_methods(self) -> "Comparison":
+        for key, named in {
+            "fewer": self.fewer,
+            "shown": self.shown,
+            "against": [*self.against, *self.against.values()],
+        }.items():
+            unknown = [name for name in named if name not in self.methods]
+            if unknown:
+                raise ValueError(f"{key}: {unknown[0]} is not among the methods")
+        return self
 
 
 @dataclass(frozen=True)
@@ -190,6 +207,8 @@ def _result(cell: Cell, stream: FileStream, store: Store) -> dict[str, Any]:
     plans = {t: store.root / f"t{t:02d}/profile.batches.parquet" for t in range(count)}
     scored = {t: pq.read_metadata(plans[t]).num_rows for t in plans if f"t{t:02d}/profile" in run["seconds"]}
     each = {t: passes(cell.config.at(t)) for t in scored}
+    last = store.root / f"t{count - 1:02d}/adapter"
+    experts = {"experts": len(Experts.load(last).adapters())} if is_experts(last) else {}
     answers = [pq.read_table(store.root / f"t{t:02d}/answers.parquet").sort_by("id") for t in range(count)]
     sets = {one.name: one.skill for one in stream.evaluations}
     return {
@@ -206,6 +225,7 @@ def _result(cell: Cell, stream: FileStream, store: Store) -> dict[str, Any]:
         "forwards": sum(rows * each[t][0] for t, rows in scored.items()),
         "backwards": sum(rows * each[t][1] for t, rows in scored.items()),
         "seconds": seconds,
+        **experts,
         "skills": sets,
         "answers": {name: [_values(table.to_pylist(), name) for table in answers] for name in sets},
     }

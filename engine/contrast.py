@@ -16,14 +16,17 @@ import pandas as pd
 from liit.engine.metrics import (
     average_accuracy,
     forgetting_rate,
+    half_risen,
+    max_forgetting,
     recovered_share,
     relative_gain,
-    steepest_rise,
     summary,
 )
 
 RESAMPLES = 1000
 LEVEL = 0.95
+STEPWISE = ("forgetting_rate", "max_forgetting", "backward_transfer", "forward_transfer")
+"""Figures that say nothing of a method which trains once, at the end."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,11 @@ class Contrast:
 
     @cached_property
     def taught(self) -> dict[str, int] | None:
-        """When each skill is taught, the same for all methods: at its steepest rise in the upper method's mean run."""
+        """When each skill is taught, the same for all methods: when the upper method's mean run has half of its best."""
         mean = self.over_time().get(self.upper)
         if mean is None:
             return None
-        return dict(zip(mean.columns, steepest_rise(mean.to_numpy(np.float64)).tolist(), strict=True))
+        return dict(zip(mean.columns, half_risen(mean.to_numpy(np.float64)).tolist(), strict=True))
 
     def over_time(self) -> dict[str, pd.DataFrame]:
         """The accuracy matrix of each method, mean over seeds."""
@@ -76,28 +79,34 @@ class Contrast:
                 accuracy = pd.DataFrame(cell["accuracy"])
                 spent = cell["seconds"]
                 row = {"method": name, "seed": cell["seed"], **summary(accuracy, self.bounds, self.taught)}
+                row |= dict.fromkeys(STEPWISE, np.nan) if _trained_once(cell) else {}
                 if self.recovers is not None:
-                    row["recovered"] = recovered_share(accuracy[self.recovers].to_numpy(float))
+                    shares = {
+                        f"recovered {skill}": recovered_share(accuracy[skill].to_numpy(float)) for skill in self.skills
+                    }
+                    row |= {**shares, "recovered": shares[f"recovered {self.recovers}"]}
                 row |= {skill: float(accuracy[skill].iloc[-1]) for skill in self.skills}
                 row |= {f"{stage}_s": seconds for stage, seconds in spent.items()}
                 row |= {name: cell.get(name, np.nan) for name in ("scored", "forwards", "backwards")}
+                row |= {"experts": cell["experts"]} if "experts" in cell else {}
                 row["trained"] = sum(step.get("selection", 0) for step in cell["samples"])
                 row["parse_failures"] = sum(cell["parse_failures"][-1].values())
                 row["selecting_over_training"] = (spent["scoring"] + spent["selection"]) / max(spent["training"], 1e-9)
                 rows.append(row)
         return pd.DataFrame(rows).drop(columns="taught")
 
-    def differences(self) -> pd.DataFrame:
+    def differences(self, to: Mapping[str, str] | None = None) -> pd.DataFrame:
         """A row for each method but the reference: what each figure differs by, with the ends of its interval.
 
-        Over the seeds that both have. Columns: method, seeds, and for each figure `<figure>`, `<figure>_low`, `<figure>_high`
-        and `<figure>_seeds`: of how many seeds it is, which are fewer where it is not defined for all.
+        to: for every method that gets a row, which one it is compared with; None: all with the reference. Over the seeds that
+        both have. Columns: method, seeds, and for each figure `<figure>`, `<figure>_low`, `<figure>_high` and
+        `<figure>_seeds`: of how many seeds it is, which are fewer where it is not defined for all.
         """
         rows = []
-        base = {cell["seed"]: cell for cell in self.methods.get(self.reference, [])}
-        for name, own in self.methods.items():
-            pairs = [(cell, base[cell["seed"]]) for cell in own if cell["seed"] in base]
-            if name != self.reference and pairs:
+        for name, other in (dict.fromkeys(self.methods, self.reference) if to is None else to).items():
+            base = {cell["seed"]: cell for cell in self.methods.get(other, [])}
+            pairs = [(cell, base[cell["seed"]]) for cell in self.methods.get(name, []) if cell["seed"] in base]
+            if name != other and pairs:
                 rows.append({"method": name, "seeds": len(pairs), **self._paired(pairs)})
         return pd.DataFrame(rows)
 
@@ -106,8 +115,12 @@ class Contrast:
         drawn = chance.integers(len(pairs), size=(RESAMPLES, len(pairs)))
         weights = _weights(pairs[0][0]["answers"], chance)
         out: dict[str, float] = {}
-        for figure in ("average_accuracy", "relative_gain", "forgetting_rate", "recovered"):
+        once = any(_trained_once(cell) for pair in pairs for cell in pair)
+        for figure in ("average_accuracy", "relative_gain", "forgetting_rate", "max_forgetting", "recovered"):
             if (figure == "relative_gain" and self.bounds is None) or (figure == "recovered" and self.recovers is None):
+                continue
+            if figure in STEPWISE and once:
+                out |= {figure: np.nan, f"{figure}_low": np.nan, f"{figure}_high": np.nan, f"{figure}_seeds": 0}
                 continue
             apart_n = np.array(
                 [self._figure(a["accuracy"], figure) - self._figure(b["accuracy"], figure) for a, b in pairs]
@@ -128,6 +141,8 @@ class Contrast:
         if figure == "recovered":
             assert self.recovers is not None
             return recovered_share(accuracy_TS[:, self.skills.index(self.recovers)])
+        if figure == "max_forgetting":
+            return max_forgetting(accuracy_TS) or 0.0
         return forgetting_rate(accuracy_TS) if figure == "forgetting_rate" else average_accuracy(accuracy_TS)
 
     def _boot(self, cell: Mapping[str, Any], weights: Mapping[str, np.ndarray], figure: str) -> np.ndarray:
@@ -137,6 +152,11 @@ class Contrast:
             by_skill[cell["skills"][dataset]].append(weights[dataset] @ np.array(values).T)
         accuracy_BTS = np.stack([np.mean(parts, axis=0) for parts in by_skill.values()], axis=2)
         return np.array([self._of(accuracy_TS, figure) for accuracy_TS in accuracy_BTS])
+
+
+def _trained_once(cell: Mapping[str, Any]) -> bool:
+    """Whether nothing was learned before the last of several timesteps."""
+    return len(cell["samples"]) > 2 and not any(step.get("selection", 0) for step in cell["samples"][:-1])
 
 
 def interval(apart_n: np.ndarray, by_pair_Bn: np.ndarray, drawn_Bn: np.ndarray) -> tuple[float, float, float]:

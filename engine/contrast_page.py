@@ -91,8 +91,15 @@ def _markdown(contrast: Contrast, figures: pd.DataFrame, comparison: Comparison,
         comparison.command,
         "```",
         "",
+        *([comparison.labels.strip(), ""] if comparison.labels else []),
         "Percent; mean ± standard deviation over seeds. Forgetting is the rate of Adapt-∞ (mean relative drop per skill and "
-        f"timestep). Relative gain is over the best value of each skill in the runs of `{comparison.upper}`. BWT, FWT: points."
+        "timestep), the largest drop is from a skill's best to its end, in points (He et al.'s BWT is its negative)."
+        + (
+            ""
+            if contrast.bounds is None
+            else f" Relative gain is over each skill's best in the runs of `{comparison.upper}`."
+        )
+        + " BWT, FWT: points. What is taught once, at the end, has no value of these."
         + _recovery(contrast),
         "",
         *markdown(over_seeds(figures, OVER_STREAM)),
@@ -105,12 +112,18 @@ def _markdown(contrast: Contrast, figures: pd.DataFrame, comparison: Comparison,
         "",
         *markdown(over_seeds(figures, {skill: skill for skill in contrast.skills})),
         "",
+        *_recoveries(contrast, figures),
         f"## Against `{comparison.reference}`, the same seeds and questions",
         "",
         _interval(),
         "",
         *markdown(differences(contrast)),
         "",
+        *(
+            ["Pairs of methods:", "", *markdown(differences(contrast, comparison.against)), ""]
+            if comparison.against
+            else []
+        ),
         "## What it costs",
         "",
         *markdown(over_seeds(figures, COSTS, spread=False)),
@@ -125,6 +138,20 @@ def _recovery(contrast: Contrast) -> str:
         f" Recovered: how much of what the timesteps before the last had lost of {contrast.recovers}, below its best "
         "value so far, the last brought back."
     )
+
+
+def _recoveries(contrast: Contrast, figures: pd.DataFrame) -> list[str]:
+    if contrast.recovers is None:
+        return []
+    table = over_seeds(figures, {f"recovered {skill}": skill for skill in contrast.skills})
+    return [
+        "## Recovered share of every skill",
+        "",
+        "Nothing where a skill had lost nothing.",
+        "",
+        *markdown(table),
+        "",
+    ]
 
 
 def _interval() -> str:
@@ -152,6 +179,8 @@ def _sections(
     against = differences(contrast)
     if len(against):
         sections.append(Section(f"Against {comparison.reference}", _interval(), table=against))
+    if comparison.against:
+        sections.append(Section("Pairs of methods", _interval(), table=differences(contrast, comparison.against)))
     seconds = figures.groupby("method", sort=False)[[name for name in COSTS if name.endswith("_s")]].mean()
     costs = draw.stacked_bars(seconds.rename(columns=COSTS), "Seconds by stage", "seconds")
     return [*sections, Section("What it costs", "", [costs], table=over_seeds(figures, COSTS, spread=False))]

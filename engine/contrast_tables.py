@@ -10,6 +10,7 @@ OVER_STREAM = {
     "average_accuracy": "average",
     "relative_gain": "relative gain",
     "forgetting_rate": "forgetting",
+    "max_forgetting": "largest drop",
     "backward_transfer": "BWT",
     "forward_transfer": "FWT",
     "parse_failures": "unreadable answers",
@@ -20,6 +21,7 @@ COSTS = {
     "forwards": "scoring forwards, at most",
     "backwards": "scoring backwards",
     "trained": "samples trained on",
+    "experts": "experts",
     "scoring_s": "scoring s",
     "selection_s": "selection s",
     "training_s": "training s",
@@ -30,6 +32,7 @@ INTERVALS = {
     "average_accuracy": "average",
     "relative_gain": "relative gain",
     "forgetting_rate": "forgetting",
+    "max_forgetting": "largest drop",
     "recovered": "recovered",
 }
 
@@ -46,9 +49,9 @@ def over_seeds(figures: pd.DataFrame, titles: Mapping[str, str], spread: bool = 
     return table
 
 
-def differences(contrast: Contrast) -> pd.DataFrame:
-    """What each method differs by from the reference, with the ends of the interval."""
-    found = contrast.differences()
+def differences(contrast: Contrast, to: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """What each method differs by from the reference, or from the one that `to` names, with the ends of the interval."""
+    found = contrast.differences(to)
     rows = []
     for row in found.to_dict("records"):
         apart = {
@@ -57,7 +60,8 @@ def differences(contrast: Contrast) -> pd.DataFrame:
             for name, title in INTERVALS.items()
             if name in found
         }
-        rows.append({"method": row["method"], "seeds": str(row["seeds"]), **apart})
+        name = row["method"] if to is None else f"{row['method']} − {to[row['method']]}"
+        rows.append({"method": name, "seeds": str(row["seeds"]), **apart})
     return pd.DataFrame(rows, columns=None if rows else ["method", "seeds"])
 
 

@@ -44,7 +44,7 @@ def expand(
     plan: dict[tuple[str, str], list[str]] = {}
     for task in alike.index:
         row = {str(old): float(value) for old, value in alike.loc[task].items()}
-        plan.setdefault(before.for_task(task, row, rule.threshold), []).append(task)
+        plan.setdefault(before.for_task(task, row, rule.threshold, rule.start == "base"), []).append(task)
     partial.mkdir(exist_ok=True)
     for other, folder in before.adapters().items():
         if other not in {name for name, _ in plan}:

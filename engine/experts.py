@@ -68,18 +68,22 @@ class Experts:
         """The newest expert that was trained on a task; None where none was."""
         return next((name for name, tasks in reversed(list(self.tasks.items())) if task in tasks), None)
 
-    def for_task(self, task: str, alike: Mapping[str, float], threshold: float) -> tuple[str, str]:
+    def for_task(
+        self, task: str, alike: Mapping[str, float], threshold: float, afresh: bool = False
+    ) -> tuple[str, str]:
         """The expert that a task is taught to, and the one whose weights it starts from.
 
         alike: its similarity to every task before it. Its own expert goes on, or above the threshold the most alike one's; else
-        there is a new one. The base cannot go on, it has no weights of its own.
+        there is a new one, `afresh` from the base. The base cannot go on, it has no weights of its own.
         """
         nearest = max(alike, key=lambda name: alike[name])
         own, start = self.of_task(task), self.of_task(nearest)
         if own not in (None, BASE):
             return str(own), str(own)
         assert start is not None, f"{nearest} was never taught"
-        return (start if start != BASE and alike[nearest] > threshold else task), start
+        if start != BASE and alike[nearest] > threshold:
+            return start, start
+        return task, BASE if afresh else start
 
     def route(self, queries: Mapping[str, np.ndarray]) -> list[str]:
         """The expert of each sample, from (N, D) queries."""

@@ -40,7 +40,7 @@ def summary(
     """Every figure of a stream from its `accuracy_table`; None where a figure is not defined.
 
     `taught`: the first timestep that teaches a skill (0: the base model had it), where the stream knows; for the other
-    skills `steepest_rise` stands in. `upper_bounds`: each skill's best value in a sequential run, in percent. Raises
+    skills `half_risen` stands in. `upper_bounds`: each skill's best value in a sequential run, in percent. Raises
     ValueError for an upper bound or a `taught` that does not fit the table.
     """
     skills = [str(skill) for skill in accuracy.columns]
@@ -87,7 +87,8 @@ def _relative_drops(accuracy_TS: Matrix) -> Matrix:
 def max_forgetting(accuracy_TS: Matrix) -> float | None:
     """Mean over skills of max_{t<T} P^t_s - P^T_s, in points (Chaudhry et al., arXiv 1801.10112, eq. 3).
 
-    Below 0 where skills end above all that they were before. None for the base model alone.
+    Below 0 where skills end above all that they were before; what He et al. (arXiv 2311.16206) call BWT is its negative, for
+    skills that do not. None for the base model alone.
     """
     if len(accuracy_TS) == 1:
         return None
@@ -103,14 +104,12 @@ def recovered_share(accuracy_T: Matrix) -> float:
     return float(100 * (accuracy_T[-1] - before) / lost) if lost > 0 else float("nan")
 
 
-def steepest_rise(accuracy_TS: Matrix) -> npt.NDArray[np.int64]:
-    """Per skill, the timestep of its largest gain, the earliest of equals; 0 for a skill that never rises.
+def half_risen(accuracy_TS: Matrix) -> npt.NDArray[np.int64]:
+    """Per skill, the first timestep at which it has half of its best value: an estimate of when it was taught.
 
-    An estimate of when a skill was taught, from the matrix alone. It is picked by its gain, so transfer measured with
-    it errs towards too little: less before it, more loss after it.
+    0 for what the base model has, however it falls and comes back later.
     """
-    rises_TS = np.diff(accuracy_TS, axis=0, prepend=accuracy_TS[:1])  # row 0 is zero: the base model rises from nothing
-    return rises_TS.argmax(axis=0)
+    return (2 * accuracy_TS >= accuracy_TS.max(axis=0)).argmax(axis=0)
 
 
 def backward_transfer(accuracy_TS: Matrix, taught_S: npt.NDArray[np.int64]) -> float | None:
@@ -166,7 +165,7 @@ def _taught(accuracy_TS: Matrix, skills: list[str], taught: Mapping[str, int]) -
             raise ValueError(f"taught: no skill {skill!r} was evaluated; the skills are {', '.join(skills)}")
         if timestep < 0:
             raise ValueError(f"taught: skill {skill!r} at timestep {timestep}; it must be 0 or later")
-    estimate_S = steepest_rise(accuracy_TS)
+    estimate_S = half_risen(accuracy_TS)
     # A skill whose release is still to come is untouched so far: T + 1 makes all that was seen count as before.
     known = [min(taught.get(skill, int(guess)), last + 1) for skill, guess in zip(skills, estimate_S, strict=True)]
     return np.array(known, dtype=np.int64)

@@ -17,9 +17,8 @@ from liit.engine.encoders import ImageEncoder, TextEncoder
 from liit.engine.encoding import collate, encode_prompt, pad_id_of
 from liit.engine.evaluation import write_answers
 from liit.engine.experts import QUERIES, Experts, adapter_of
-from liit.engine.readers.checks import PLACEHOLDER
 from liit.engine.readers.images import open_image
-from liit.engine.task_features import spoken
+from liit.engine.task_features import first_question, spoken
 from liit.engine.vectors import mean_state, unit
 
 Sample = Mapping[str, Any]
@@ -59,7 +58,7 @@ class RoutedModel:
     @torch.no_grad()
     def route(self, samples: Sequence[Sample]) -> list[str]:
         """The name of each sample's expert, by what is asked before anything is answered."""
-        samples = [_first_question(sample) for sample in samples]
+        samples = [first_question(_unanswered(sample)) for sample in samples]
         images = [[open_image(image) for image in sample["images"]] for sample in samples]
         queries = self._own(samples, images)
         if self._image is not None:
@@ -103,15 +102,6 @@ def _unanswered(sample: Sample) -> Sample:
     turns = list(sample["conversation"])
     answer = [] if turns[-1]["role"] == "assistant" else [{"role": "assistant", "text": ""}]
     return {**sample, "conversation": turns + answer, "images": list(sample.get("images") or [])}
-
-
-def _first_question(sample: Sample) -> Sample:
-    """The conversation up to its first answer, with the images shown until then."""
-    whole = _unanswered(sample)
-    turns: list[dict[str, str]] = whole["conversation"]
-    first = next(at for at, turn in enumerate(turns) if turn["role"] == "assistant")
-    shown = sum(turn["text"].count(PLACEHOLDER) for turn in turns[:first])
-    return {**whole, "conversation": turns[: first + 1], "images": whole["images"][:shown]}
 
 
 def _keep(seen: dict[str, torch.Tensor], name: str) -> Any:

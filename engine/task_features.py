@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from liit.engine import planned
 from liit.engine.config import Config
 from liit.engine.encoders import ImageEncoder, TextEncoder
+from liit.engine.encoding import PLACEHOLDER
 from liit.engine.profile_spec import ProfilerSpec
 from liit.engine.profiler import Prepared, Profiler
 from liit.engine.profiles import packed, unpacked
@@ -59,12 +60,13 @@ class FeatureWorker:
         )
 
     def _encoded(self, samples: Sequence[Any], own: dict[str, list[np.ndarray]]) -> dict[str, list[np.ndarray]]:
-        """The vectors of the user's encoders in place of the model's own."""
+        """The vectors of the user's encoders in place of the model's own, of the same parts of a sample."""
+        first = [first_question(sample) for sample in samples]
         if self.image is not None:
-            own = own | {"image": [self._looked_at(sample["images"] or []) for sample in samples]}
+            own = own | {"image": [self._looked_at(sample["images"]) for sample in first]}
         if self.text is not None:
-            for name, role in (("instruction", "user"), ("answer", "assistant")):
-                own = own | {name: [self.text(spoken(sample["conversation"], role)).numpy() for sample in samples]}
+            for name, role, of in (("instruction", "user", first), ("answer", "assistant", samples)):
+                own = own | {name: [self.text(spoken(sample["conversation"], role)).numpy() for sample in of]}
         return own
 
     def _looked_at(self, images: Sequence[Any]) -> np.ndarray:
@@ -75,9 +77,17 @@ class FeatureWorker:
         return seen
 
 
+def first_question(sample: Mapping[str, Any]) -> dict[str, Any]:
+    """A conversation up to its first answer, and the images shown until then: what is known before anything is answered."""
+    turns = sample["conversation"]
+    first = next(at for at, turn in enumerate(turns) if turn["role"] == "assistant")
+    shown = sum(turn["text"].count(PLACEHOLDER) for turn in turns[:first])
+    return {**sample, "conversation": turns[: first + 1], "images": list(sample["images"] or [])[:shown]}
+
+
 def spoken(conversation: Sequence[dict[str, str]], role: str) -> str:
     """All that one side says, without image placeholders."""
-    return "\n".join(turn["text"] for turn in conversation if turn["role"] == role).replace("<image>", "").strip()
+    return "\n".join(turn["text"] for turn in conversation if turn["role"] == role).replace(PLACEHOLDER, "").strip()
 
 
 def describe(

@@ -41,6 +41,8 @@ class Experts(Settings):
     """Whose linears an expert adapts: the language model's, or those between it and the vision tower."""
     threshold: float = Field(1.0, ge=0, le=1)
     """A task more alike than this to an earlier one (`tasks`) goes on with its expert; at 1 every task gets its own."""
+    start: Literal["similar", "base"] = "similar"
+    """Where a new expert starts: from the weights of the most similar task's expert, or afresh."""
 
 
 class Tasks(Settings):

@@ -67,7 +67,7 @@ class Outcome:
         )
 
     def write(self, folder: Path) -> None:
-        """`table.csv`, `table.parquet`, a picture of every figure, `report.html`, and `best.yaml`, which jobs/lifelong.py takes."""
+        """`table.csv` and `.parquet`, a picture of every figure, `report.html`, and `best.yaml`, which jobs/lifelong.py takes."""
         if not self.found:
             return
         table = self.table()

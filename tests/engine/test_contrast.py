@@ -16,6 +16,7 @@ from liit.engine.contrast_tables import differences
 from liit.engine.metrics import recovered_share
 
 SHIPPED = Path(__file__).parents[2] / "jobs" / "comparisons"
+UNKNOWN = "{config: digits.yaml, methods: {a: {strategy: random}}, against: {a: b}}"
 SKILLS = {"a1": "a", "a2": "a", "b1": "b"}
 
 
@@ -36,7 +37,7 @@ def cell(method: str, seed: int, level: float, timesteps: int = 3) -> dict[str, 
         "settings": "now",
         "accuracy": accuracy,
         "answers": right,
-        "skills": SKILLS,
+        "skills": dict(SKILLS),
         "seconds": {"scoring": 3.0, "selection": 1.0, "training": 8.0, "evaluation": 2.0},
         "scored": 10,
         "samples": [{}, {"selection": 4}, {"selection": 5}],
@@ -137,7 +138,10 @@ def test_a_cell_of_other_settings_is_refused(tmp_path: Path) -> None:
         kept(one, tmp_path)
 
 
-@pytest.mark.parametrize(("text", "message"), [("a: [", "is not YAML"), ("seeds: [0]", "config"), ("x: 1", "config")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a: [", "is not YAML"), ("seeds: [0]", "config"), ("x: 1", "config"), (UNKNOWN, "against: b is not among")],
+)
 def test_a_broken_comparison_is_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(ConfigError, match=rf"c\.yaml.*{message}"):
@@ -147,7 +151,7 @@ def test_a_broken_comparison_is_refused_by_name(tmp_path: Path, text: str, messa
 def test_the_shipped_comparison_can_be_run() -> None:
     comparison = read_comparison(SHIPPED / "digits.yaml")
     found = cells(comparison, [], [], [])
-    assert len(found) == 12 * 3 + 12
+    assert len(found) == 12 * 3 + 14
     assert len({one.settings for one in found}) == len(found)
 
 
@@ -157,17 +161,22 @@ def test_every_shipped_comparison_can_be_run(name: str) -> None:
     assert {one.method for one in cells(comparison, [], [], [])} == set(comparison.methods)
 
 
-def test_both_benchmarks_stand_on_one_page_with_differences_to_the_reference(tmp_path: Path) -> None:
-    write_benchmarks(
-        tmp_path / "page.md", {"one": ("from here", contrast(0.3, 0.5)), "two": ("from there", contrast(0.3))}
-    )
-    first, second = (tmp_path / "page.md").read_text().split("## [")[1:]
-    assert first.startswith("one](one.md): from here")
-    (row,) = [line for line in first.splitlines() if line.startswith("| other | 3 |")]
+def test_both_benchmarks_stand_on_one_page_by_the_tasks_that_both_teach(tmp_path: Path) -> None:
+    other = contrast(0.4, 0.4)
+    for one in other.found:  # its base knows one more skill
+        one["skills"]["known"] = "k"
+        one["answers"]["known"] = [[50.0, 60.0]] * 3
+        for row in one["accuracy"]:
+            row["k"] = 55.0
+    write_benchmarks(tmp_path / "page.md", {"one": ("from here", contrast(0.3, 0.5)), "two": ("from there", other)})
+    first, second, both = (tmp_path / "page.md").read_text().split("## ")[1:]
+    assert first.startswith("[one](one.md): from here")
+    line = next(line for line in first.splitlines() if line.startswith("| other | 3 |"))
     apart = differences(contrast(0.3, 0.5)).iloc[0]
-    assert row.endswith(f"| {apart['average']} | {apart['forgetting']} |")
-    assert "| random | 3 |" in second
-    assert "to random" not in second, "there is nothing to compare it with"
+    assert line.endswith(f"| {apart['average']} | {apart['largest drop']} |")
+    assert "55.0 ± 0.0 |" in second, "what the base knew has a column of its own"
+    low, high = (contrast(level).figures()["average_accuracy"].mean() for level in (0.3, 0.4))
+    assert f"| random | 3 | {high - low:+.1f} (" in both
 
 
 def test_what_is_recovered_is_of_what_was_lost() -> None:

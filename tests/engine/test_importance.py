@@ -105,8 +105,11 @@ def test_old_tasks_are_weighted_from_their_own_raw_values_and_never_compound(tmp
     combined([(files[0], 0.2), (files[1], 0.3)])
     weights = (0.9, 0.5, 0.7)
     found = combined(list(zip(files, weights, strict=True)))["w"]
-    each = torch.stack([weight * values / values.mean() for weight, values in zip(weights, raw, strict=True)])
-    torch.testing.assert_close(found, each.max(0).values)
+    scaled = torch.stack([values / values.mean() for values in raw])
+    each = scaled * torch.tensor(weights)[:, None, None]
+    torch.testing.assert_close(found, each.max(0).values / scaled.max(0).values.mean())
+    unweighted = combined([(file, 1.0) for file in files])["w"]
+    assert unweighted.mean() == pytest.approx(1), "as strong as for one task"
     assert [Path(file).read_bytes() for file in files] == before
 
 

@@ -78,7 +78,7 @@ def test_transfer_is_what_lopez_paz_and_ranzato_define_when_each_timestep_teache
     assert metrics.forward_transfer(accuracy_TS, taught_S) == pytest.approx(forward)
 
 
-def test_without_labels_a_skill_counts_as_taught_at_its_steepest_rise() -> None:
+def test_without_labels_a_skill_counts_as_taught_when_it_has_half_of_its_best() -> None:
     table = metrics.accuracy_table(
         [
             {"early": 10, "late": 5, "base": 90, "flat": 50},
@@ -92,6 +92,8 @@ def test_without_labels_a_skill_counts_as_taught_at_its_steepest_rise() -> None:
     assert found["forward_transfer"] == pytest.approx(15 - 5)
     assert found["backward_transfer"] == pytest.approx(((60 - 80) + (70 - 75) + (55 - 90) + 0) / 4)
     assert metrics.summary(table, taught={"late": 1})["taught"] == {"early": 1, "late": 1, "base": 0, "flat": 0}
+    lost = metrics.accuracy_table([{"lost": 98, "new": 0}, {"lost": 0, "new": 3}, {"lost": 14, "new": 60}])
+    assert metrics.summary(lost)["taught"] == {"lost": 0, "new": 2}, "what comes back a little was not taught then"
 
 
 def test_a_skill_whose_release_is_still_to_come_counts_forward_but_not_backward() -> None:

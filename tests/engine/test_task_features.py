@@ -76,3 +76,13 @@ def test_any_encoders_from_the_hub_can_stand_in(rows: list[dict[str, Any]], tiny
     assert np.linalg.norm(images[0].astype(float)) == pytest.approx(1, abs=1e-2)
     assert not images[1].any()
     assert not np.allclose(words[0], words[1])
+    later = [{"role": "user", "text": "<image>and now?"}, {"role": "assistant", "text": "blue"}]
+    Image.new("RGB", (20, 16), (20, 30, 230)).save(tmp_path / "blue.png")
+    longer = rows[0] | {
+        "conversation": [*rows[0]["conversation"], *later],
+        "images": [*rows[0]["images"], {"path": str(tmp_path / "blue.png")}],
+    }
+    again = worker(worker.prepare([longer]))
+    for name, first in (("image", images), ("instruction", words)):
+        np.testing.assert_array_equal(unpacked(again[name])[0], first[0], "only what is known before the first answer")
+    assert not np.allclose(unpacked(again["answer"])[0], unpacked(found["answer"])[0])

@@ -153,13 +153,15 @@ class Held:
         self.trained, self.diverged = trained, 0.0
         self.before = {name: weight.detach().clone() for name, weight in trained.items()}
         self.teacher = models.load_model(job.model.path, adapter=job.parent)
-        self.importance: dict[str, torch.Tensor] = {}
-        for file, weight in job.importances:
-            one = load_file(file)
-            mean = torch.cat([values.flatten() for values in one.values()]).mean()
-            for name, values in one.items():
-                known = self.importance.get(name, torch.zeros(()))
-                self.importance[name] = torch.maximum(known, weight * values / mean)
+        tasks = [(load_file(file), weight) for file, weight in job.importances]
+        means = [torch.cat([values.flatten() for values in one.values()]).mean() for one, _ in tasks]
+        names = tasks[0][0] if tasks else ()
+        scaled = {name: [one[name] / mean for (one, _), mean in zip(tasks, means, strict=True)] for name in names}
+        whole = torch.cat([torch.stack(of).amax(0).flatten() for of in scaled.values()]).mean() if tasks else 1.0
+        self.importance = {
+            name: torch.stack([weight * values for (_, weight), values in zip(tasks, of, strict=True)]).amax(0) / whole
+            for name, of in scaled.items()
+        }
 
     def penalty(self) -> torch.Tensor:
         total = torch.zeros(())

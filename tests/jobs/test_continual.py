@@ -95,6 +95,8 @@ def test_a_task_goes_on_with_its_own_expert_or_that_of_one_like_it_enough() -> N
     alike = dict(zip(("t00", "t01", "t02", "t03"), (0.1, 0.2, 0.3, 0.6), strict=True))
     assert experts.for_task("t04", alike, 0.5) == ("t02", "t02")
     assert experts.for_task("t04", alike, 0.7) == ("t04", "t02")
+    assert experts.for_task("t04", alike, 0.7, afresh=True) == ("t04", "base")
+    assert experts.for_task("t04", alike, 0.5, afresh=True) == ("t02", "t02"), "what goes on does not begin anew"
     assert experts.for_task("t04", alike | {"t00": 0.9}, 0.5) == ("t04", "base")
     assert experts.for_task("t01", alike, 0.5) == ("t01", "t01"), "a pseudo-task that was matched is at home"
     assert experts.for_task("t00", alike | {"t00": 0.9}, 0.5) == ("t00", "base"), "the base has no weights of its own"
