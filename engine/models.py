@@ -23,6 +23,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
 from liit.engine import processors
+from liit.engine.progress import log
 
 SHIPPED = {
     "digits-base": Path(__file__).parent / "digits" / "base",
@@ -44,7 +45,8 @@ def locate(path: str) -> str:
 def load_processor(path: str, revision: str | None = None) -> Any:
     """The processor of a vision-language model, or the tokenizer of a language model.
 
-    Raises ModelError, one line, when the folder is missing, is not a model, or has no processor or chat template.
+    Where it has no chat template it gets a plain one. Raises ModelError, one line, when the folder is missing, is not a
+    model, or has no processor.
     """
     folder = locate(path)
     if folder.startswith(("/", ".")) and not (Path(folder) / "config.json").is_file():
@@ -58,7 +60,10 @@ def load_processor(path: str, revision: str | None = None) -> Any:
     if takes_images and not hasattr(processor, "image_processor"):
         raise ModelError(f"model {path}: its folder has no image processor (preprocessor_config.json)")
     if processor.chat_template is None:
-        raise ModelError(f"model {path}: its processor has no chat template; add chat_template.jinja to the folder")
+        processor.chat_template = processors.plain_template(processor)
+        log.info(
+            "model %s has no chat template: turns are lines of USER: and ASSISTANT:, to be written so ever after", path
+        )
     return processor
 
 

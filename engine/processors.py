@@ -40,6 +40,22 @@ def image_token(processor: Any) -> str:
     return str(getattr(processor, "image_token", "<image>"))
 
 
+def plain_template(processor: Any) -> str:
+    """A chat template for a model that has none, as base models have not: a line for each turn, `USER:` and `ASSISTANT:`."""
+    image, end = (
+        text.replace("'", "\\'") for text in (image_token(processor), tokenizer_of(processor).eos_token or "")
+    )
+    return (
+        "{% for message in messages %}{{ message['role'] | upper }}: "
+        "{% if message['content'] is string %}{{ message['content'] }}"
+        "{% else %}{% for part in message['content'] %}"
+        f"{{% if part['type'] == 'image' %}}{{{{ '{image}' }}}}{{% else %}}{{{{ part['text'] }}}}{{% endif %}}"
+        "{% endfor %}{% endif %}"
+        f"{{% if message['role'] == 'assistant' %}}{{{{ '{end}' }}}}{{% endif %}}\n{{% endfor %}}"
+        "{% if add_generation_prompt %}ASSISTANT: {% endif %}"
+    )
+
+
 def puts_images_first(processor: Any) -> bool:
     """BLIP-2 and InstructBLIP: the one image's tokens stand before the text, which has no placeholder."""
     return hasattr(processor, "num_query_tokens")

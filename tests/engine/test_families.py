@@ -1,5 +1,6 @@
 """Every family of models is profiled exactly: scores and gradients equal a naive reference of one sample at a time."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from liit.engine import models
 from liit.engine.encoding import blank_images, collate, encode, encode_prompt, pad_id_of
 from liit.engine.gradients import base_gradients, linears
 from liit.engine.passes import Batch, look, response_logits
-from liit.engine.processors import SampleError
+from liit.engine.processors import SampleError, tokenizer_of
 from liit.engine.profile_spec import PROJECTOR
 from liit.engine.readers.images import open_image
 from liit.engine.scores import token_nll
@@ -195,8 +196,22 @@ def test_a_language_model_with_an_encoder_is_refused(tmp_path: Path) -> None:
             load(folder)
 
 
-def test_a_processor_without_chat_template_says_what_to_add(tmp_path: Path) -> None:
-    folder = families.build("instructblip", tmp_path)
-    (Path(folder) / "chat_template.jinja").unlink()
-    with pytest.raises(models.ModelError, match=r"no chat template; add chat_template\.jinja"):
-        models.load_processor(folder)
+@pytest.mark.parametrize("name", ["instructblip", "llava", "llama"])
+def test_a_model_without_chat_template_gets_a_plain_one(name: str, tmp_path: Path) -> None:
+    """As base models are: every response is found, and ends with the token that ends generation."""
+    folder = families.build(name, tmp_path)
+    for file in ("chat_template.jinja", "chat_template.json"):
+        (Path(folder) / file).unlink(missing_ok=True)
+    settings = Path(folder) / "tokenizer_config.json"
+    settings.write_text(json.dumps({k: v for k, v in json.loads(settings.read_text()).items() if k != "chat_template"}))
+    processor = models.load_processor(folder)
+    images = [] if name == "llama" else [Image.new("RGB", (30, 20))]
+    turns = ["<image>what?" if images else "what?", "a cup", "sure?", "yes"]
+    conversation = [{"role": ("user", "assistant")[at % 2], "text": text} for at, text in enumerate(turns)]
+    one, tokenizer = encode(processor, conversation, images, 400), tokenizer_of(processor)
+    said = tokenizer.decode(one.input_ids[one.response]).replace(" ", "")
+    assert said == f"acup{tokenizer.eos_token}yes{tokenizer.eos_token}"
+    prompt = encode_prompt(processor, conversation[:2], images, 400)
+    assert prompt.input_ids.tolist() == one.input_ids[: len(prompt.input_ids)].tolist()
+    assert not one.response[: len(prompt.input_ids)].any()
+    assert one.response[len(prompt.input_ids)]
