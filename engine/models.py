@@ -5,6 +5,7 @@ Needs torch, transformers, peft only. How a sample becomes tokens is in `encodin
 
 import hashlib
 import inspect
+import logging
 import re
 from collections.abc import Callable
 from functools import partial
@@ -23,7 +24,6 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
 from liit.engine import processors
-from liit.engine.progress import log
 
 SHIPPED = {
     "digits-base": Path(__file__).parent / "digits" / "base",
@@ -61,7 +61,7 @@ def load_processor(path: str, revision: str | None = None) -> Any:
         raise ModelError(f"model {path}: its folder has no image processor (preprocessor_config.json)")
     if processor.chat_template is None:
         processor.chat_template = processors.plain_template(processor)
-        log.info(
+        logging.getLogger("liit").info(
             "model %s has no chat template: turns are lines of USER: and ASSISTANT:, to be written so ever after", path
         )
     return processor
