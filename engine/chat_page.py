@@ -39,7 +39,7 @@ def write_chat(said: Mapping[str, pd.DataFrame], folders: Mapping[str, Path], ou
     sections = [
         Section("After the last timestep", "Mean of the turns of a skill, percent.", table=table, shaded=True),
         Section("Over time", "Mean of the turns of a skill, percent.", [draw.skills_over_time(over_time)]),
-        *_side_by_side(last, next(iter(folders.values()))),
+        *_side_by_side(said, next(iter(folders.values()))),
     ]
     write_page(output.with_suffix(".html"), "Conversations in turns", lead, sections)
     log.info("conversations: %s and .html", output.with_suffix(".md"))
@@ -65,26 +65,28 @@ def _of_all(said: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
 def _told(last: Mapping[str, pd.DataFrame]) -> list[str]:
     """The first conversation, turn by turn."""
     first = next(iter(last.values()))["id"].iloc[0]
-    return ["One of them:", "", *markdown(_turns(last, first))]
+    return ["One of them:", "", *markdown(_turns(last, first).drop(columns="timestep"))]
 
 
-def _turns(last: Mapping[str, pd.DataFrame], conversation: str) -> pd.DataFrame:
-    rows = {name: of[of["id"] == conversation].sort_values("turn") for name, of in last.items()}
-    one = next(iter(rows.values()))
-    told = {"skill": one["skill"], "question": one["question"], "reference": one["reference"]}
-    answers = {name: of["answer"].to_numpy() for name, of in rows.items()}
-    return pd.DataFrame({**{column: values.to_numpy() for column, values in told.items()}, **answers})
+def _turns(said: Mapping[str, pd.DataFrame], conversation: str) -> pd.DataFrame:
+    """Turn after turn at every timestep, what each run answered; nothing where a run has no such timestep."""
+    rows = {name: of[of["id"] == conversation].set_index(["turn", "t"]) for name, of in said.items()}
+    asked = pd.concat([of[["skill", "question", "reference"]] for of in rows.values()])
+    asked = asked[~asked.index.duplicated()].sort_index()
+    answers = {name: of["answer"].reindex(asked.index).fillna("") for name, of in rows.items()}
+    asked.insert(0, "timestep", [f"t{t}" for t in asked.index.get_level_values("t")])
+    return asked.assign(**answers).reset_index(drop=True)
 
 
-def _side_by_side(last: Mapping[str, pd.DataFrame], folder: Path) -> list[Section]:
-    ids = list(next(iter(last.values()))["id"].unique())[:SHOWN]
+def _side_by_side(said: Mapping[str, pd.DataFrame], folder: Path) -> list[Section]:
+    ids = list(next(iter(said.values()))["id"].unique())[:SHOWN]
     pictures = {one.id: one for one in RunFolder(folder, {}).examples(dict.fromkeys(ids, ""), "chat.parquet")}
     return [
         Section(
             f"Conversation {number}",
-            "After the last timestep.",
+            "Every turn at every timestep.",
             examples={one: [pictures[one]]} if one in pictures else {},
-            table=_turns(last, one),
+            table=_turns(said, one),
         )
         for number, one in enumerate(ids, start=1)
     ]
