@@ -22,7 +22,8 @@ def alluvial(counts: pd.DataFrame, title: str = "From data sets to what became o
     counts: a column for each stage, in order, and `samples`; null is shown as "none".
     """
     stages = [str(name) for name in counts if name != "samples"]
-    table = counts[counts["samples"] > 0].assign(**{stage: _named(counts, stage) for stage in stages})
+    counts = counts[counts["samples"] > 0].reset_index(drop=True)
+    table = counts.assign(**{stage: _named(counts, stage) for stage in stages})
     spans = {stage: _spans(table.groupby(stage)["samples"].sum()) for stage in stages}
 
     def paint(figure: Figure) -> None:

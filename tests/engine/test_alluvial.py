@@ -21,8 +21,8 @@ def test_values_are_as_high_as_their_counts_and_do_not_overlap() -> None:
 def test_what_has_no_cluster_and_the_smallest_clusters_are_shown_too() -> None:
     clusters = pd.Series([*range(60), None], dtype="Int32")
     counts = pd.DataFrame({"data set": "<d>", "pseudo-task": clusters, "outcome": "kept", "samples": [*range(61)]})
-    picture = alluvial(counts)
-    assert f"kept {sum(range(61)):,}" in picture.alt
+    picture = alluvial(pd.concat([counts, counts.assign(outcome="pruned")]))  # whose index is twice the same
+    assert f"kept {sum(range(61)):,}, pruned {sum(range(61)):,}" in picture.alt
     for shown in (">others<", ">none<", ">59<", "&lt;d&gt;"):
         assert shown in picture.svg
     assert f">{60 - MOST}<" not in picture.svg
