@@ -86,10 +86,17 @@ def flow(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
     by = last.groupby([*names.values(), "outcome"], dropna=False)[["samples", "pruned"]].sum().reset_index()
     yield Section(
         "Flow of samples",
-        "What came to each timestep and what became of it; the ribbons and the table are of the last one.",
+        "What came to each timestep and what became of it; the ribbons and the table are of the last one, pruned or not.",
         [figures.stacked_bars(outcomes, "Samples by what became of them", "samples"), alluvial(_kept_and_pruned(by))],
-        table=by,
+        table=_by_outcome(by, list(names.values())[-1]),
     )
+
+
+def _by_outcome(by: pd.DataFrame, name: str) -> pd.DataFrame:
+    """A row for each pseudo-task (or data set), a column for each outcome."""
+    table = by.groupby([name, "outcome"], dropna=False)["samples"].sum().unstack(fill_value=0).reset_index()
+    table[name] = table[name].astype(object).where(table[name].notna(), "none")
+    return table
 
 
 def _kept_and_pruned(by: pd.DataFrame) -> pd.DataFrame:
