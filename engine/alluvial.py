@@ -75,7 +75,7 @@ def _ribbons(
     whole = {"left": flows.groupby(level=0).sum(), "right": flows.groupby(level=1).sum()}
     at = {"left": {v: high for v, (_, high) in left.items()}, "right": {v: high for v, (_, high) in right.items()}}
     colours = {value: f"C{number % 10}" for number, value in enumerate(left)}
-    for (source, target), count in flows.items():  # type: ignore[misc]
+    for source, target, count in flows.reset_index().itertuples(index=False, name=None):
         heights = []
         for side, value, spans in (("left", source, left), ("right", target, right)):
             low, high = spans[value]
