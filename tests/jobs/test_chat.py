@@ -121,8 +121,8 @@ def test_a_conversation_must_say_how_its_turns_are_scored(tmp_path: Path) -> Non
 def test_the_first_timesteps_can_choose_by_another_strategy(settings: dict[str, Any], tmp_path: Path) -> None:
     store = Store(tmp_path / "opened")
     chosen_by = {"name": "random", "budget": 5, "options": {"newest": True}, "opening": {"timesteps": 1}}
-    warm = {"resources": settings["resources"] | {"warm": True}}
-    run(Config.model_validate(settings | warm | {"strategy": chosen_by}), store)
+    own = {"resources": settings["resources"] | {"warm": True}, "stream": settings["stream"] | {"evaluations": []}}
+    run(Config.model_validate(settings | own | {"strategy": chosen_by}), store)
     store.close()
     pools = [pq.read_table(store.root / f"t0{t}" / "pool.parquet").to_pylist() for t in range(3)]
     new = [{row["id"] for row in pool if row["arrival"] == t} for t, pool in enumerate(pools)]

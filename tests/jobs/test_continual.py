@@ -31,6 +31,11 @@ def finished_with(folder: Path, settings: dict[str, Any], strategy: str, **train
     return folder
 
 
+def unexamined(settings: dict[str, Any]) -> dict[str, Any]:
+    """The same stream without evaluation sets."""
+    return settings | {"stream": settings["stream"] | {"evaluations": []}}
+
+
 @pytest.mark.usefixtures("ray_cluster")
 def test_importance_of_every_old_task_is_weighed_by_its_similarity(
     settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -43,7 +48,7 @@ def test_importance_of_every_old_task_is_weighed_by_its_similarity(
 
     monkeypatch.setattr(learning, "teach", recording)
     rule = {"kind": "ewc", "strength": 5.0, "similarity": True}
-    folder = finished_with(tmp_path / "tir", settings, "sequential", regulariser=rule)
+    folder = finished_with(tmp_path / "tir", unexamined(settings), "sequential", regulariser=rule)
     alike = [json.loads((folder / f"t{t:02d}" / "similarity.json").read_text()) for t in (1, 2)]
     assert [list(one) for one in alike] == [["t00"], ["t00", "t01"]]
     assert all(0 <= value <= 1 for one in alike for value in one.values())
@@ -126,7 +131,7 @@ def test_clusters_keep_the_names_of_the_groups_whose_samples_they_hold(tmp_path:
 def test_gradient_clusters_can_be_the_tasks(how: str, settings: dict[str, Any], tmp_path: Path) -> None:
     rule = {"threshold": 0.2} if how == "experts" else {"kind": "ewc", "strength": 5.0, "similarity": True}
     tasks = {"tasks": {"of": "clusters"}, "clustering": {"k_grid": [2]}}
-    root = finished_with(tmp_path / how, settings | tasks, "adapt-inf", **{how: rule})
+    root = finished_with(tmp_path / how, unexamined(settings) | tasks, "adapt-inf", **{how: rule})
     chosen = pq.read_table(root / "t02" / "selection.parquet")["key"].to_numpy()
     names = set(names_of(chosen, 2, root / "t02" / "pseudo-tasks.parquet"))
     assert len(names) > 1, "one pseudo-task, so nothing is tested here"
