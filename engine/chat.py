@@ -24,6 +24,7 @@ from liit.engine.settings import Release
 from liit.engine.stages import Stages, path_of, there
 from liit.engine.store import Clock, Made, Store, read_json, read_table, remove, write_table
 from liit.engine.tables import SAID
+from liit.engine.task_features import first_question
 
 LONGEST = 40
 """Tokens of an answer."""
@@ -146,10 +147,7 @@ def _asked(stages: Stages, held: Made) -> Made | None:
 
 def first_turns(samples: pa.Table) -> pa.Table:
     """The SAMPLE rows up to the first answer, with the images that are shown until then."""
-    rows = samples.to_pylist()
-    answers = [next(turn["text"] for turn in row["conversation"] if turn["role"] == "assistant") for row in rows]
-    first = [_until(row, 0, [answer]) for row, answer in zip(rows, answers, strict=True)]
-    return pa.Table.from_pylist(first, schema=samples.schema)
+    return pa.Table.from_pylist([first_question(row) for row in samples.to_pylist()], schema=samples.schema)
 
 
 def _check(samples: pa.Table, wanted: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:

@@ -46,7 +46,8 @@ def write_contrast(
     for at, name in enumerate(("forwards", "backwards")):
         counted = figures["scored"] * [passes[method][at] for method in figures["method"]]  # as older cells were
         figures[name] = figures[name].fillna(counted).astype(int)
-    page = "\n".join(_markdown(contrast, figures, comparison, results))
+    apart, pairs = differences(contrast), differences(contrast, comparison.against)
+    page = "\n".join(_markdown(contrast, figures, comparison, results, apart, pairs))
     texts = {".md": page, ".csv": figures.round(3).to_csv(index=False), ".svg": pictures[0].svg}
     for suffix, text in texts.items():
         with appearing(results.with_suffix(suffix)) as temporary:
@@ -55,7 +56,8 @@ def write_contrast(
         temporary.write_text(pictures[1].svg, encoding="utf-8")
     output.mkdir(parents=True, exist_ok=True)
     title = f"Comparison: {Path(comparison.config).stem}"
-    write_page(output / "report.html", title, _lead(contrast), _sections(contrast, figures, pictures, comparison))
+    sections = _sections(contrast, figures, pictures, comparison, apart, pairs)
+    write_page(output / "report.html", title, _lead(contrast), sections)
     log.info("tables: %s, report: %s", results.with_suffix(".md"), output / "report.html")
     return contrast
 
@@ -80,7 +82,14 @@ def _lead(contrast: Contrast) -> str:
     return f"{dates[0]} to {dates[-1]}, {hardware}, commits {', '.join(commits)}; {len(contrast.found)} runs."
 
 
-def _markdown(contrast: Contrast, figures: pd.DataFrame, comparison: Comparison, results: Path) -> list[str]:
+def _markdown(
+    contrast: Contrast,
+    figures: pd.DataFrame,
+    comparison: Comparison,
+    results: Path,
+    apart: pd.DataFrame,
+    pairs: pd.DataFrame,
+) -> list[str]:
     return [
         f"# Comparison: {Path(comparison.config).stem}",
         "",
@@ -117,13 +126,9 @@ def _markdown(contrast: Contrast, figures: pd.DataFrame, comparison: Comparison,
         "",
         _interval(),
         "",
-        *markdown(differences(contrast)),
+        *markdown(apart),
         "",
-        *(
-            ["Pairs of methods:", "", *markdown(differences(contrast, comparison.against)), ""]
-            if comparison.against
-            else []
-        ),
+        *(["Pairs of methods:", "", *markdown(pairs), ""] if comparison.against else []),
         "## What it costs",
         "",
         *markdown(over_seeds(figures, COSTS, spread=False)),
@@ -162,7 +167,12 @@ def _interval() -> str:
 
 
 def _sections(
-    contrast: Contrast, figures: pd.DataFrame, pictures: list[Picture], comparison: Comparison
+    contrast: Contrast,
+    figures: pd.DataFrame,
+    pictures: list[Picture],
+    comparison: Comparison,
+    apart: pd.DataFrame,
+    pairs: pd.DataFrame,
 ) -> list[Section]:
     """The same for people who would rather look."""
     final = figures.groupby("method", sort=False)[contrast.skills].mean()
@@ -176,11 +186,10 @@ def _sections(
         gain = (100 * final / pd.Series(contrast.bounds)[final.columns]).reset_index()
         note = f"Over the best value of each skill in the runs of {comparison.upper}, percent (Adapt-∞, Fig. 5A)."
         sections.append(Section("Relative gain by skill", note, table=gain, shaded=True))
-    against = differences(contrast)
-    if len(against):
-        sections.append(Section(f"Against {comparison.reference}", _interval(), table=against))
+    if len(apart):
+        sections.append(Section(f"Against {comparison.reference}", _interval(), table=apart))
     if comparison.against:
-        sections.append(Section("Pairs of methods", _interval(), table=differences(contrast, comparison.against)))
+        sections.append(Section("Pairs of methods", _interval(), table=pairs))
     seconds = figures.groupby("method", sort=False)[[name for name in COSTS if name.endswith("_s")]].mean()
     costs = draw.stacked_bars(seconds.rename(columns=COSTS), "Seconds by stage", "seconds")
     return [*sections, Section("What it costs", "", [costs], table=over_seeds(figures, COSTS, spread=False))]

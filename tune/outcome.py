@@ -83,7 +83,7 @@ class Outcome:
             with appearing(folder / f"{figure}.svg") as temporary:
                 temporary.write_text(picture.svg, encoding="utf-8")
         best = self.best()
-        self._write_report(folder, best, pictures)
+        self._write_report(folder, best, pictures, means)
         text = yaml.safe_dump(self.configuration(best), sort_keys=False, allow_unicode=True)
         with appearing(folder / "best.yaml") as temporary:
             temporary.write_text(
@@ -91,12 +91,14 @@ class Outcome:
             )
         log.info("best %s: %s → %s", self.study.metric, best, folder / "best.yaml")
 
-    def _write_report(self, folder: Path, best: dict[str, Any], pictures: dict[str, Picture]) -> None:
+    def _write_report(
+        self, folder: Path, best: dict[str, Any], pictures: dict[str, Picture], means: pd.DataFrame
+    ) -> None:
         metric, said = self.study.metric, "largest" if self.study.mode == "max" else "smallest"
         first = [pictures[metric], *(picture for name, picture in pictures.items() if name != metric)]
         lead = f"{len(self.found)} trials of a {self.study.kind} study. The {said} {metric}, mean over seeds: {best}."
         sections = [
-            Section("By setting", "Mean over seeds.", first, table=self._without_shares()[0].reset_index().round(4)),
+            Section("By setting", "Mean over seeds.", first, table=means.reset_index().round(4)),
             Section("Trials", "", table=self.table().round(4)),
         ]
         write_page(folder / "report.html", f"Study: {folder.name}", lead, sections)
