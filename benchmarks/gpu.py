@@ -3,12 +3,13 @@
     python benchmarks/gpu.py --json FILE            # at most 8 minutes; needs torch, transformers and peft only
     python benchmarks/gpu.py --small --device cpu   # the same on a tiny model, to see that it runs
 
-Random weights in bfloat16, 576 image tokens, text lengths as LLaVA's. FLOPs are counted on paper (`flops.py`), and the matrix
-rate is measured in the same run. The batch is halved until it fits. The released way (batch one, a backward through every LoRA
-layer, a second full forward) runs beside it, its projection to 8,192 timed apart.
+Random weights in bfloat16, 576 image tokens, text lengths as LLaVA's, batches planned as scoring plans them. FLOPs are counted on
+paper (`flops.py`), and the matrix rate is measured in the same run. The released way (batch one, a backward through every LoRA
+layer, a second full forward) runs beside it, its projection to 8,192 timed apart. Scores and vectors are compared with float32's.
 """
 
 import argparse
+import copy
 import json
 import sys
 import tempfile
@@ -23,9 +24,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import torch
+from agreement import agreement, profiled
 from flops import Lengths, forward, profile
 from peers import Released
-from tiny_llava import LLAVA_7B, Shape, configuration, processor, samples, with_adapter
+from tiny_llava import LLAVA_7B, Shape, configuration, planned, processor, samples, with_adapter
 from transformers import LlavaForConditionalGeneration
 
 from liit.engine.profile_spec import ProfilerSpec
@@ -36,6 +38,8 @@ from liit.engine.sketch_spec import SketchSpec
 Samples = list[dict[str, Any]]
 DIMENSION = 8192
 LOADERS = 8
+SAMPLES_PER_BATCH = 64
+TINY = Shape(layers=4, hidden=64, intermediate=172, vocabulary=512)
 SCORES = ("nll", "el2n", "entropy", "image_grounding")
 
 
@@ -64,9 +68,10 @@ def matrix_rate(device: str, dtype: torch.dtype, side: int) -> float:
     return 2 * side**3 / seconds
 
 
-def timed(work: Callable[[], object], device: str, repeats: int = 1) -> float:
+def timed(work: Callable[[], object], device: str, repeats: int = 1, warm: bool = True) -> float:
     """Seconds of one call, after one that warms up."""
-    work()
+    if warm:
+        work()
     _wait(device)
     began = time.perf_counter()
     for _ in range(repeats):
@@ -80,48 +85,48 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def batches_of(mine: Samples, size: int) -> list[Samples]:
-    ordered = sorted(mine, key=lambda sample: sample["length"])
-    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
-
-
-def largest_batch(run: Callable[[int], object], device: str, limit: int) -> int:
-    """The largest power of two that fits; an out-of-memory halves it and goes on."""
-    size = limit
-    while size > 1:
-        try:
-            run(size)
-            return size
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
-            size //= 2
-    return size
-
-
 class Ours:
-    def __init__(self, loaded: tuple[Any, Any], device: str, dtype: str, everything: bool) -> None:
+    """The profiler: everything that selection wants of a sample, or the forward alone."""
+
+    def __init__(self, loaded: tuple[Any, Any], device: str, everything: bool = True, fuse: bool = False) -> None:
         scores = SCORES if everything else ("nll",)
         vectors = ("sketch", "embedding") if everything else ()
         sketches = {"sketch": SketchSpec(dimension=DIMENSION)}
-        spec = ProfilerSpec(
-            model="llava", dtype=dtype, max_length=4096, scores=scores, vectors=vectors, sketches=sketches
-        )
+        spec = ProfilerSpec("llava", max_length=4096, scores=scores, vectors=vectors, sketches=sketches, fuse=fuse)
+        self.everything = everything
         self.profiler = Profiler(spec, device, loaded)
 
-    def prepared(self, mine: Samples, size: int) -> list[Prepared]:
+    def prepared(self, batches: list[Samples]) -> list[Prepared]:
         with ThreadPoolExecutor(LOADERS) as threads:
-            return list(threads.map(self.profiler.prepare, batches_of(mine, size)))
+            return list(threads.map(self.profiler.prepare, batches))
 
     def run(self, prepared: Sequence[Prepared]) -> None:
         for one in prepared:
             rows = self.profiler.run(one)
             assert all(row.status == "ok" for row in rows), rows[0].status
 
-    def end_to_end(self, mine: Samples, size: int) -> None:
+    def end_to_end(self, batches: list[Samples]) -> None:
         """Images from disk and all, read ahead by threads as a scoring actor does."""
         with ThreadPoolExecutor(LOADERS) as threads:
-            for one in threads.map(self.profiler.prepare, batches_of(mine, size)):
+            for one in threads.map(self.profiler.prepare, batches):
                 self.profiler.run(one)
+
+
+def precision(loaded: tuple[Any, Any], mine: Samples, device: str) -> dict[str, Any]:
+    """Agreement of the model with the same weights in float32, of what is fused with what is not, and of a tiny model in float32
+    on the card with the CPU."""
+    with tempfile.TemporaryDirectory() as folder:
+        few = samples(Path(folder), TINY, text_lengths(32, small=True), response=48)
+        tiny = processor(TINY), build(TINY, "cpu", torch.float32)
+        here, there = (profiled(Ours(tiny, where).profiler, few, 8) for where in ("cpu", device))
+    plain = profiled(Ours(loaded, device).profiler, mine, 4)
+    wide = profiled(Ours((loaded[0], copy.deepcopy(loaded[1]).float()), device).profiler, mine, 4)
+    fused = profiled(Ours(loaded, device, fuse=True).profiler, mine, 4)
+    return {
+        "dtype_vs_float32": agreement(plain, wide),
+        "fused_vs_float32": agreement(fused, wide),
+        "tiny_float32_vs_cpu": agreement(there, here),
+    }
 
 
 def released(loaded: tuple[Any, Any], mine: Samples, device: str) -> dict[str, float]:
@@ -147,52 +152,49 @@ def block_projection(gradients: torch.Tensor, block: int = 128) -> torch.Tensor:
     return torch.cat(parts, 1)
 
 
-def measure(shape: Shape, device: str, count: int, small: bool, limit: int) -> dict[str, Any]:
+def measure(shape: Shape, device: str, count: int, small: bool, tokens: int) -> dict[str, Any]:
     dtype = torch.float32 if small else torch.bfloat16
-    name = str(dtype).removeprefix("torch.")
-    report: dict[str, Any] = {"device": _device_name(device), "dtype": name, "torch": torch.__version__}
+    report: dict[str, Any] = {"device": _device_name(device), "dtype": str(dtype), "torch": torch.__version__}
     report["matrix_flops"] = matrix_rate(device, dtype, 512 if small else 8192)
     with tempfile.TemporaryDirectory() as folder:
         mine = samples(Path(folder), shape, text_lengths(count, small), response=48)
-        paper = [Lengths(one["length"] - shape.image_tokens, one["response"], shape.image_tokens) for one in mine]
         loaded = processor(shape), build(shape, device, dtype)
+        batches = planned(mine, SAMPLES_PER_BATCH, tokens)
         for kind in ("forward", "profile"):
-            report[kind] = share(shape, loaded, mine, paper, kind == "profile", device, name, limit)
-            report[kind]["share_of_matrix_rate"] /= report["matrix_flops"]
+            report[kind] = speed(
+                shape, Ours(loaded, device, kind == "profile"), batches, report["matrix_flops"], device
+            )
             _say(report)
         few = mine[: min(count, 16)]
-        report["released"] = released((loaded[0], with_adapter(loaded[1], shape)), few, device)
-    report["vs_released"] = report["profile"]["samples_per_second"] / report["released"]["samples_per_second"]
+        peer = with_adapter(loaded[1], shape)
+        report["released"] = released((loaded[0], peer), few, device)
+        peer.unload()
+        report["precision"] = precision(loaded, few, device)
+        for kind in ("forward", "profile"):  # the model is fused now
+            report[f"fused {kind}"] = speed(
+                shape, Ours(loaded, device, kind == "profile", fuse=True), batches, report["matrix_flops"], device
+            )
+            _say(report)
+    theirs = report["released"]["samples_per_second_with_projection"]
+    report["vs_released"] = report["fused profile"]["samples_per_second"] / theirs
     return report
 
 
-def share(
-    shape: Shape,
-    loaded: tuple[Any, Any],
-    mine: Samples,
-    paper: Sequence[Lengths],
-    everything: bool,
-    device: str,
-    dtype: str,
-    limit: int,
-) -> dict[str, float]:
-    """Samples per second of the forward alone or of everything; FLOP/s by the count on paper; peak memory."""
-    ours = Ours(loaded, device, dtype, everything)
-    longest = sorted(mine, key=lambda sample: int(sample["length"]))
-    size = largest_batch(lambda size: ours.run(ours.prepared(longest[-size:], size)), device, limit)
-    prepared = ours.prepared(mine, size)
+def speed(shape: Shape, ours: "Ours", batches: list[Samples], rate: float, device: str) -> dict[str, float]:
+    """Samples per second with everything prepared and from disk, the share of the matrix rate by the count on paper, and GB."""
+    mine = [sample for batch in batches for sample in batch]
+    paper = [Lengths(one["length"] - shape.image_tokens, one["response"], shape.image_tokens) for one in mine]
+    prepared = ours.prepared(batches)
     _reset_peak(device)
     seconds = timed(partial(ours.run, prepared), device)
-    flops = sum(profile(shape, one, sides(DIMENSION)) if everything else forward(shape, one) for one in paper)
-    found = {
-        "batch": float(size),
+    flops = sum(profile(shape, one, sides(DIMENSION)) if ours.everything else forward(shape, one) for one in paper)
+    return {
+        "batches": len(batches),
         "samples_per_second": len(mine) / seconds,
-        "share_of_matrix_rate": flops / seconds,
+        "share_of_matrix_rate": flops / seconds / rate,
         "peak_gb": _peak(device),
+        "samples_per_second_end_to_end": len(mine) / timed(partial(ours.end_to_end, batches), device, warm=False),
     }
-    if everything:
-        found["samples_per_second_end_to_end"] = len(mine) / timed(partial(ours.end_to_end, mine, size), device)
-    return found
 
 
 def _device_name(device: str) -> str:
@@ -218,11 +220,11 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--small", action="store_true", help="a tiny model instead of 7 billion parameters")
     parser.add_argument("--samples", type=int, default=256)
-    parser.add_argument("--largest", type=int, default=64, help="batch to try first")
+    parser.add_argument("--tokens", type=int, default=16384, help="of a batch, padding included")
     parser.add_argument("--json", type=Path, help="file for the report")
     options = parser.parse_args()
-    shape = Shape(layers=4, hidden=64, intermediate=172, vocabulary=512) if options.small else LLAVA_7B
-    report = measure(shape, options.device, options.samples, options.small, options.largest)
+    shape = TINY if options.small else LLAVA_7B
+    report = measure(shape, options.device, options.samples, options.small, options.tokens)
     _say(report)
     if options.json:
         options.json.write_text(json.dumps(report, indent=2) + "\n")

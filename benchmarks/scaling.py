@@ -102,7 +102,7 @@ def in_process(folder: Path, count: int) -> float:
     """Samples per second of the same worker over the same planned batches, part files included."""
     import pyarrow.parquet as pq
 
-    from liit.engine.planned import plan
+    from liit.engine.batching import plan
     from liit.engine.scoring import ProfileWorker
 
     config = settings(folder, 0)

@@ -18,14 +18,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from peers import Plain, Released
 from rich.console import Console
 from rich.table import Table
-from tiny_llava import Shape, mixed_lengths, samples, save_model
+from tiny_llava import Shape, mixed_lengths, planned, samples, save_model
 
-from liit.engine import models, planned, profiler
+from liit.engine import models, profiler
 from liit.engine.profile_spec import ProfilerSpec
 from liit.engine.profiler import Prepared, Profiler
 from liit.engine.sketch_spec import SketchSpec
@@ -49,12 +48,6 @@ class Ours:
     def run(self, prepared: Prepared) -> None:
         done = self.profiler.run(prepared)
         assert all(row.status == "ok" for row in done), done[0].status
-
-
-def plan(mine: Samples, batch: int, tokens: int) -> list[Samples]:
-    keys, lengths = (np.array([sample[name] for sample in mine]) for name in ("key", "length"))
-    batch_N = planned.plan(keys, lengths, batch, tokens)
-    return [[mine[row] for row in np.flatnonzero(batch_N == number)] for number in range(batch_N.max() + 1)]
 
 
 def chunks(mine: Samples, size: int) -> list[Samples]:
@@ -92,8 +85,8 @@ def compare(model: str, adapter: str, equal: Samples, mixed: Samples) -> dict[st
     for size in BATCHES:
         runs[f"plain, equal lengths, batch {size}"] = (len(equal), partial(theirs, chunks(equal, size)))
         runs[f"plain, mixed lengths, batch {size}"] = (len(mixed), partial(theirs, chunks(mixed, size)))
-        runs[f"LiIT, equal lengths, batch {size}"] = (len(equal), partial(mine, plan(equal, size, 16384)))
-        runs[f"LiIT, mixed lengths, batch {size}"] = (len(mixed), partial(mine, plan(mixed, size, 4096)))
+        runs[f"LiIT, equal lengths, batch {size}"] = (len(equal), partial(mine, planned(equal, size, 16384)))
+        runs[f"LiIT, mixed lengths, batch {size}"] = (len(mixed), partial(mine, planned(mixed, size, 4096)))
     return rates(runs)
 
 
@@ -126,7 +119,7 @@ def shares(model: str, adapter: str, equal: Samples, batch: int) -> dict[str, fl
         ours.profiler._makers[name] = cast(Any, timed(name, maker))
     if ours.profiler._norm is not None:
         ours.profiler._norm.norm = timed("scores", ours.profiler._norm.norm)  # type: ignore[method-assign]
-    batches = plan(equal, batch, 16384)
+    batches = planned(equal, batch, 16384)
     score(ours.profiler.prepare, ours.run, batches[:1])
     with replaced("token_scores", timed("scores", profiler.token_scores)):
         spent.update(dict.fromkeys(spent, 0.0))

@@ -19,6 +19,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from liit.engine.batching import plan
+
 SPECIALS = ("<pad>", "<unk>", "</s>", "<image>", "USER", "ASSISTANT")
 TEMPLATE = (
     "{% for message in messages %}{{ message['role'].upper() }} {% for part in message['content'] %}"
@@ -154,3 +156,10 @@ def mixed_lengths(count: int, seed: int = 0) -> list[int]:
     """Text lengths as real data has them: log-normal, median 64, σ = 1, clipped to 16..1,024."""
     drawn = np.exp(np.random.default_rng(seed).normal(np.log(64), 1.0, size=count))
     return [int(length) for length in np.clip(drawn, 16, 1024)]
+
+
+def planned(mine: list[dict[str, Any]], most: int, tokens: int) -> list[list[dict[str, Any]]]:
+    """The batches that scoring would plan of samples."""
+    keys, lengths = (np.array([sample[name] for sample in mine]) for name in ("key", "length"))
+    batch_N = plan(keys, lengths, most, tokens)
+    return [[mine[row] for row in np.flatnonzero(batch_N == number)] for number in range(batch_N.max() + 1)]

@@ -13,6 +13,7 @@ import torch
 from liit.engine import models, planned
 from liit.engine.adapter import speaking_as, with_adapters
 from liit.engine.answers import score
+from liit.engine.batching import plan_groups
 from liit.engine.config import Config
 from liit.engine.encoding import collate, encode_prompt, pad_id_of, tokenizer_of
 from liit.engine.experts import Experts, adapter_of, is_experts, routed
@@ -119,7 +120,7 @@ def answered(
     samples, limits = routed(samples, adapter, [queries] if queries else []), config.evaluation
     lengths_N = samples["length"].to_numpy() + max(new_tokens.values())
     expert_N, keys_N = np.array(samples["expert"].to_pylist(), dtype=str), samples["key"].to_numpy()
-    batch_N = planned.plan_groups(expert_N, keys_N, lengths_N, limits.samples_per_batch, limits.tokens_per_batch)
+    batch_N = plan_groups(expert_N, keys_N, lengths_N, limits.samples_per_batch, limits.tokens_per_batch)
     arguments = {
         "model": config.model.model_dump(include={"path", "revision", "dtype", "attention"}),
         "adapter": None if adapter is None else str(adapter),

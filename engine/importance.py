@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load, save, save_file
 
 from liit.engine import models, planned
+from liit.engine.batching import plan_groups
 from liit.engine.config import Config
 from liit.engine.gradients import Recorder, lora_gradients
 from liit.engine.passes import Batch, response_logits
@@ -43,7 +44,7 @@ def measure(
     keys_N = chosen["key"].to_numpy()
     lengths_N, names_n = chosen["length"].to_numpy(), names_n.astype(str)
     limits = scoring.samples_per_batch, scoring.tokens_per_batch
-    batch_N = planned.plan_groups(names_n, keys_N, lengths_N, *limits)  # a batch is of one task
+    batch_N = plan_groups(names_n, keys_N, lengths_N, *limits)  # a batch is of one task
     work, arguments = partial.with_name(f"{partial.name}.work"), {"spec": spec, "kind": rule.kind}
     job = planned.Job(
         label, ImportanceWorker, arguments, keys_N, batch_N, lambda: iter([chosen]), scoring.batches_per_file

@@ -52,6 +52,8 @@ class ProfilerSpec:
     """In place of one adapter: folders by name. A sample's `expert` names its own; any other name is the model itself."""
     merge: bool = True
     """Adapters are merged into the weights outside of the layers whose LoRA gradients are sketched."""
+    fuse: bool = False
+    """Norms and rotary embeddings are compiled (see `fusing.py`)."""
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -18,6 +18,7 @@ from torch import nn
 from liit.engine import custom, models
 from liit.engine.adapter import merge, speaking_as, with_adapters
 from liit.engine.encoding import Encoded, SampleError, blank_images, encode, without_images
+from liit.engine.fusing import fuse
 from liit.engine.passes import Batch, Seen, look
 from liit.engine.profile_spec import MAIN, ProfilerSpec, layer_indices, sketched_layers
 from liit.engine.readers.images import open_image
@@ -67,6 +68,8 @@ class Profiler:
         self.spec = spec
         self.processor = loaded[0] if loaded else models.load_processor(spec.model, spec.revision)
         model = _ready(spec, loaded[1] if loaded else None)
+        if spec.fuse:
+            fuse(model)
         self.model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._makers = makers(spec, self.model)
         self._norm = _norm(spec, self.model) if "grad_norm" in spec.scores else None

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from liit.engine import models, planned
+from liit.engine.batching import plan_groups
 from liit.engine.config import Config
 from liit.engine.experts import routed
 from liit.engine.ingest import quarantine
@@ -92,7 +93,7 @@ def score(
     scoring = config.scoring
     known = described(releases, pool)
     keys_N, expert_N = known["key"].to_numpy(), _experts(known, spec, looks)
-    batch_N = planned.plan_groups(
+    batch_N = plan_groups(
         expert_N, keys_N, known["length"].to_numpy(), scoring.samples_per_batch, scoring.tokens_per_batch
     )
     plan = known.select(["id", "key", "length"]).append_column("batch", pa.array(batch_N))

@@ -160,6 +160,9 @@ class Scoring(Settings):
     embedding: PositiveInt = 512
     embedding_layer: Layers = "middle"
     padding_side: Literal["left", "right"] = "right"
+    fuse: bool = False
+    """Compile norms and rotary embeddings: 1.2 times as fast for a 7B model on a GPU. Takes a C compiler on every node,
+    and a minute when an actor starts."""
 
 
 class Clustering(Settings):

@@ -34,6 +34,7 @@ def profiler_spec(
         custom=known(scoring.custom),
         no_image=scoring.no_image,
         padding_side=scoring.padding_side,
+        fuse=scoring.fuse,
         lora=lora.model_dump() | {"projector": False, "seed": config.seed} if of_adapters else None,
         seed=0,
     )

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from liit.engine import planned
+from liit.engine.batching import plan
 from liit.engine.config import Config
 from liit.engine.encoders import ImageEncoder, TextEncoder
 from liit.engine.encoding import PLACEHOLDER
@@ -106,7 +107,7 @@ def describe(
     vectors are zero.
     """
     scoring, keys_N = config.scoring, chosen["key"].to_numpy()
-    batch_N = planned.plan(keys_N, chosen["length"].to_numpy(), scoring.samples_per_batch, scoring.tokens_per_batch)
+    batch_N = plan(keys_N, chosen["length"].to_numpy(), scoring.samples_per_batch, scoring.tokens_per_batch)
     work, arguments = partial.with_name(f"{partial.name}.work"), {"spec": spec, "tasks": config.tasks}
     job = planned.Job(
         label, FeatureWorker, arguments, keys_N, batch_N, lambda: iter([chosen]), scoring.batches_per_file

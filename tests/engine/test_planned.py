@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from liit.engine import planned
+from liit.engine.batching import plan
 from liit.engine.settings import Resources
 from liit.engine.store import read_table
 
@@ -46,7 +47,7 @@ def result(parts: list[Path]) -> dict[str, int]:
 def test_a_plan_holds_its_limits_and_sorts_by_length() -> None:
     rng = np.random.default_rng(0)
     keys, lengths = rng.permutation(200).astype(np.uint64), rng.integers(1, 90, 200)
-    batch_N = planned.plan(keys, lengths, 16, 300)
+    batch_N = plan(keys, lengths, 16, 300)
     for batch in range(batch_N.max() + 1):
         mine = lengths[batch_N == batch]
         assert 1 <= len(mine) <= 16
@@ -58,12 +59,12 @@ def test_a_permuted_pool_gives_the_permuted_plan() -> None:
     rng = np.random.default_rng(1)
     keys, lengths = rng.permutation(100).astype(np.uint64), rng.integers(1, 9, 100)
     order = rng.permutation(100)
-    plan = planned.plan(keys, lengths, 8, 64)
-    assert np.array_equal(planned.plan(keys[order], lengths[order], 8, 64), plan[order])
+    batch_N = plan(keys, lengths, 8, 64)
+    assert np.array_equal(plan(keys[order], lengths[order], 8, 64), batch_N[order])
 
 
 def test_a_sample_longer_than_a_batch_has_one_of_its_own() -> None:
-    assert planned.plan(np.arange(3, dtype=np.uint64), np.array([5, 500, 6]), 8, 20).tolist() == [0, 1, 0]
+    assert plan(np.arange(3, dtype=np.uint64), np.array([5, 500, 6]), 8, 20).tolist() == [0, 1, 0]
 
 
 @pytest.mark.usefixtures("ray_cluster")
