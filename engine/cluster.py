@@ -9,6 +9,10 @@ import ray
 from liit.engine.progress import log
 from liit.engine.settings import Resources
 
+STAYING = {"RAY_idle_worker_killing_time_threshold_ms": "600000"}
+"""Environment of a Ray without GPUs: processes beyond its CPUs stay for ten minutes. By default they are killed after one idle
+second, and every stage would import torch and transformers anew in each of them."""
+
 
 def connect(resources: Resources) -> None:
     """Connect to Ray once per process.
@@ -28,6 +32,9 @@ def connect(resources: Resources) -> None:
     if root not in paths:
         os.environ["PYTHONPATH"] = os.pathsep.join([*paths, root])
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # every actor pool would print an error that is none
+    if not resources.gpus_per_actor and not resources.gpus_per_worker:  # else they would keep a GPU's memory
+        for name, value in STAYING.items():
+            os.environ.setdefault(name, value)
     logging.getLogger("ray").setLevel(logging.WARNING)
     for last_try in (False, True):
         try:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -82,6 +83,10 @@ def train(job: TrainJob, on_progress: OnProgress) -> None:
 def _trainer(job: TrainJob) -> Any:
     # The controller looks at its workers this often; the default of 2 s is added to every checkpoint and to the end.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    import ray
+
+    if len(ray.nodes()) == 1:  # a node that is taken away takes all of this with it: nothing to watch for
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -106,6 +111,7 @@ def _on_worker(config: dict[str, TrainJob]) -> None:
     job = config["job"]
     if not job.gpus:
         os.environ["DS_ACCELERATOR"] = "cpu"  # before DeepSpeed is imported, or it looks for CUDA
+    sys.modules.setdefault("mlflow", None)  # type: ignore[arg-type]  # DeepSpeed's tuner would import it, for three seconds
     from liit.engine import training_loop
 
     training_loop.run(job)

@@ -32,6 +32,7 @@ Batch = dict[str, torch.Tensor]
 def run(job: TrainJob) -> None:
     """Train from the last checkpoint, or from the start, to the end of the plan; leave the adapter at `job.partial`."""
     _quiet()
+    torch.set_num_threads(max(1, int(job.cpus)))  # the process may have served another stage before
     samples = TrainingSamples(
         job.samples, models.load_processor(job.model.path, job.model.revision), job.model.max_length
     )
