@@ -74,7 +74,7 @@ def both(i: int) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def settings(stream: dict[str, Any], tiny_llava: str) -> dict[str, Any]:
-    """A configuration for the small stream: seconds a stage, the default strategy."""
+    """A configuration for the small stream: seconds a stage, the default strategy. Without actors, which give the same bits."""
     return {
         "name": "small",
         "model": {"path": tiny_llava, "max_length": 200},
@@ -91,7 +91,7 @@ def settings(stream: dict[str, Any], tiny_llava: str) -> dict[str, Any]:
             "checkpoint_every": 2,
         },
         "evaluation": {"samples_per_batch": 5},
-        "resources": {"num_cpus": 2, "cpus_per_actor": 0.5, "cpus_per_worker": 1},
+        "resources": {"num_cpus": 2, "cpus_per_actor": 0.5, "cpus_per_worker": 1, "warm": True},
         "max_bad_share": 0.1,
     }
 

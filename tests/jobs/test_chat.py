@@ -27,7 +27,7 @@ from liit.engine.store import Store
 def together(ray_cluster: None, settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("together") / "joint"
     store = Store(folder)
-    wide = {"model": settings["model"] | {"max_length": 600}, "resources": settings["resources"] | {"warm": True}}
+    wide = {"model": settings["model"] | {"max_length": 600}}
     config = Config.model_validate(settings | wide | {"strategy": {"name": "multi-task"}, "output": str(folder)})
     for name in ("selection.parquet", "adapter"):  # as a run with another strategy leaves them
         store.make(f"t01/{name}", lambda partial, clock: partial.touch())
@@ -121,7 +121,7 @@ def test_a_conversation_must_say_how_its_turns_are_scored(tmp_path: Path) -> Non
 def test_the_first_timesteps_can_choose_by_another_strategy(settings: dict[str, Any], tmp_path: Path) -> None:
     store = Store(tmp_path / "opened")
     chosen_by = {"name": "random", "budget": 5, "options": {"newest": True}, "opening": {"timesteps": 1}}
-    own = {"resources": settings["resources"] | {"warm": True}, "stream": settings["stream"] | {"evaluations": []}}
+    own = {"stream": settings["stream"] | {"evaluations": []}}
     run(Config.model_validate(settings | own | {"strategy": chosen_by}), store)
     store.close()
     pools = [pq.read_table(store.root / f"t0{t}" / "pool.parquet").to_pylist() for t in range(3)]

@@ -23,8 +23,7 @@ from liit.engine.tracking import training_curves
 
 
 def finished_with(folder: Path, settings: dict[str, Any], strategy: str, **training: Any) -> Path:
-    warm = {"resources": settings["resources"] | {"warm": True}}  # the same bits without starting actors
-    own = warm | {"strategy": {"name": strategy, "budget": 12}, "training": settings["training"] | training}
+    own = {"strategy": {"name": strategy, "budget": 12}, "training": settings["training"] | training}
     store = Store(folder)
     run(Config.model_validate(settings | own), store)
     store.close()

@@ -28,6 +28,7 @@ def slow_config(settings: dict[str, Any], tmp_path: Path) -> Path:
         "scoring": {**settings["scoring"], "samples_per_batch": 1},
         "training": {**settings["training"], "epochs": 60, "checkpoint_every": 20},
         "evaluation": {"samples_per_batch": 1},
+        "resources": {**settings["resources"], "warm": False},
     }
     path = tmp_path / "slow.yaml"
     path.write_text(yaml.safe_dump(slow), encoding="utf-8")
