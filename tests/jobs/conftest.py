@@ -117,7 +117,7 @@ def config_file(settings: dict[str, Any], tmp_path: Path) -> Path:
 def lifelong() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs `python jobs/lifelong.py ...` as a person would; returns what it printed and its exit code."""
 
-    def call(*arguments: object, timeout_s: float = 400, **env: str) -> subprocess.CompletedProcess[str]:
+    def call(*arguments: object, timeout_s: float = 900, **env: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(ROOT / "jobs" / "lifelong.py"), *map(str, arguments)]
         return subprocess.run(
             command, env=os.environ | env, capture_output=True, text=True, timeout=timeout_s, cwd=ROOT, check=False

@@ -121,7 +121,7 @@ def test_a_killed_comparison_goes_on_where_it_was(short_config: Path, tmp_path: 
     kill_when(command(killed), killed, second_is_training)
     first = (killed / "cells/random-s0.json").read_text()
     for root in (killed, calm):
-        done = subprocess.run(command(root), capture_output=True, text=True, cwd=ROOT, timeout=400, check=False)
+        done = subprocess.run(command(root), capture_output=True, text=True, cwd=ROOT, timeout=900, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     assert (killed / "cells/random-s0.json").read_text() == first
     for name in methods:
@@ -142,7 +142,7 @@ def test_a_killed_study_goes_on_where_it_was(short_config: Path, tmp_path: Path)
     kill_when(command, folder, second_is_training)
     (first,) = (folder / "cells").glob("*.json")
     told = first.read_text()
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=400, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=900, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "continuing the trials" in done.stdout
     assert first.read_text() == told

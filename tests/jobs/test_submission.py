@@ -67,7 +67,7 @@ def submit(cluster: str, *job: object) -> str:
     command = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", cluster]
     command += ["--runtime-env", "runtime_env.yaml", "--working-dir", ".", "--", "python", *map(str, job)]
     done = subprocess.run(
-        command, env=os.environ | OPEN, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False
+        command, env=os.environ | OPEN, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
