@@ -1,6 +1,6 @@
 """Scoring with LLaVA-1.5-7B's architecture on one GPU: samples per second, and the share of what the card can do.
 
-    python benchmarks/gpu.py --json FILE            # at most 8 minutes; needs torch, transformers and peft only
+    python benchmarks/gpu.py --json FILE            # about 3 minutes; needs torch, transformers and peft only
     python benchmarks/gpu.py --small --device cpu   # the same on a tiny model, to see that it runs
 
 Random weights in bfloat16, 576 image tokens, text lengths as LLaVA's, batches planned as scoring plans them. FLOPs are counted on
