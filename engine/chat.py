@@ -13,10 +13,10 @@ import pandas as pd
 import pyarrow as pa
 
 from liit.engine import stream
+from liit.engine.answering import Answerer, answered
 from liit.engine.answers import score
 from liit.engine.config import Config, override, read
 from liit.engine.encoding import PLACEHOLDER, TooLong
-from liit.engine.evaluation import Answerer, answered
 from liit.engine.ingest import ingest
 from liit.engine.looking import queries
 from liit.engine.readers import FORMATS, checks, files_of

@@ -58,7 +58,7 @@ class Comparison(Settings):
     upper: str = "sequential"
     """Whose best value of a skill relative gain is measured by."""
     recovers: str | None = None
-    """The skill of which the last timestep is to bring back what the others lost (Adapt-∞, Fig. 9)."""
+    """The skill of which the last timestep is to bring back what the others lost (Adapt-∞, Fig. 9); losses are kept too."""
     labels: str = ""
     """What a reader has to know of the stream and of the methods' names."""
     command: str = "python jobs/compare.py"
@@ -119,6 +119,8 @@ def cells(comparison: Comparison, overrides: list[str], methods: list[str], seed
     if unknown:
         raise ConfigError(f"method {unknown[0]} is not in the comparison; it has {', '.join(comparison.methods)}")
     found = []
+    if comparison.recovers is not None:
+        overrides = ["evaluation.losses=true", *overrides]
     for seed in seeds or comparison.seeds:
         for method in methods or comparison.methods:
             if seed in comparison.seeds[comparison.fewer.get(method, len(comparison.seeds)) :]:
@@ -211,6 +213,7 @@ def _result(cell: Cell, stream: FileStream, store: Store) -> dict[str, Any]:
     experts = {"experts": len(Experts.load(last).adapters())} if is_experts(last) else {}
     answers = [pq.read_table(store.root / f"t{t:02d}/answers.parquet").sort_by("id") for t in range(count)]
     sets = {one.name: one.skill for one in stream.evaluations}
+    figures = {"answers": ("value", 1)} | ({"losses": ("loss", 4)} if cell.config.evaluation.losses else {})
     return {
         "method": cell.method,
         "strategy": cell.config.strategy.name,
@@ -227,7 +230,10 @@ def _result(cell: Cell, stream: FileStream, store: Store) -> dict[str, Any]:
         "seconds": seconds,
         **experts,
         "skills": sets,
-        "answers": {name: [_values(table.to_pylist(), name) for table in answers] for name in sets},
+        **{
+            kind: {name: [_values(table.to_pylist(), name, *how) for table in answers] for name in sets}
+            for kind, how in figures.items()
+        },
     }
 
 
@@ -235,6 +241,6 @@ def _seconds(of: dict[str, float], names: tuple[str, ...]) -> float:
     return round(sum(value for name, value in of.items() if name.partition("/")[2] in names), 1)
 
 
-def _values(rows: list[dict[str, Any]], dataset: str) -> list[float]:
-    """Of every answer in the order of ids, in percent."""
-    return [round(row["value"], 1) for row in rows if row["dataset"] == dataset]
+def _values(rows: list[dict[str, Any]], dataset: str, column: str, digits: int) -> list[float]:
+    """Of every answer in the order of ids."""
+    return [round(row[column], digits) for row in rows if row["dataset"] == dataset]

@@ -81,10 +81,7 @@ class Contrast:
                 row = {"method": name, "seed": cell["seed"], **summary(accuracy, self.bounds, self.taught)}
                 row |= dict.fromkeys(STEPWISE, np.nan) if _trained_once(cell) else {}
                 if self.recovers is not None:
-                    shares = {
-                        f"recovered {skill}": recovered_share(accuracy[skill].to_numpy(float)) for skill in self.skills
-                    }
-                    row |= {**shares, "recovered": shares[f"recovered {self.recovers}"]}
+                    row |= self._shares(cell)
                 row |= {skill: float(accuracy[skill].iloc[-1]) for skill in self.skills}
                 row |= {f"{stage}_s": seconds for stage, seconds in spent.items()}
                 row |= {name: cell.get(name, np.nan) for name in ("scored", "forwards", "backwards")}
@@ -94,6 +91,22 @@ class Contrast:
                 row["selecting_over_training"] = (spent["scoring"] + spent["selection"]) / max(spent["training"], 1e-9)
                 rows.append(row)
         return pd.DataFrame(rows).drop(columns="taught")
+
+    @property
+    def of_recovery(self) -> tuple[str, ...]:
+        """The figures that say how much came back: by answers, and by losses where all cells have them."""
+        if self.recovers is None:
+            return ()
+        return ("recovered", "recovered_loss") if all("losses" in cell for cell in self.found) else ("recovered",)
+
+    def _shares(self, cell: Mapping[str, Any]) -> dict[str, float]:
+        """For each of these figures the recovered share of every skill, and of the one that is to be recovered."""
+        shares: dict[str, float] = {}
+        for figure in self.of_recovery:
+            matrix_TS = self._matrix(cell, figure)
+            shares |= {f"{figure} {skill}": recovered_share(matrix_TS[:, at]) for at, skill in enumerate(self.skills)}
+            shares[figure] = shares[f"{figure} {self.recovers}"]
+        return shares
 
     def differences(self, to: Mapping[str, str] | None = None) -> pd.DataFrame:
         """A row for each method but the reference: what each figure differs by, with the ends of its interval.
@@ -116,14 +129,17 @@ class Contrast:
         weights = _weights(pairs[0][0]["answers"], chance)
         out: dict[str, float] = {}
         once = any(_trained_once(cell) for pair in pairs for cell in pair)
-        for figure in ("average_accuracy", "relative_gain", "forgetting_rate", "max_forgetting", "recovered"):
-            if (figure == "relative_gain" and self.bounds is None) or (figure == "recovered" and self.recovers is None):
+        for figure in ("average_accuracy", "relative_gain", "forgetting_rate", "max_forgetting", *self.of_recovery):
+            if figure == "relative_gain" and self.bounds is None:
                 continue
             if figure in STEPWISE and once:
                 out |= {figure: np.nan, f"{figure}_low": np.nan, f"{figure}_high": np.nan, f"{figure}_seeds": 0}
                 continue
             apart_n = np.array(
-                [self._figure(a["accuracy"], figure) - self._figure(b["accuracy"], figure) for a, b in pairs]
+                [
+                    self._of(self._matrix(a, figure), figure) - self._of(self._matrix(b, figure), figure)
+                    for a, b in pairs
+                ]
             )
             by_pair = np.stack([self._boot(a, weights, figure) - self._boot(b, weights, figure) for a, b in pairs], 1)
             value, low, high = interval(apart_n, by_pair, drawn)
@@ -131,14 +147,25 @@ class Contrast:
             out[f"{figure}_seeds"] = int(np.isfinite(apart_n).sum())
         return out
 
-    def _figure(self, accuracy: Sequence[Mapping[str, float]], figure: str) -> float:
-        return self._of(np.array([[row[skill] for skill in self.skills] for row in accuracy]), figure)
+    def _matrix(self, cell: Mapping[str, Any], figure: str) -> np.ndarray:
+        """(T, S): what the figure is read from: values in percent, or losses in nats, negative so that more is better."""
+        if figure != "recovered_loss":
+            return np.array([[row[skill] for skill in self.skills] for row in cell["accuracy"]])
+        even = {dataset: np.full((1, len(values[0])), 1 / len(values[0])) for dataset, values in cell["losses"].items()}
+        return -self._resampled(cell, even, "losses")[0]
+
+    def _resampled(self, cell: Mapping[str, Any], weights: Mapping[str, np.ndarray], kind: str) -> np.ndarray:
+        """(B, T, S): means over each skill's data sets, of what weights (B, n) make of its answers' values or losses."""
+        by_skill: dict[str, list[np.ndarray]] = {skill: [] for skill in self.skills}
+        for dataset, values in cell[kind].items():
+            by_skill[cell["skills"][dataset]].append(weights[dataset] @ np.array(values).T)
+        return np.stack([np.mean(parts, axis=0) for parts in by_skill.values()], axis=2)
 
     def _of(self, accuracy_TS: np.ndarray, figure: str) -> float:
         if figure == "relative_gain":
             assert self.bounds is not None
             return relative_gain(accuracy_TS, np.array([self.bounds[skill] for skill in self.skills]))
-        if figure == "recovered":
+        if figure in self.of_recovery:
             assert self.recovers is not None
             return recovered_share(accuracy_TS[:, self.skills.index(self.recovers)])
         if figure == "max_forgetting":
@@ -147,11 +174,9 @@ class Contrast:
 
     def _boot(self, cell: Mapping[str, Any], weights: Mapping[str, np.ndarray], figure: str) -> np.ndarray:
         """(B,): the figure for every resample of the answers."""
-        by_skill: dict[str, list[np.ndarray]] = {skill: [] for skill in self.skills}
-        for dataset, values in cell["answers"].items():
-            by_skill[cell["skills"][dataset]].append(weights[dataset] @ np.array(values).T)
-        accuracy_BTS = np.stack([np.mean(parts, axis=0) for parts in by_skill.values()], axis=2)
-        return np.array([self._of(accuracy_TS, figure) for accuracy_TS in accuracy_BTS])
+        lost = figure == "recovered_loss"
+        matrix_BTS = self._resampled(cell, weights, "losses" if lost else "answers") * (-1 if lost else 1)
+        return np.array([self._of(matrix_TS, figure) for matrix_TS in matrix_BTS])
 
 
 def _trained_once(cell: Mapping[str, Any]) -> bool:

@@ -141,22 +141,19 @@ def _recovery(contrast: Contrast) -> str:
         return ""
     return (  # the leading blank joins it to the sentences before
         f" Recovered: how much of what the timesteps before the last had lost of {contrast.recovers}, below its best "
-        "value so far, the last brought back."
+        "value so far, the last brought back; by loss, the same of the references' loss in nats a token, which still falls where "
+        "every answer is wrong."
     )
 
 
 def _recoveries(contrast: Contrast, figures: pd.DataFrame) -> list[str]:
     if contrast.recovers is None:
         return []
-    table = over_seeds(figures, {f"recovered {skill}": skill for skill in contrast.skills})
-    return [
-        "## Recovered share of every skill",
-        "",
-        "Nothing where a skill had lost nothing.",
-        "",
-        *markdown(table),
-        "",
-    ]
+    lines = ["## Recovered share of every skill", "", "Nothing where a skill had lost nothing."]
+    for figure in contrast.of_recovery:
+        table = over_seeds(figures, {f"{figure} {skill}": skill for skill in contrast.skills})
+        lines += ["", *(["By loss:", ""] if figure == "recovered_loss" else []), *markdown(table)]
+    return [*lines, ""]
 
 
 def _interval() -> str:

@@ -15,6 +15,7 @@ OVER_STREAM = {
     "forward_transfer": "FWT",
     "parse_failures": "unreadable answers",
     "recovered": "recovered",
+    "recovered_loss": "recovered, by loss",
 }
 COSTS = {
     "scored": "samples scored",
@@ -34,6 +35,7 @@ INTERVALS = {
     "forgetting_rate": "forgetting",
     "max_forgetting": "largest drop",
     "recovered": "recovered",
+    "recovered_loss": "recovered, by loss",
 }
 
 

@@ -1,76 +1,20 @@
-"""What was learned and forgotten: greedy answers by Ray Data actors, one value per data set, one per skill."""
+"""What was learned and forgotten: one value per data set from a model's greedy answers, one per skill."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 
-from liit.engine import models, planned
-from liit.engine.adapter import speaking_as, with_adapters
+from liit.engine.answering import Answerer, answered
 from liit.engine.answers import score
-from liit.engine.batching import plan_groups
 from liit.engine.config import Config
-from liit.engine.encoding import collate, encode_prompt, pad_id_of, tokenizer_of
-from liit.engine.experts import Experts, adapter_of, is_experts, routed
-from liit.engine.readers.images import open_image
+from liit.engine.recalling import Recaller
 from liit.engine.settings import EvaluationSet
 from liit.engine.store import Clock, read_json, read_table, remove, write_json, write_table
 from liit.engine.tables import ANSWER, sort_by_key
-
-GIVEN = pa.schema([("id", pa.string()), ("answer", pa.string())])
-
-
-class Answerer:
-    """The evaluation actor: one model, one planned batch of samples in, their greedy answers out."""
-
-    def __init__(
-        self, model: Mapping[str, Any], adapter: str | None, max_length: int, new_tokens: Mapping[str, int]
-    ) -> None:
-        self.processor = models.load_processor(model["path"], model["revision"])
-        self.experts = Experts.load(Path(adapter)) if adapter and is_experts(Path(adapter)) else None
-        loaded = models.load_model(**model, adapter=None if self.experts else adapter)
-        if self.experts:
-            loaded = with_adapters(loaded, self.experts.adapters())
-        self.model: Any = loaded.to("cuda" if torch.cuda.is_available() else "cpu")
-        self.max_length, self.new_tokens = max_length, new_tokens
-
-    def __call__(self, samples: list[dict[str, Any]]) -> pa.Table:
-        answers = self.answer(samples)
-        return pa.table({"id": [sample["id"] for sample in samples], "answer": answers}, schema=GIVEN)
-
-    def answer(self, samples: Sequence[Mapping[str, Any]]) -> list[str]:
-        """What the model writes in place of each sample's last assistant turn.
-
-        Every answer is cut at its own data set's `max_new_tokens`, so it does not depend on its batch. With experts, all
-        samples of a batch go to the one that their column `expert` names.
-        """
-        limits = [self.new_tokens[sample["dataset"]] for sample in samples]
-        with speaking_as(self.model, adapter_of(samples[0]["expert"])) if self.experts else nullcontext():
-            return write_answers(self.model, self.processor, samples, limits, self.max_length)
-
-
-@torch.no_grad()
-def write_answers(
-    model: Any, processor: Any, samples: Sequence[Mapping[str, Any]], limits: Sequence[int], max_length: int
-) -> list[str]:
-    """Greedy answers in place of the last assistant turn, as text without special tokens, each of so many tokens at most."""
-    prompts = [
-        encode_prompt(processor, one["conversation"], [open_image(image) for image in one["images"]], max_length)
-        for one in samples
-    ]
-    inputs = collate(prompts, pad_id_of(processor), side="left")
-    del inputs["response"]
-    first = next(model.parameters())
-    inputs = {k: v.to(first.device, first.dtype if v.is_floating_point() else None) for k, v in inputs.items()}
-    pad, decode = pad_id_of(processor), tokenizer_of(processor).decode
-    out = model.generate(**inputs, do_sample=False, max_new_tokens=max(limits), pad_token_id=pad)
-    new = out[:, inputs["input_ids"].shape[1] :]
-    return [decode(row[:limit], skip_special_tokens=True).strip() for row, limit in zip(new, limits, strict=True)]
 
 
 def evaluate(
@@ -88,11 +32,16 @@ def evaluate(
     samples: SAMPLE rows of all evaluation sets. The accepted answers are `references`, else the last turn. queries: what
     each sample looks like (`task_features.py`), by which it finds its expert.
     """
-    folder, limits = partial.with_name(f"{partial.name}.answers"), {one.name: one.max_new_tokens for one in sets}
-    answers = answered(Answerer, samples, limits, adapter, config, folder, label, clock, queries)
-    summary, rows = summarise(samples.to_pylist(), answers, sets)
+    limits = {one.name: one.max_new_tokens for one in sets}
+    folders = [partial.with_name(f"{partial.name}.{name}") for name in ("answers", "losses")]
+    answers = answered(Answerer, samples, limits, adapter, config, folders[0], label, clock, queries)
+    losses = None
+    if config.evaluation.losses:
+        losses = answered(Recaller, samples, limits, adapter, config, folders[1], f"{label} losses", clock, queries)
+    summary, rows = summarise(samples.to_pylist(), answers, sets, losses)
     write_table(partial.with_name("answers.parquet"), pa.Table.from_pylist(rows, schema=ANSWER))
-    remove(folder)
+    for folder in folders:
+        remove(folder)
     write_json(partial, summary)
 
 
@@ -102,36 +51,6 @@ def again(evaluation: Path, partial: Path) -> None:
     write_json(partial, read_json(evaluation))
 
 
-def answered(
-    worker: type[Answerer],
-    samples: pa.Table,
-    new_tokens: Mapping[str, int],
-    adapter: Path | None,
-    config: Config,
-    folder: Path,
-    label: str,
-    clock: Clock,
-    queries: Path | None,
-) -> dict[str, Any]:
-    """What a worker's actors say of each of these SAMPLE rows, by id; part files lie in `folder` until the caller removes it.
-
-    new_tokens: of an answer at most, by data set. queries: as `evaluate` has them.
-    """
-    samples, limits = routed(samples, adapter, [queries] if queries else []), config.evaluation
-    lengths_N = samples["length"].to_numpy() + max(new_tokens.values())
-    expert_N, keys_N = np.array(samples["expert"].to_pylist(), dtype=str), samples["key"].to_numpy()
-    batch_N = plan_groups(expert_N, keys_N, lengths_N, limits.samples_per_batch, limits.tokens_per_batch)
-    arguments = {
-        "model": config.model.model_dump(include={"path", "revision", "dtype", "attention"}),
-        "adapter": None if adapter is None else str(adapter),
-        "max_length": config.model.max_length,
-        "new_tokens": new_tokens,
-    }
-    job = planned.Job(label, worker, arguments, keys_N, batch_N, lambda: [samples], limits.batches_per_file)
-    given = pa.concat_tables([read_table(part) for part in planned.run(folder, job, config.resources, clock.tick)])
-    return dict(zip(given["id"].to_pylist(), given["answer"].to_pylist(), strict=True))
-
-
 def first_of_each(samples: pa.Table, limits: Mapping[str, int | None]) -> pa.Table:
     """The first so many samples of each data set in the order of their keys; all where the limit is None."""
     parts = [samples.filter(pc.equal(samples["dataset"], name)).slice(0, limit) for name, limit in limits.items()]
@@ -139,11 +58,14 @@ def first_of_each(samples: pa.Table, limits: Mapping[str, int | None]) -> pa.Tab
 
 
 def summarise(
-    samples: Sequence[Mapping[str, Any]], answers: Mapping[str, str], sets: Sequence[EvaluationSet]
+    samples: Sequence[Mapping[str, Any]],
+    answers: Mapping[str, str],
+    sets: Sequence[EvaluationSet],
+    losses: Mapping[str, float] | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Per skill and data set the value in percent and the parse failures; and one ANSWER row per sample.
 
-    A skill's value is the mean over its data sets.
+    A skill's value is the mean over its data sets; so is its loss, where there are some.
     """
     summary: dict[str, Any] = {}
     rows = []
@@ -163,7 +85,11 @@ def summarise(
             **result.extra,
         }
         for sample, answer, value in zip(mine, given, result.values, strict=True):
-            rows.append({"id": sample["id"], "skill": one.skill, "dataset": one.name, "answer": answer, "value": value})
+            row = {"id": sample["id"], "skill": one.skill, "dataset": one.name, "answer": answer, "value": value}
+            rows.append(row | {"loss": None if losses is None else losses[sample["id"]]})
+        if losses is not None:
+            skill["datasets"][one.name]["loss"] = float(np.mean([losses[sample["id"]] for sample in mine]))
     for skill in summary.values():
-        skill["value"] = float(np.mean([data["value"] for data in skill["datasets"].values()]))
+        for figure in ("value", "loss") if losses is not None else ("value",):
+            skill[figure] = float(np.mean([data[figure] for data in skill["datasets"].values()]))
     return summary, rows

@@ -36,6 +36,8 @@ def write_results(store: Store, config: Config, releases: Sequence[str], evaluat
             "per_skill": drop_table(accuracy).to_dict(orient="index"),
             "parse_failures": failures,
         }
+        if config.evaluation.losses:
+            results["losses"] = [{skill: entry["loss"] for skill, entry in step.items()} for step in answers]
     write_json(store.root / "results.json", results)
     return results
 

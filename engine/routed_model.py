@@ -13,9 +13,9 @@ import torch
 
 from liit.engine import models
 from liit.engine.adapter import speaking_as, with_adapters
+from liit.engine.answering import write_answers
 from liit.engine.encoders import ImageEncoder, TextEncoder
 from liit.engine.encoding import collate, encode_prompt, pad_id_of
-from liit.engine.evaluation import write_answers
 from liit.engine.experts import QUERIES, Experts, adapter_of
 from liit.engine.readers.images import open_image
 from liit.engine.task_features import first_question, spoken

@@ -206,6 +206,9 @@ class Evaluation(Settings):
     samples_per_batch: PositiveInt = 64
     tokens_per_batch: PositiveInt = 16384
     batches_per_file: PositiveInt = 1
+    losses: bool = False
+    """Also the loss of each reference, in nats a token: how much is left of a skill whose answers are all wrong by now. One
+    forward more for each sample."""
 
 
 class Resources(Settings):

@@ -60,6 +60,7 @@ ANSWER = pa.schema(
         ("dataset", pa.string()),
         ("answer", pa.string()),
         ("value", pa.float32()),
+        ("loss", pa.float32()),
     ]
 )
 # What was said in a conversation: a row for each turn. `value`: percent.

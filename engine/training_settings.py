@@ -21,7 +21,8 @@ class Regulariser(Settings):
     kind: Literal["ewc", "mas", "lwf"]
     """ewc, mas: weights that mattered stay near (`anchoring.py`). lwf: answers of before are taught (`distilling.py`)."""
     strength: PositiveFloat = 1
-    """λ. Of ewc and mas in nats per squared weight, at an importance of mean 1; of lwf over the loss of the samples."""
+    """λ. Of ewc and mas in nats per squared weight, at an importance of mean 1; of lwf over the loss of the samples,
+    to be below 1: at 1 the teacher's answer is as likely as what is taught."""
     samples: PositiveInt = 1000
     """Of a task of a finished timestep, that importance is measured on."""
     similarity: bool = False

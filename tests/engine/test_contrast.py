@@ -206,6 +206,27 @@ def test_recovery_is_a_figure_with_an_interval_where_it_is_asked_for() -> None:
     assert "seeds" not in differences(contrast)["average"].item()
 
 
+def test_what_comes_back_below_every_right_answer_is_seen_in_the_losses() -> None:
+    found = [cell(name, seed, 0.0) for name in ("random", "other") for seed in range(3)]
+    rng = np.random.default_rng(0)
+    for one in found:  # of 3 nats above the best, `other` brings back 2 and random 1
+        back = 2 if one["method"] == "other" else 1
+        curve = {"a1": [1.0, 4.0, 4.0 - back], "a2": [2.0, 5.0, 5.0 - back], "b1": [1.0, 1.0, 1.0]}
+        one["losses"] = {
+            name: [(mean + (noise := rng.normal(0, 1, 200)) - noise.mean()).tolist() for mean in curve[name]]
+            for name in SKILLS
+        }
+    contrast = Contrast(found, "random", "none", "a")
+    figures = contrast.figures().groupby("method")["recovered_loss"].mean()
+    assert figures["other"] == pytest.approx(200 / 3)
+    assert figures["random"] == pytest.approx(100 / 3)
+    row = contrast.differences().iloc[0]
+    assert row["recovered_loss"] == pytest.approx(100 / 3)
+    assert row["recovered_loss_low"] < row["recovered_loss"] < row["recovered_loss_high"]
+    del found[0]["losses"]
+    assert "recovered_loss" not in contrast.figures(), "cells with losses beside cells without have none in common"
+
+
 def test_a_share_that_is_not_defined_is_left_out_of_the_interval() -> None:
     rng = np.random.default_rng(0)
     apart, resampled, drawn = rng.normal(5, 1, 3), rng.normal(5, 1, (1000, 3)), rng.integers(3, size=(1000, 3))

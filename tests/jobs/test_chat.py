@@ -9,13 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from liit.engine.answering import Answerer
 from liit.engine.answers import score
 from liit.engine.chat import Talker, converse, first_turns, turns_of
 from liit.engine.chat_page import write_chat
 from liit.engine.config import Config
 from liit.engine.digits.chatting import TURNS, write_conversations
 from liit.engine.encoding import encode_prompt
-from liit.engine.evaluation import Answerer
 from liit.engine.lifelong import run
 from liit.engine.main import begin
 from liit.engine.models import load_processor
