@@ -1,6 +1,5 @@
 """Adapters on a model: merged into the weights where nothing needs them apart, one of several active, second moments."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,8 @@ from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
 from torch import nn
+
+from liit.engine.gradients import lora_modules
 
 MOMENTS = "moments.safetensors"
 
@@ -55,14 +56,14 @@ def with_adapters(model: nn.Module, folders: Mapping[str, str]) -> nn.Module:
     return model.requires_grad_(False).eval()
 
 
-def load_moments(adapter: str) -> dict[str, torch.Tensor]:
-    """Adam's second moments by the names of `gradients.lora_gradients`: `layers.3.mlp.up_proj.lora_A`.
+def load_moments(adapter: str, model: nn.Module) -> dict[str, torch.Tensor]:
+    """Adam's second moments of the LoRA weights that the model has in its decoder layers, by the names of `lora_gradients`.
 
     Raises ValueError where the adapter was saved without them.
     """
     file = Path(adapter) / MOMENTS
     if not file.is_file():
         raise ValueError(f"adapter {adapter} has no {MOMENTS}; Adam gradients need one that was trained here")
-    moments = load_file(file)
-    named = {name: re.search(r"\.(layers\.\d+\..*\.lora_[AB])\.weight$", name) for name in moments}
-    return {found[1]: moments[name] for name, found in named.items() if found}
+    moments, place = load_file(file), {module: name for name, module in model.named_modules()}
+    saved = {name: f"{place[module].removesuffix('.default')}.weight" for name, module in lora_modules(model).items()}
+    return {name: moments[of] for name, of in saved.items() if of in moments}

@@ -7,7 +7,6 @@ over old tasks j (Kirkpatrick et al., arXiv 1612.00796; Aljundi et al., arXiv 17
 2311.16206), else 1, always times the importance as it was measured, so that nothing compounds over tasks.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +14,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import nn
+
+from liit.engine.gradients import lora_modules
 
 Importance = Mapping[str, torch.Tensor]
 """By the names of `gradients.lora_gradients`: `layers.3.mlp.up_proj.lora_A`."""
@@ -48,12 +49,12 @@ def _mean(importance: Importance) -> float:
 
 
 def adapter_weights(model: nn.Module) -> dict[str, tuple[nn.Module, nn.Parameter]]:
-    """The LoRA weights that are trained, and the module that each is the `weight` of."""
+    """The LoRA weights of the decoder layers that are trained, and the module that each is the `weight` of."""
     found = {}
-    for name, parameter in model.named_parameters():
-        named = re.search(r"\.(layers\.\d+\..*\.lora_[AB])\.default\.weight$", name)
-        if named and parameter.requires_grad:
-            found[named[1]] = model.get_submodule(name.removesuffix(".weight")), parameter
+    for name, module in lora_modules(model).items():
+        weight: nn.Parameter = module.weight  # type: ignore[assignment]
+        if weight.requires_grad:
+            found[name] = module, weight
     return found
 
 

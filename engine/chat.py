@@ -5,7 +5,7 @@ Figs. 6 to 8). Beside a finished run's results lie then `chat.parquet`, the conv
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +79,23 @@ class Conversations:
     """With experts, what each sample looks like (`looking.py`)."""
     wanted: Mapping[str, list[dict[str, Any]]]
     """Skill and metric of every turn, by the conversation's id."""
+    held_at: dict[str, int] = field(default_factory=dict)
+    """Timestep whose conversations are with the model of this fingerprint of its adapter."""
 
     def hold(self, t: int, adapter: Path | None) -> Made:
         """With the model of timestep t → SAID rows."""
-        mark = None if adapter is None else read_json(adapter.with_name("adapter.made.json"))["fingerprint"]
-        model = self.config.model.model_dump(include={"dtype", "attention"})
+        mark = "" if adapter is None else read_json(adapter.with_name("adapter.made.json"))["fingerprint"]
+        model, same = self.config.model.model_dump(include={"dtype", "attention"}), self.held_at.setdefault(mark, t)
+
+        def work(partial: Path, clock: Clock) -> None:
+            if same < t:
+                write_table(partial, read_table(self.store.root / f"t{same:02d}/chat.parquet"))
+            else:
+                self._talk(t, adapter, partial, clock)
+
         return self.store.make(
             f"t{t:02d}/chat.parquet",
-            lambda partial, clock: self._talk(t, adapter, partial, clock),
+            work,
             settings=[mark, LONGEST, sorted(self.wanted.items()), model, self.config.evaluation],
             parents=(self.held, *there(self.asked)),
         )

@@ -37,6 +37,7 @@ from liit.engine.stream import open_stream
 STAGES = {
     "scoring": ("profile",),
     "selection": ("clusters.parquet", "targets", "selection.parquet", "removed.parquet"),
+    "holding": ("importance", "task.parquet", "pseudo-tasks.parquet", "looks", "exam.queries.parquet"),
     "training": ("adapter",),
     "evaluation": ("evaluation.json",),
 }
@@ -238,7 +239,9 @@ def _result(cell: Cell, stream: FileStream, store: Store) -> dict[str, Any]:
 
 
 def _seconds(of: dict[str, float], names: tuple[str, ...]) -> float:
-    return round(sum(value for name, value in of.items() if name.partition("/")[2] in names), 1)
+    """Of the stages with these names in all timesteps, and of what lies beside these or in a folder of that name."""
+    parts = {name: name.partition("/") for name in of}
+    return round(sum(of[name] for name, (at, _, inside) in parts.items() if inside in names or at in names), 1)
 
 
 def _values(rows: list[dict[str, Any]], dataset: str, column: str, digits: int) -> list[float]:

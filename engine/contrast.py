@@ -60,8 +60,12 @@ class Contrast:
 
     @cached_property
     def taught(self) -> dict[str, int] | None:
-        """When each skill is taught, the same for all methods: when the upper method's mean run has half of its best."""
-        mean = self.over_time().get(self.upper)
+        """When each skill is taught, the same for all methods: when the upper method's mean run has half of its best.
+
+        Where there is no upper method, the reference's; None without either, and every cell's own is taken.
+        """
+        time = self.over_time()
+        mean = time.get(self.upper, time.get(self.reference))
         if mean is None:
             return None
         return dict(zip(mean.columns, half_risen(mean.to_numpy(np.float64)).tolist(), strict=True))

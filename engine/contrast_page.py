@@ -108,8 +108,9 @@ def _markdown(
             if contrast.bounds is None
             else f" Relative gain is over each skill's best in the runs of `{comparison.upper}`."
         )
-        + " BWT, FWT: points. What is taught once, at the end, has no value of these."
-        + _recovery(contrast),
+        + " BWT, FWT: points; a skill counts as taught when the mean run of "
+        f"`{comparison.upper if contrast.bounds is not None else comparison.reference}` first has half of its best. What is "
+        "taught once, at the end, has no value of these." + _recovery(contrast),
         "",
         *markdown(over_seeds(figures, OVER_STREAM)),
         "",
@@ -187,6 +188,7 @@ def _sections(
         sections.append(Section(f"Against {comparison.reference}", _interval(), table=apart))
     if comparison.against:
         sections.append(Section("Pairs of methods", _interval(), table=pairs))
-    seconds = figures.groupby("method", sort=False)[[name for name in COSTS if name.endswith("_s")]].mean()
+    stages = [name for name in COSTS if name.endswith("_s") and name in figures]
+    seconds = figures.groupby("method", sort=False)[stages].mean().fillna(0)
     costs = draw.stacked_bars(seconds.rename(columns=COSTS), "Seconds by stage", "seconds")
     return [*sections, Section("What it costs", "", [costs], table=over_seeds(figures, COSTS, spread=False))]

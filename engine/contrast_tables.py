@@ -25,6 +25,7 @@ COSTS = {
     "experts": "experts",
     "scoring_s": "scoring s",
     "selection_s": "selection s",
+    "holding_s": "importance, similarity, routing s",
     "training_s": "training s",
     "evaluation_s": "evaluation s",
     "selecting_over_training": "(scoring + selection) / training",
@@ -40,14 +41,20 @@ INTERVALS = {
 
 
 def over_seeds(figures: pd.DataFrame, titles: Mapping[str, str], spread: bool = True) -> pd.DataFrame:
-    """Mean, and with `spread` ± standard deviation, of each column of `Contrast.figures` that is in `titles`."""
+    """Mean, and with `spread` ± standard deviation, of each column of `Contrast.figures` that is in `titles`.
+
+    Of the seeds where a figure is defined; how many, where it is not for all.
+    """
     by, titles = figures.groupby("method", sort=False), {name: of for name, of in titles.items() if name in figures}
-    mean, deviation = by[list(titles)].mean(), by[list(titles)].std()
+    mean, deviation, known = by[list(titles)].mean(), by[list(titles)].std(), by[list(titles)].count()
     table = pd.DataFrame({"method": mean.index, "seeds": by.size().astype(str).to_numpy()})
     for column, title in titles.items():
-        pairs = zip(mean[column], deviation[column], strict=True)
+        rows = zip(mean[column], deviation[column], known[column], by.size(), strict=True)
         counts = not spread and figures[column].dtype.kind == "i"
-        table[title] = [f"{v:,.0f}" if counts else _value(v, apart if spread else None) for v, apart in pairs]
+        table[title] = [
+            f"{v:,.0f}" if counts else _value(v, apart if spread else None) + _fewer(seeds, of)
+            for v, apart, seeds, of in rows
+        ]
     return table
 
 

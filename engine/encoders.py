@@ -13,6 +13,7 @@ from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 from liit.engine import models
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TOKENS = 128
 """Of a text, the last ones (He et al.)."""
 
@@ -23,16 +24,18 @@ class ImageEncoder:
     def __init__(self, path: str) -> None:
         folder = models.locate(path)
         self.processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
-        self.model = AutoModel.from_pretrained(folder, use_safetensors=True).eval()
+        model = AutoModel.from_pretrained(folder, use_safetensors=True)
+        self.tower = getattr(model, "vision_model", model).eval().to(DEVICE)  # of CLIP and its kin, the half that sees
         self.size = len(self([PIL.Image.new("RGB", (64, 64))]))
 
     @torch.no_grad()
     def __call__(self, images: Sequence[PIL.Image.Image]) -> torch.Tensor:
-        """(D,): the mean of the unit vectors of a sample's images."""
-        tower = getattr(self.model, "vision_model", self.model)  # of CLIP and its kin, the half that sees
-        out = tower(**self.processor(images=list(images), return_tensors="pt"))
+        """(D,), on the CPU: the mean of the unit vectors of a sample's images, zero for none."""
+        if not images:
+            return torch.zeros(self.size)
+        out = self.tower(**self.processor(images=list(images), return_tensors="pt").to(DEVICE))
         pooled = getattr(out, "pooler_output", None)
-        return normalize(out.last_hidden_state[:, 0] if pooled is None else pooled, dim=1).mean(0)
+        return normalize(out.last_hidden_state[:, 0] if pooled is None else pooled, dim=1).mean(0).cpu()
 
 
 class TextEncoder:
@@ -41,10 +44,13 @@ class TextEncoder:
     def __init__(self, path: str) -> None:
         folder = models.locate(path)
         self.tokenizer = AutoTokenizer.from_pretrained(folder, truncation_side="left")
-        self.model = AutoModel.from_pretrained(folder, use_safetensors=True).eval()
+        self.model = AutoModel.from_pretrained(folder, use_safetensors=True).eval().to(DEVICE)
+        self.size = len(self("a"))
 
     @torch.no_grad()
     def __call__(self, text: str) -> torch.Tensor:
-        """(D,), of unit length."""
-        tokens = self.tokenizer(text, truncation=True, max_length=TOKENS, return_tensors="pt")
-        return normalize(self.model(**tokens).last_hidden_state[0].mean(0), dim=0)
+        """(D,), on the CPU: of unit length, zero for a text without tokens."""
+        if not text:
+            return torch.zeros(self.size)
+        tokens = self.tokenizer(text, truncation=True, max_length=TOKENS, return_tensors="pt").to(DEVICE)
+        return normalize(self.model(**tokens).last_hidden_state[0].mean(0), dim=0).cpu()

@@ -32,16 +32,16 @@ def evaluate(
     samples: SAMPLE rows of all evaluation sets. The accepted answers are `references`, else the last turn. queries: what
     each sample looks like (`task_features.py`), by which it finds its expert.
     """
-    limits = {one.name: one.max_new_tokens for one in sets}
-    folders = [partial.with_name(f"{partial.name}.{name}") for name in ("answers", "losses")]
-    answers = answered(Answerer, samples, limits, adapter, config, folders[0], label, clock, queries)
+    folder, limits = partial.with_name(f"{partial.name}.answers"), {one.name: one.max_new_tokens for one in sets}
+    worker = Recaller if config.evaluation.losses else Answerer
+    answers = answered(worker, samples, limits, adapter, config, folder, label, clock, queries)
     losses = None
     if config.evaluation.losses:
-        losses = answered(Recaller, samples, limits, adapter, config, folders[1], f"{label} losses", clock, queries)
+        losses = {name: given["loss"] for name, given in answers.items()}
+        answers = {name: given["answer"] for name, given in answers.items()}
     summary, rows = summarise(samples.to_pylist(), answers, sets, losses)
     write_table(partial.with_name("answers.parquet"), pa.Table.from_pylist(rows, schema=ANSWER))
-    for folder in folders:
-        remove(folder)
+    remove(folder)
     write_json(partial, summary)
 
 

@@ -6,7 +6,7 @@ the backward stops at the first of these layers and no weight gradient is ever f
 outputs, I inputs, r LoRA rank.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -16,6 +16,7 @@ import torch
 from peft.tuners.lora import Linear as LoraLinear
 from torch import nn
 
+from liit.engine import models
 from liit.engine.profile_spec import PROJECTOR
 from liit.engine.projections import Factors, Gradient, Matrix
 
@@ -41,13 +42,15 @@ class Recorder(AbstractContextManager["Recorder"]):
 
     layers: Mapping[int, nn.Module]
     records: list[tuple[int, str, nn.Module, torch.Tensor, torch.Tensor]] = field(default_factory=list)
+    start: torch.Tensor | None = None
+    """Where the graph of the last forward begins."""
     _hooks: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> "Recorder":
         self.records.clear()
         if self.layers:
             first = self.layers[min(self.layers)]
-            self._hooks.callback(first.register_forward_pre_hook(_start_graph, with_kwargs=True).remove)
+            self._hooks.callback(first.register_forward_pre_hook(self._start_graph, with_kwargs=True).remove)
         for index, layer in self.layers.items():
             place = "projector" if index == PROJECTOR else f"layers.{index}"
             for name, module in linears(layer):
@@ -87,18 +90,49 @@ class Recorder(AbstractContextManager["Recorder"]):
             return []
         deltas = torch.autograd.grad(losses_B.sum(), [output for *_, output in mine], retain_graph=retain)
 
-        def placed(layer: int, values: torch.Tensor) -> torch.Tensor:
-            if layer == PROJECTOR:
-                return at_image_tokens(values, image_BS)
-            values = values.reshape(*attention_BS.shape, -1)  # some blocks flatten (B, S)
-            return values.masked_fill((attention_BS == 0)[..., None], 0)
-
         shown = {id(x): (layer, x) for layer, _, _, x, _ in mine}  # linears side by side read the same tensor
-        inputs = {name: placed(*record) for name, record in shown.items()}
+        inputs = {name: _placed(*record, attention_BS, image_BS) for name, record in shown.items()}
         return [
-            Linear(layer, name, module, inputs[id(x)], placed(layer, delta))
+            Linear(layer, name, module, inputs[id(x)], _placed(layer, delta, attention_BS, image_BS))
             for (layer, name, module, x, _), delta in zip(mine, deltas, strict=True)
         ]
+
+    def backward_one_by_one(
+        self, losses_B: torch.Tensor, attention_BS: torch.Tensor, take: Callable[[Linear], None]
+    ) -> None:
+        """The same of all recorded decoder layers, each linear given to `take` as the backward comes to it, none of them kept.
+
+        For gradients of all layers at once, whose δ together take as much memory as the forward's own.
+        """
+
+        def of(record: tuple[int, str, nn.Module, torch.Tensor, torch.Tensor]) -> Callable[[torch.Tensor], None]:
+            layer, name, module, x, _ = record
+
+            def hook(delta: torch.Tensor) -> None:
+                x_BSI, delta_BSO = (_placed(layer, values, attention_BS, attention_BS) for values in (x, delta))
+                take(Linear(layer, name, module, x_BSI, delta_BSO))
+
+            return hook
+
+        assert self.start is not None
+        with ExitStack() as during:
+            for record in self.records:
+                during.callback(record[-1].register_hook(of(record)).remove)
+            torch.autograd.grad(losses_B.sum(), self.start)
+
+    def _start_graph(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        self.start = (args[0] if args else kwargs["hidden_states"]).detach().requires_grad_(True)
+        return ((self.start, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": self.start})
+
+
+def _placed(layer: int, values: torch.Tensor, attention_BS: torch.Tensor, image_BS: torch.Tensor) -> torch.Tensor:
+    """(B, S, D), padding zero; rows of the projector where their image tokens are."""
+    if layer == PROJECTOR:
+        return at_image_tokens(values, image_BS)
+    values = values.reshape(*attention_BS.shape, -1)  # some blocks flatten (B, S)
+    return values.masked_fill((attention_BS == 0)[..., None], 0)
 
 
 def at_image_tokens(rows: torch.Tensor, image_BS: torch.Tensor) -> torch.Tensor:
@@ -123,10 +157,15 @@ def linears(layer: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name, module
 
 
-def _start_graph(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    if args:
-        return (args[0].detach().requires_grad_(True), *args[1:]), kwargs
-    return args, kwargs | {"hidden_states": kwargs["hidden_states"].detach().requires_grad_(True)}
+def lora_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """The modules of the A and B matrices of all decoder layers, by the names of `lora_gradients`."""
+    return {
+        f"layers.{index}.{name}.{part}": getattr(module, part)["default"]
+        for index, layer in enumerate(models.decoder_layers(model))
+        for name, module in linears(layer)
+        if isinstance(module, LoraLinear)
+        for part in ("lora_A", "lora_B")
+    }
 
 
 def base_gradients(recorded: Sequence[Linear]) -> Iterator[tuple[str, Gradient]]:

@@ -9,7 +9,6 @@ one sum, and the sums are added up in the order of the plan, so that the result 
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from safetensors.torch import load, save, save_file
 from liit.engine import models, planned
 from liit.engine.batching import plan_groups
 from liit.engine.config import Config
-from liit.engine.gradients import Recorder, lora_gradients
+from liit.engine.gradients import Linear, Recorder, lora_gradients
 from liit.engine.passes import Batch, response_logits
 from liit.engine.profile_spec import ProfilerSpec
 from liit.engine.profiler import Prepared, Profiler
@@ -43,12 +42,11 @@ def measure(
     assert rule is not None
     keys_N = chosen["key"].to_numpy()
     lengths_N, names_n = chosen["length"].to_numpy(), names_n.astype(str)
-    limits = scoring.samples_per_batch, scoring.tokens_per_batch
+    limits = scoring.samples_per_batch, min(scoring.tokens_per_batch, rule.tokens_per_batch)
     batch_N = plan_groups(names_n, keys_N, lengths_N, *limits)  # a batch is of one task
     work, arguments = partial.with_name(f"{partial.name}.work"), {"spec": spec, "kind": rule.kind}
-    job = planned.Job(
-        label, ImportanceWorker, arguments, keys_N, batch_N, lambda: iter([chosen]), scoring.batches_per_file
-    )
+    # One batch a file: what comes of it is as large as the adapter.
+    job = planned.Job(label, ImportanceWorker, arguments, keys_N, batch_N, lambda: iter([chosen]), batches_per_file=1)
     task_of_key = dict(zip(keys_N.tolist(), names_n.tolist(), strict=True))
     total: dict[str, dict[str, torch.Tensor]] = {}
     for part in planned.run(work, job, config.resources, clock.tick):
@@ -78,8 +76,7 @@ class ImportanceWorker:
         )
         if spec.adapter is None:
             model = models.add_lora(model, **(spec.lora or {})).requires_grad_(False).eval()
-        plain = replace(spec, scores=("nll",), vectors=(), merge=False)
-        self.profiler = Profiler(plain, loaded=(models.load_processor(spec.model, spec.revision), model))
+        self.profiler = Profiler(spec, loaded=(models.load_processor(spec.model, spec.revision), model))
 
     def prepare(self, samples: list[dict[str, Any]]) -> Prepared:
         return self.profiler.prepare(samples)
@@ -106,14 +103,17 @@ class ImportanceWorker:
 def importance_sums(model: torch.nn.Module, batch: Batch, kind: str) -> dict[str, torch.Tensor]:
     """Σ over the batch's samples of the squared (ewc) or absolute (mas) gradient of every LoRA weight."""
     layers = dict(enumerate(models.decoder_layers(model)))
+    sums: dict[str, torch.Tensor] = {}
+
+    def take(linear: Linear) -> None:
+        with torch.no_grad():
+            sums.update((name, _summed(gradient, kind)) for name, gradient in lora_gradients([linear]))
+
     with Recorder(layers) as recorder, torch.enable_grad():
         logits_MV = response_logits(model, batch)
         values_M = token_nll(logits_MV, batch.targets_M) if kind == "ewc" else logits_MV.float().square().sum(-1)
-        linears = recorder.backward(
-            batch.means(values_M), batch.attention_BS, batch.image_BS, layers.keys(), retain=False
-        )
-    with torch.no_grad():
-        return {name: _summed(gradient, kind) for name, gradient in lora_gradients(linears)}
+        recorder.backward_one_by_one(batch.means(values_M), batch.attention_BS, take)
+    return sums
 
 
 def _summed(gradient: Gradient, kind: str) -> torch.Tensor:

@@ -18,10 +18,10 @@ from liit.engine.expanding import expand
 from liit.engine.importance import measure
 from liit.engine.pool import samples
 from liit.engine.pseudo_tasks import name_tasks, names_of
-from liit.engine.specification import profiler_spec
+from liit.engine.specification import plain_spec
 from liit.engine.stages import Stages, path_of, there
 from liit.engine.store import Clock, Made, read_table
-from liit.engine.task_features import describe, similarity
+from liit.engine.task_features import describe, feature_spec, similarity
 from liit.engine.teaching import teach
 from liit.selectors.priority import smallest
 
@@ -46,15 +46,17 @@ class Learning:
             self.names = self._name(t, pool, clusters)
         if config.training.experts is None and not (rule and rule.similarity):
             return
-        spec, named = profiler_spec(config, None, (), ()), self.names
+        spec, named = feature_spec(config), self.names
 
         def work(partial: Path, clock: Clock) -> None:
             few, names_n = self._few(t, learned, named, config.tasks.samples, "task")
             describe(few, spec, config, partial, f"t{t} task", clock, names_N=names_n)
 
-        settings, name = [self.stages.scored_by(spec), self.stages.looked_at_by], f"t{t:02d}/task.parquet"
-        parents = (learned, *there(named))
-        self.tasks.append(self.stages.store.make(name, work, settings=settings, parents=parents))
+        settings = [self.stages.scored_by(spec), self.stages.looked_at_by, config.tasks.samples]
+        made = self.stages.store.make(
+            f"t{t:02d}/task.parquet", work, settings=settings, parents=(learned, *there(named))
+        )
+        self.tasks.append(made)
 
     def _name(self, t: int, pool: Made, clusters: Made | None) -> Made:
         before, least = self.names, self.stages.config.tasks.overlap
@@ -71,7 +73,7 @@ class Learning:
         if rule is None or rule.kind == "lwf":
             return
         fresh = config.training.lora.model_dump() | {"projector": False, "seed": config.seed + 1}  # as t1 begins
-        spec, named = replace(profiler_spec(config, path_of(adapter), (), ()), lora=fresh), self.names
+        spec, named = replace(plain_spec(config, path_of(adapter)), lora=fresh, merge=False), self.names
 
         def work(partial: Path, clock: Clock) -> None:
             few, names_n = self._few(t, learned, named, rule.samples, "importance")
@@ -80,7 +82,7 @@ class Learning:
         made = self.stages.store.make(
             f"t{t:02d}/importance",
             work,
-            settings=[self.stages.scored_by(spec), rule.kind, rule.samples, fresh],
+            settings=[self.stages.scored_by(spec), rule.kind, rule.samples, rule.tokens_per_batch, fresh],
             parents=(learned, *there(adapter), *there(named)),
         )
         self.importances.append(made)

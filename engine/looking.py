@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from liit.engine.specification import profiler_spec
 from liit.engine.store import Made, read_table
-from liit.engine.task_features import describe
+from liit.engine.task_features import describe, feature_spec
 
 if TYPE_CHECKING:
     from liit.engine.stages import Stages
@@ -26,7 +25,7 @@ def queries(stages: "Stages", exam: Made | None, name: str = "exam.queries.parqu
 
 
 def _looked_at(stages: "Stages", name: str, samples: Made, selected: bool) -> Made:
-    spec = profiler_spec(stages.config, None, (), ())
+    spec = feature_spec(stages.config)
     label = f"look at {Path(samples.path).stem}"
     return stages.store.make(
         name,

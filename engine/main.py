@@ -75,6 +75,11 @@ def _check_strategy(config: Config) -> None:
         raise ConfigError(
             f"strategy {strategy.name} selects for targets; give stream.targets, a few samples of each skill"
         )
+    if strategy.targets and "sketch" in strategy.vectors and config.scoring.gradient.gradient == "zero-order":
+        raise ConfigError(
+            f"strategy {strategy.name} compares gradients of samples and targets by their inner products, which zero-order "
+            "features have not; set scoring.gradient.gradient to sgd or adam"
+        )
     _check_training(config, strategy)
     counted = config.strategy.unit == "samples" and config.strategy.lifetime is None
     if strategy.prunes and not counted and config.strategy.pool_budget is None:

@@ -85,14 +85,14 @@ def _relative_drops(accuracy_TS: Matrix) -> Matrix:
 
 
 def max_forgetting(accuracy_TS: Matrix) -> float | None:
-    """Mean over skills of max_{t<T} P^t_s - P^T_s, in points (Chaudhry et al., arXiv 1801.10112, eq. 3).
+    """Mean over skills of max_t P^t_s - P^T_s, in points: what He et al. (arXiv 2311.16206) call BWT, with its sign changed.
 
-    Below 0 where skills end above all that they were before; what He et al. (arXiv 2311.16206) call BWT is its negative, for
-    skills that do not. None for the base model alone.
+    The maximum has the last timestep in it, so a skill that ends at its best has lost nothing; that of Chaudhry et al. (arXiv
+    1801.10112, eq. 3) has not, and what is learned last would make up for what is lost. None for the base model alone.
     """
     if len(accuracy_TS) == 1:
         return None
-    return float((accuracy_TS[:-1].max(axis=0) - accuracy_TS[-1]).mean())
+    return float((accuracy_TS.max(axis=0) - accuracy_TS[-1]).mean())
 
 
 def recovered_share(accuracy_T: Matrix) -> float:

@@ -16,14 +16,18 @@ from liit.engine.passes import Batch, response_logits
 from liit.engine.readers.images import open_image
 from liit.engine.scores import token_nll
 
+BOTH = pa.struct([("answer", pa.string()), ("loss", pa.float32())])
+
 
 class Recaller(Answerer):
-    """The actor: one planned batch of samples in, the loss of each one's reference out."""
+    """The actor: one planned batch of samples in; out what it answers to each, and the loss of the reference."""
 
     def __call__(self, samples: list[dict[str, Any]]) -> pa.Table:
         with speaking_as(self.model, adapter_of(samples[0]["expert"])) if self.experts else nullcontext():
             losses = reference_losses(self.model, self.processor, samples, self.max_length)
-        return pa.table({"id": [sample["id"] for sample in samples], "answer": pa.array(losses, pa.float32())})
+        answers = self.answer(samples)
+        both = [{"answer": answer, "loss": loss} for answer, loss in zip(answers, losses, strict=True)]
+        return pa.table({"id": [sample["id"] for sample in samples], "answer": pa.array(both, BOTH)})
 
 
 @torch.no_grad()

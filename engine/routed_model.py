@@ -62,8 +62,7 @@ class RoutedModel:
         images = [[open_image(image) for image in sample["images"]] for sample in samples]
         queries = self._own(samples, images)
         if self._image is not None:
-            size, encode = self._image.size, self._image
-            queries["image"] = np.stack([encode(own).numpy() if own else np.zeros(size) for own in images])
+            queries["image"] = np.stack([self._image(own).numpy() for own in images])
         if self._text is not None:
             asked = [spoken(sample["conversation"], "user") for sample in samples]
             queries["instruction"] = np.stack([self._text(text).numpy() for text in asked])

@@ -1,11 +1,18 @@
 """From a configuration to what the profiler computes; apart from both, so that neither needs the other's packages."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from liit.engine.config import Config
 from liit.engine.custom import known
 from liit.engine.experts import Experts, is_experts
 from liit.engine.profile_spec import MAIN, ProfilerSpec
+
+
+def plain_spec(config: Config, adapter: Path | None, vectors: tuple[str, ...] = ()) -> ProfilerSpec:
+    """Of a model nothing but these vectors: settings of what scores the pool have no part in it."""
+    spec = profiler_spec(config, adapter, (), ())
+    return replace(spec, scores=("nll",), vectors=vectors, sketches={}, reference=None, custom={}, lora=None)
 
 
 def profiler_spec(

@@ -184,6 +184,7 @@ class Stages:
         config, count, releases = self.config.at(t), len(self.releases), [made.path for made in self.releases[: t + 1]]
         lifetime = config.strategy.lifetime is not None
         settings = [config.strategy.model_dump(exclude={"pool_budget", "opening"}), config.seed, t]
+        settings += [sorted(self.skills.items())] if self.strategy(t).targets else []
         made = self.store.make(
             f"t{t:02d}/selection.parquet",
             lambda partial, clock: select(self.step(t), t, count, releases, config, self.skills, partial),
@@ -264,8 +265,7 @@ class Stages:
     @property
     def looked_at_by(self) -> list[object]:
         """What vectors of tasks are made by: fingerprints in place of where encoders lie."""
-        tasks = self.config.tasks
-        return [tasks.samples, _mark(tasks.image_encoder), _mark(tasks.text_encoder)]
+        return [_mark(self.config.tasks.image_encoder), _mark(self.config.tasks.text_encoder)]
 
     def _reads(self) -> list[object]:
         return [self.model_mark, self.config.model.max_length]

@@ -26,5 +26,9 @@ def open_stream(config: Config, store: Store) -> FileStream:
 
 
 def mark(release: Release) -> dict[str, str]:
-    """What a release is, for fingerprints: its annotations' content, wherever they lie."""
-    return {"name": release.name, "format": release.format, "content": file_fingerprint(release.path)}
+    """What a release is, for fingerprints: its annotations' content, wherever they lie, and the folder of its images.
+
+    Paths of images are kept by everything that is made, so they must be made anew where the images have moved.
+    """
+    images = {} if release.images is None else {"images": str(Path(release.images).resolve())}
+    return {"name": release.name, "format": release.format, "content": file_fingerprint(release.path), **images}

@@ -86,8 +86,3 @@ def key_of(sample_id: str) -> int:
 def sort_by_key(table: pa.Table) -> pa.Table:
     """Rows in the order of their keys: the canonical order of a set of rows, whatever files they came from."""
     return table.sort_by("key")
-
-
-def empty(schema: pa.Schema) -> pa.Table:
-    """A table without rows; 'nothing was removed' is written down too."""
-    return schema.empty_table()

@@ -5,7 +5,6 @@ tokens after the first layer, and of the instruction's and the answer's tokens i
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,12 @@ from liit.engine.config import Config
 from liit.engine.encoders import ImageEncoder, TextEncoder
 from liit.engine.encoding import PLACEHOLDER
 from liit.engine.profile_spec import ProfilerSpec
-from liit.engine.profiler import Prepared, Profiler
+from liit.engine.profiler import Prepared, Profiler, Row
 from liit.engine.profiles import packed, unpacked
 from liit.engine.progress import log
 from liit.engine.readers.images import open_image
 from liit.engine.scoring import width
+from liit.engine.specification import plain_spec
 from liit.engine.store import Clock, read_table, remove, write_json, write_table
 from liit.engine.training_settings import Tasks
 from liit.selectors.likeness import likeness
@@ -33,12 +33,17 @@ MODALITIES = {"image": "image", "instruction": "instruction", "answer": "embeddi
 """And the vector of a profile that stands for each."""
 
 
+def feature_spec(config: Config) -> ProfilerSpec:
+    """The model as it was before any timestep, and the vectors that the user's encoders do not stand in for."""
+    theirs = {"image": config.tasks.image_encoder, "instruction": (text := config.tasks.text_encoder), "answer": text}
+    return plain_spec(config, None, tuple(vector for name, vector in MODALITIES.items() if theirs[name] is None))
+
+
 class FeatureWorker:
     """The actor: samples in, a row for each out, with a vector for each modality; zero where the sample lacks it."""
 
     def __init__(self, spec: ProfilerSpec, tasks: Tasks) -> None:
-        plain = replace(spec, adapter=None, lora=None, scores=("nll",), vectors=tuple(MODALITIES.values()), sketches={})
-        self.profiler = Profiler(plain)
+        self.profiler = Profiler(spec)
         self.image = ImageEncoder(tasks.image_encoder) if tasks.image_encoder else None
         self.text = TextEncoder(tasks.text_encoder) if tasks.text_encoder else None
 
@@ -46,36 +51,38 @@ class FeatureWorker:
         return self.profiler.prepare(samples)
 
     def __call__(self, prepared: Prepared) -> pa.Table:
-        rows = self.profiler.run(prepared)
-        own = {
-            name: [row.vectors[vector] if row.vectors else np.zeros(width(vector, self.profiler.spec)) for row in rows]
-            for name, vector in MODALITIES.items()
-        }
+        samples, spec = prepared.samples, self.profiler.spec
+        rows = [Row(str(sample["id"]), prepared.failed.get(at, "ok")) for at, sample in enumerate(samples)]
+        if spec.vectors:  # where the user's encoders stand in for all of them, the model has nothing to say
+            rows = self.profiler.run(prepared)
+        own = {name: vector for name, vector in MODALITIES.items() if vector in spec.vectors}
+        vectors = {
+            name: [row.vectors[vector] if row.vectors else np.zeros(width(vector, spec)) for row in rows]
+            for name, vector in own.items()
+        } | self._encoded(samples, [row.status == "ok" for row in rows])
         return pa.table(
             {
                 "id": pa.array([row.id for row in rows], pa.string()),
-                "key": pa.array([sample["key"] for sample in prepared.samples], pa.uint64()),
+                "key": pa.array([sample["key"] for sample in samples], pa.uint64()),
                 "status": pa.array([row.status for row in rows], pa.string()),
-                **{name: packed(np.stack(rows)) for name, rows in self._encoded(prepared.samples, own).items()},
+                **{name: packed(np.stack(vectors[name])) for name in MODALITIES},
             }
         )
 
-    def _encoded(self, samples: Sequence[Any], own: dict[str, list[np.ndarray]]) -> dict[str, list[np.ndarray]]:
-        """The vectors of the user's encoders in place of the model's own, of the same parts of a sample."""
-        first = [first_question(sample) for sample in samples]
-        if self.image is not None:
-            own = own | {"image": [self._looked_at(sample["images"]) for sample in first]}
-        if self.text is not None:
+    def _encoded(self, samples: Sequence[Any], good: Sequence[bool]) -> dict[str, list[np.ndarray]]:
+        """The vectors of the user's encoders, of the same parts of a sample; zero of one that is not good."""
+        first, found = [first_question(sample) for sample in samples], {}
+        if (image := self.image) is not None:
+            shown = [
+                [open_image(one) for one in sample["images"]] if ok else []
+                for sample, ok in zip(first, good, strict=True)
+            ]
+            found["image"] = [image(own).numpy() for own in shown]
+        if (text := self.text) is not None:
             for name, role, of in (("instruction", "user", first), ("answer", "assistant", samples)):
-                own = own | {name: [self.text(spoken(sample["conversation"], role)).numpy() for sample in of]}
-        return own
-
-    def _looked_at(self, images: Sequence[Any]) -> np.ndarray:
-        assert self.image is not None
-        seen: np.ndarray = (
-            self.image([open_image(one) for one in images]).numpy() if images else np.zeros(self.image.size)
-        )
-        return seen
+                said = [spoken(sample["conversation"], role) if ok else "" for sample, ok in zip(of, good, strict=True)]
+                found[name] = [text(one).numpy() for one in said]
+        return found
 
 
 def first_question(sample: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def teach(
     """
     if not len(chosen):
         raise ValueError(f"t{t}: nothing was selected, so there is nothing to train on; is the pool empty?")
-    work, of = partial.with_name("adapter.work"), "" if output is None else f"-{output.name}"
+    work, expert = partial.with_name("adapter.work"), "" if output is None else output.name
     work.mkdir(parents=True, exist_ok=True)
     rows = work / "samples.parquet"
     write_table(rows, chosen)
@@ -43,7 +43,7 @@ def teach(
         samples=str(rows),
         parent=None if parent is None else str(parent),
         output=str(output or partial),
-        name=f"{config.name}-t{t:02d}-{clock.record['fingerprint']}{of}",
+        name=f"{config.name}-t{t:02d}-{clock.record['fingerprint']}{f'-{expert}' if expert else ''}",
         storage=str(work),
         cpus=resources.cpus_per_worker,
         gpus=resources.gpus_per_worker,
@@ -51,7 +51,8 @@ def teach(
     )
     connect(resources)
     steps = training.epochs * ceil(len(chosen) / training.batch_size)
-    with Bar(f"t{t} train on {len(chosen)} samples", steps, "steps") as bar, live_loss(partial.parents[1], t) as show:
+    label = f"t{t} train on {len(chosen)} samples"
+    with Bar(label, steps, "steps") as bar, live_loss(partial.parents[1], t, expert) as show:
 
         def follow(step: int, total: int, loss: float) -> None:
             bar.move_to(step, f"loss {loss:.3f}")

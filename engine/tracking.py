@@ -4,7 +4,8 @@
     <run>/mlflow.json    which MLflow run this is, and which of its timesteps are logged
 
 Every value at its timestep as step: `skill/<name>`, `stream/<figure>`, `samples/<table>`, `seconds/<stage>`; and
-`training/loss_tNN`, `training/rate_tNN` by optimizer step. All of it is read from the run folder, which stays the record.
+`training/loss_tNN`, `training/rate_tNN` by optimizer step (`_<expert>` where a timestep trains several). All of it is read
+from the run folder, which stays the record.
 """
 
 import os
@@ -73,10 +74,11 @@ def training_curves(store: Store, t: int) -> dict[str, list[float]]:
 
 
 @contextmanager
-def live_loss(root: Path, t: int) -> Iterator[Callable[[int, float], None]]:
-    """A function that TensorBoard shows the loss of a step by, while timestep t is trained."""
+def live_loss(root: Path, t: int, expert: str) -> Iterator[Callable[[int, float], None]]:
+    """A function that TensorBoard shows the loss of a step by, while timestep t, or an expert of it, is trained."""
+    name = f"training/loss_t{t:02d}" + (f"_{expert}" if expert else "")
     with SummaryWriter(str(root / "tensorboard"), flush_secs=FLUSH_SECONDS, filename_suffix=f".t{t:02d}.live") as board:
-        yield lambda step, loss: board.add_scalar(f"training/loss_t{t:02d}", loss, step)
+        yield lambda step, loss: board.add_scalar(name, loss, step)
 
 
 def _to_tensorboard(root: Path, t: int, figures: dict[str, float], curves: dict[str, list[float]]) -> None:

@@ -25,6 +25,8 @@ class Regulariser(Settings):
     to be below 1: at 1 the teacher's answer is as likely as what is taught."""
     samples: PositiveInt = 1000
     """Of a task of a finished timestep, that importance is measured on."""
+    tokens_per_batch: PositiveInt = 2048
+    """Of such samples: fewer than scoring takes, as the backward goes through all layers."""
     similarity: bool = False
     """TIR: weights of an old task are held the less, the more the new one is like it (`tasks` says how that is measured)."""
 

@@ -51,7 +51,7 @@ def makers(spec: ProfilerSpec, model: nn.Module) -> dict[str, Maker]:
     if "coincide" in spec.vectors:
         found["coincide"] = Coincide(model, sorted({int(depth * count) for depth in spec.coincide_depths}))
     wants_moments = any(sketch.gradient == "adam" for sketch in spec.sketches_here().values())
-    moments = load_moments(spec.adapter) if spec.adapter and wants_moments else {}
+    moments = load_moments(spec.adapter, model) if spec.adapter and wants_moments else {}
     for name, sketch in spec.sketches_here().items():
         if sketch.parameters == "projector":
             models.projector_linears(model)  # or say that there are none

@@ -41,13 +41,18 @@ def continual(
     dry_run: DryRun = False,
 ) -> None:
     """Run the cells that are missing, then write the tables."""
-    found = {}
+    found, failed = {}, 0
     for number in benchmark or (1, 2):
         name = f"continual-{number}"
         files = [f"{name}.yaml", *(overrides or [])]
-        found[name] = compare(files, methods, seeds, results / name, output / name, tables, dry_run)
+        try:
+            found[name] = compare(files, methods, seeds, results / name, output / name, tables, dry_run)
+        except typer.Exit as stopped:  # it has said why; the other benchmark need not wait for it
+            failed = max(failed, stopped.exit_code)
     if all(found.values()) and len(found) == len(BASES):
         write_benchmarks(results / "continual.md", {name: (BASES[name], one) for name, one in found.items() if one})
+    if failed:
+        raise typer.Exit(failed)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from liit.engine.comparison import Comparison, cells, kept, read_comparison
@@ -12,7 +13,7 @@ from liit.engine.config import ConfigError
 from liit.engine.continual_page import write_benchmarks
 from liit.engine.contrast import Contrast, interval
 from liit.engine.contrast_page import write_contrast
-from liit.engine.contrast_tables import differences
+from liit.engine.contrast_tables import differences, over_seeds
 from liit.engine.metrics import recovered_share
 
 SHIPPED = Path(__file__).parents[2] / "jobs" / "comparisons"
@@ -177,6 +178,21 @@ def test_both_benchmarks_stand_on_one_page_by_the_tasks_that_both_teach(tmp_path
     assert "55.0 ± 0.0 |" in second, "what the base knew has a column of its own"
     low, high = (contrast(level).figures()["average_accuracy"].mean() for level in (0.3, 0.4))
     assert f"| random | 3 | {high - low:+.1f} (" in both
+
+
+def test_a_skill_is_taught_at_the_same_time_for_all_methods_though_none_is_the_upper_one() -> None:
+    found = [cell(name, seed, 0.5) for name in ("random", "other") for seed in range(2)]
+    for one, values in zip(found, ([0, 60, 50], [0, 60, 50], [40, 60, 50], [0, 60, 50]), strict=True):
+        for row, value in zip(one["accuracy"], values, strict=True):
+            row |= {"a": float(value), "b": 0.0}
+    figures = Contrast(found, "random", "none").figures()
+    # b counts from the start and stays; a from t1, also where a cell of its own would say t0
+    assert figures["backward_transfer"].tolist() == pytest.approx([(50 - 60) / 2] * 4)
+
+
+def test_a_mean_over_fewer_seeds_says_so() -> None:
+    figures = pd.DataFrame({"method": ["x", "x", "y", "y"], "seed": [0, 1, 0, 1], "share": [1.0, np.nan, 2.0, 4.0]})
+    assert over_seeds(figures, {"share": "share"})["share"].tolist() == ["1.0, 1 of 2 seeds", "3.0 ± 1.4"]
 
 
 def test_what_is_recovered_is_of_what_was_lost() -> None:

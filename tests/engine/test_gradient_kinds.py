@@ -96,7 +96,8 @@ def test_lora_adam_and_sign_features_are_projections_of_what_autograd_gives(
 ) -> None:
     kinds = {name: SketchSpec(layers, "lora", name, dimension=64) for name in ("sgd", "adam", "sign")}
     rows = Profiler(spec(tiny_llama, adapter, **kinds)).profile(samples())
-    gradients, moments = autograd(tiny_llama, adapter, layers), load_moments(adapter)
+    gradients = autograd(tiny_llama, adapter, layers)
+    moments = load_moments(adapter, models.load_model(tiny_llama, adapter=adapter))
     expected = {
         "sgd": gradients,
         "adam": [{name: g / (moments[name].sqrt() + 1e-8) for name, g in one.items()} for one in gradients],

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load, save_file
 from torch import nn
+from transformers import FalconConfig, FalconForCausalLM
 
 from liit.engine import models
 from liit.engine.anchoring import adapter_weights, combined
@@ -16,6 +17,7 @@ from liit.engine.passes import Batch
 from liit.engine.profile_spec import ProfilerSpec
 
 LORA: dict[str, Any] = {"r": 3, "alpha": 6, "dropout": 0.5, "targets": (), "projector": False, "seed": 3}
+PLAIN: dict[str, Any] = {"scores": ("nll",), "vectors": (), "sketches": {}, "lora": LORA, "merge": False}
 TEXTS = (
     ("Two and two?", "four"),
     ("Say hello to them all", "hello, all of you"),
@@ -67,8 +69,20 @@ def test_sums_are_of_each_samples_own_gradient(kind: str, model: nn.Module, tiny
         assert batch_fisher < 0.5 * sum(float(one.sum()) for one in expected.values()) / len(encoded)
 
 
+def test_importance_fits_an_adapter_whose_blocks_are_not_called_layers(tiny_llama: str) -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    falcon = FalconForCausalLM(FalconConfig(vocab_size=320, pad_token_id=0, **sizes))
+    model, processor = models.add_lora(falcon, **LORA).eval(), models.load_processor(tiny_llama)
+    weights = adapter_weights(model)
+    encoded = [encode(processor, conversation(*text), [], 200) for text in TEXTS]
+    found = importance_sums(model.requires_grad_(False), Batch(encoded, processor, "right", model), "ewc")
+    assert found.keys() == weights.keys()
+    assert {"layers.0.mlp.dense_h_to_4h.lora_A", "layers.1.self_attention.dense.lora_B"} <= found.keys()
+    assert all(found[name].shape == weight.shape for name, (_, weight) in weights.items())
+
+
 def test_a_batch_split_in_two_adds_up_and_a_bad_sample_is_named(tiny_llama: str) -> None:
-    worker = ImportanceWorker(ProfilerSpec(tiny_llama, max_length=80, lora=LORA), "ewc")
+    worker = ImportanceWorker(ProfilerSpec(tiny_llama, max_length=80, **PLAIN), "ewc")
     rows = [
         {"id": f"{at}", "key": at, "conversation": conversation(*text), "images": []} for at, text in enumerate(TEXTS)
     ]
@@ -86,7 +100,7 @@ def test_a_model_in_bfloat16_has_importance_too(tiny_llama: str) -> None:
     """Its adapter is in float32, as PEFT keeps it."""
     rows = [{"id": "0", "key": 0, "conversation": conversation(*TEXTS[0]), "images": []}]
     exact, rough = (
-        ImportanceWorker(ProfilerSpec(tiny_llama, dtype=dtype, max_length=80, lora=LORA), "ewc")
+        ImportanceWorker(ProfilerSpec(tiny_llama, dtype=dtype, max_length=80, **PLAIN), "ewc")
         for dtype in ("float32", "bfloat16")
     )
     sums = [load(worker(worker.prepare(rows))["sums"][0].as_py()) for worker in (exact, rough)]

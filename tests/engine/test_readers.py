@@ -13,6 +13,7 @@ from PIL import Image
 from liit.engine import readers, tables
 from liit.engine.readers import Bad, Sample, llava
 from liit.engine.settings import Release
+from liit.engine.stream import mark
 
 ASK = {"from": "human", "value": "What is it?"}
 SEE = {"from": "human", "value": "<image>\nWhat is it?"}
@@ -371,3 +372,14 @@ def test_a_file_that_is_not_parquet_stops_the_run_and_is_named(tmp_path: Path) -
     pq.write_table(pa.table({"id": ["1"], "question": ["why"]}), path)
     with pytest.raises(ValueError, match=r"samples\.parquet has columns id, question, but none of conversations"):
         read(path, "parquet")
+
+
+def test_a_release_is_another_one_where_its_images_lie_elsewhere(tmp_path: Path) -> None:
+    """Their paths are kept by all that is made of it; its annotations may move."""
+    (tmp_path / "moved").mkdir()
+    for folder in (tmp_path, tmp_path / "moved"):
+        (folder / "a.json").write_text("[]", encoding="utf-8")
+    here, there = (str(folder / "a.json") for folder in (tmp_path, tmp_path / "moved"))
+    assert mark(Release(name="a", path=here)) == mark(Release(name="a", path=there))
+    low, high = (Release(name="a", path=here, images=f"{tmp_path}/{name}") for name in ("low", "high"))
+    assert mark(low) != mark(high)

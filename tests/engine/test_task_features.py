@@ -11,15 +11,22 @@ from transformers import BertConfig, BertModel, CLIPImageProcessorPil, CLIPVisio
 
 from liit.engine import models
 from liit.engine.encoding import encode
+from liit.engine.main import settle
 from liit.engine.profile_spec import ProfilerSpec
 from liit.engine.profiles import unpacked
-from liit.engine.task_features import FeatureWorker, mean_vectors
+from liit.engine.task_features import MODALITIES, FeatureWorker, feature_spec, mean_vectors
 from liit.engine.training_settings import Tasks
 
 
 def sample(at: int, question: str, answer: str, image: Path | None) -> dict[str, Any]:
     turns = [{"role": "user", "text": question}, {"role": "assistant", "text": answer}]
     return {"id": f"{at}", "key": at, "conversation": turns, "images": [{"path": str(image)}] if image else []}
+
+
+def spec_of(model: str, *theirs: str) -> ProfilerSpec:
+    """What the model itself looks at, where encoders of the user's stand in for `theirs`."""
+    vectors = tuple(vector for name, vector in MODALITIES.items() if name not in theirs)
+    return ProfilerSpec(model, max_length=200, scores=("nll",), vectors=vectors, sketches={})
 
 
 @pytest.fixture
@@ -32,7 +39,7 @@ def rows(tmp_path: Path) -> list[dict[str, Any]]:
 def test_vectors_are_mean_hidden_states_of_image_instruction_and_answer(
     rows: list[dict[str, Any]], tiny_llava: str, tmp_path: Path
 ) -> None:
-    worker = FeatureWorker(ProfilerSpec(tiny_llava, max_length=200), Tasks())
+    worker = FeatureWorker(spec_of(tiny_llava), Tasks())
     found = worker(worker.prepare(rows))
     model: Any = models.load_model(tiny_llava)
     processor = models.load_processor(tiny_llava)
@@ -67,7 +74,7 @@ def test_any_encoders_from_the_hub_can_stand_in(rows: list[dict[str, Any]], tiny
         tmp_path / "image"
     )
     worker = FeatureWorker(
-        ProfilerSpec(tiny_llava, max_length=200),
+        spec_of(tiny_llava, "image", "answer", "instruction"),
         Tasks(image_encoder=str(tmp_path / "image"), text_encoder=str(tmp_path / "text")),
     )
     found = worker(worker.prepare(rows))
@@ -86,3 +93,18 @@ def test_any_encoders_from_the_hub_can_stand_in(rows: list[dict[str, Any]], tiny
     for name, first in (("image", images), ("instruction", words)):
         np.testing.assert_array_equal(unpacked(again[name])[0], first[0], "only what is known before the first answer")
     assert not np.allclose(unpacked(again["answer"])[0], unpacked(found["answer"])[0])
+    silent = sample(2, "<image>", "red", tmp_path / "red.png")  # asks nothing in words
+    gone = sample(3, "<image>what?", "red", tmp_path / "gone.png")
+    table = worker(worker.prepare([silent, gone]))
+    assert table["status"][0].as_py() == "ok"
+    assert "gone.png" in table["status"][1].as_py()
+    assert unpacked(table["image"])[0].any()
+    assert not unpacked(table["instruction"])[0].any()
+    assert not any(unpacked(table[name])[1].any() for name in MODALITIES)
+
+
+def test_what_scores_the_pool_has_no_part_in_what_tasks_look_like() -> None:
+    changed = settle(["digits.yaml", "scoring.gradient.dimension=4096", "scoring.scores=[el2n]"], None)
+    assert feature_spec(changed) == feature_spec(settle(["digits.yaml"], None))
+    theirs = settle(["digits.yaml", "tasks.text_encoder=/some/bert"], None)
+    assert feature_spec(theirs).vectors == ("image",)

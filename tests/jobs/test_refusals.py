@@ -57,6 +57,9 @@ def test_a_score_or_targets_that_are_not_there_are_refused(capsys: pytest.Captur
     assert "strategy coincide does not choose by these clusters" in capsys.readouterr().out
     assert main(["llava-1.5-7b.yaml", "strategy.name=less"], str(tmp_path / "run"), dry_run=True) == REFUSED
     assert "strategy less selects for targets; give stream.targets" in capsys.readouterr().out
+    moved = ["strategy=less", "scoring.gradient.gradient=zero-order"]
+    assert main(moved, str(tmp_path / "run"), dry_run=True) == REFUSED
+    assert "inner products, which zero-order features have not" in capsys.readouterr().out
 
 
 def test_a_model_folder_without_a_processor_is_refused(
