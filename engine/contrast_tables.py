@@ -84,7 +84,7 @@ def markdown(table: pd.DataFrame) -> list[str]:
 def _value(mean: float, deviation: float | None) -> str:
     if pd.isna(mean):
         return ""
-    size = f"{mean:,.0f}" if abs(mean) >= 1000 else f"{mean:.1f}"
+    size = f"{mean:,.0f}" if abs(mean) >= 1000 else f"{round(mean, 1) + 0.0:.1f}"  # no -0.0
     return size if deviation is None or pd.isna(deviation) else f"{size} ± {deviation:.1f}"
 
 
