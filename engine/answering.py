@@ -1,7 +1,7 @@
 """A model's greedy answers by Ray Data actors, in planned batches, with the expert of each sample where there are some."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,12 @@ class Answerer:
         samples of a batch go to the one that their column `expert` names.
         """
         limits = [self.new_tokens[sample["dataset"]] for sample in samples]
-        with speaking_as(self.model, adapter_of(samples[0]["expert"])) if self.experts else nullcontext():
+        with self.speaking(samples):
             return write_answers(self.model, self.processor, samples, limits, self.max_length)
+
+    def speaking(self, samples: Sequence[Mapping[str, Any]]) -> AbstractContextManager[None]:
+        """The model with the expert of this batch, where there are experts."""
+        return speaking_as(self.model, adapter_of(samples[0]["expert"])) if self.experts else nullcontext()
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ Figs. 6 to 8). Beside a finished run's results lie then `chat.parquet`, the conv
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,17 +79,15 @@ class Conversations:
     """With experts, what each sample looks like (`looking.py`)."""
     wanted: Mapping[str, list[dict[str, Any]]]
     """Skill and metric of every turn, by the conversation's id."""
-    held_at: dict[str, int] = field(default_factory=dict)
-    """Timestep whose conversations are with the model of this fingerprint of its adapter."""
 
-    def hold(self, t: int, adapter: Path | None) -> Made:
-        """With the model of timestep t → SAID rows."""
-        mark = "" if adapter is None else read_json(adapter.with_name("adapter.made.json"))["fingerprint"]
-        model, same = self.config.model.model_dump(include={"dtype", "attention"}), self.held_at.setdefault(mark, t)
+    def hold(self, t: int, adapter: Path | None, since: int) -> Made:
+        """With the model of timestep t, which is that of `since` → SAID rows. Conversations with a model are held once."""
+        mark = None if adapter is None else read_json(adapter.with_name("adapter.made.json"))["fingerprint"]
+        model = self.config.model.model_dump(include={"dtype", "attention"})
 
         def work(partial: Path, clock: Clock) -> None:
-            if same < t:
-                write_table(partial, read_table(self.store.root / f"t{same:02d}/chat.parquet"))
+            if since < t:
+                write_table(partial, read_table(self.store.root / f"t{since:02d}/chat.parquet"))
             else:
                 self._talk(t, adapter, partial, clock)
 
@@ -132,11 +130,11 @@ def converse(run: Path, talk: Release) -> pd.DataFrame:
         )
         _check(read_table(held.path), wanted)
         conversations = Conversations(config, store, held, _asked(stages, held), wanted)
-        said, adapter = [], None
+        said, adapter, since = [], None, 0
         for t in range(len(read_json(run / "results.json")["releases"])):
             own = run / f"t{t:02d}/adapter"
-            adapter = own if own.is_dir() else adapter  # where nothing was trained the model is as it was
-            said.append(read_table(conversations.hold(t, adapter).path).to_pandas().assign(t=t))
+            adapter, since = (own, t) if own.is_dir() else (adapter, since)  # else the model is as it was
+            said.append(read_table(conversations.hold(t, adapter, since).path).to_pandas().assign(t=t))
     finally:
         store.close()
     return pd.concat(said, ignore_index=True)

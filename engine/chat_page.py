@@ -25,7 +25,7 @@ def write_chat(said: Mapping[str, pd.DataFrame], folders: Mapping[str, Path], ou
     last = {name: rows[rows["t"] == rows["t"].max()] for name, rows in said.items()}
     final = pd.DataFrame({name: rows.groupby("skill", sort=False)["value"].mean() for name, rows in last.items()}).T
     final["all turns"] = [rows["value"].mean() for rows in last.values()]
-    table = final.round(1).reset_index(names="run")
+    table = final.astype(float).round(1).reset_index(names="run")  # a float32 of one digit is printed with ten
     count = next(iter(last.values()))["id"].nunique()
     lead = f"{count} conversations, each turn answered with the model's own answers before it. Percent."
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -58,14 +58,18 @@ class Contrast:
         best = pd.DataFrame(runs).mean() if runs else None
         return None if best is None else {skill: max(float(best[skill]), 1.0) for skill in self.skills}
 
+    @property
+    def teacher(self) -> str:
+        """The method whose runs say when a skill is taught: the upper one, else the reference."""
+        return self.upper if self.upper in self.methods else self.reference
+
     @cached_property
     def taught(self) -> dict[str, int] | None:
-        """When each skill is taught, the same for all methods: when the upper method's mean run has half of its best.
+        """When each skill is taught, the same for all methods: when the mean run of `teacher` has half of its best.
 
-        Where there is no upper method, the reference's; None without either, and every cell's own is taken.
+        None where there is none of it, and every cell's own is taken.
         """
-        time = self.over_time()
-        mean = time.get(self.upper, time.get(self.reference))
+        mean = self.over_time().get(self.teacher)
         if mean is None:
             return None
         return dict(zip(mean.columns, half_risen(mean.to_numpy(np.float64)).tolist(), strict=True))

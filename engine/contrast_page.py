@@ -109,8 +109,8 @@ def _markdown(
             else f" Relative gain is over each skill's best in the runs of `{comparison.upper}`."
         )
         + " BWT, FWT: points; a skill counts as taught when the mean run of "
-        f"`{comparison.upper if contrast.bounds is not None else comparison.reference}` first has half of its best. What is "
-        "taught once, at the end, has no value of these." + _recovery(contrast),
+        f"`{contrast.teacher}` first has half of its best. What is taught once, at the end, has no value of these."
+        + _recovery(contrast),
         "",
         *markdown(over_seeds(figures, OVER_STREAM)),
         "",

@@ -5,6 +5,7 @@ Needs no network where the folder is local. By default tasks are compared by the
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import PIL.Image
 import torch
@@ -13,7 +14,6 @@ from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 from liit.engine import models
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TOKENS = 128
 """Of a text, the last ones (He et al.)."""
 
@@ -25,7 +25,7 @@ class ImageEncoder:
         folder = models.locate(path)
         self.processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
         model = AutoModel.from_pretrained(folder, use_safetensors=True)
-        self.tower = getattr(model, "vision_model", model).eval().to(DEVICE)  # of CLIP and its kin, the half that sees
+        self.tower = _placed(getattr(model, "vision_model", model))  # of CLIP and its kin, the half that sees
         self.size = len(self([PIL.Image.new("RGB", (64, 64))]))
 
     @torch.no_grad()
@@ -33,7 +33,7 @@ class ImageEncoder:
         """(D,), on the CPU: the mean of the unit vectors of a sample's images, zero for none."""
         if not images:
             return torch.zeros(self.size)
-        out = self.tower(**self.processor(images=list(images), return_tensors="pt").to(DEVICE))
+        out = self.tower(**self.processor(images=list(images), return_tensors="pt").to(self.tower.device))
         pooled = getattr(out, "pooler_output", None)
         return normalize(out.last_hidden_state[:, 0] if pooled is None else pooled, dim=1).mean(0).cpu()
 
@@ -44,7 +44,7 @@ class TextEncoder:
     def __init__(self, path: str) -> None:
         folder = models.locate(path)
         self.tokenizer = AutoTokenizer.from_pretrained(folder, truncation_side="left")
-        self.model = AutoModel.from_pretrained(folder, use_safetensors=True).eval().to(DEVICE)
+        self.model = _placed(AutoModel.from_pretrained(folder, use_safetensors=True))
         self.size = len(self("a"))
 
     @torch.no_grad()
@@ -52,5 +52,9 @@ class TextEncoder:
         """(D,), on the CPU: of unit length, zero for a text without tokens."""
         if not text:
             return torch.zeros(self.size)
-        tokens = self.tokenizer(text, truncation=True, max_length=TOKENS, return_tensors="pt").to(DEVICE)
+        tokens = self.tokenizer(text, truncation=True, max_length=TOKENS, return_tensors="pt").to(self.model.device)
         return normalize(self.model(**tokens).last_hidden_state[0].mean(0), dim=0).cpu()
+
+
+def _placed(model: Any) -> Any:
+    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")

@@ -90,10 +90,13 @@ class Recorder(AbstractContextManager["Recorder"]):
             return []
         deltas = torch.autograd.grad(losses_B.sum(), [output for *_, output in mine], retain_graph=retain)
 
+        def placed(layer: int, values: torch.Tensor) -> torch.Tensor:
+            return at_image_tokens(values, image_BS) if layer == PROJECTOR else _at_tokens(values, attention_BS)
+
         shown = {id(x): (layer, x) for layer, _, _, x, _ in mine}  # linears side by side read the same tensor
-        inputs = {name: _placed(*record, attention_BS, image_BS) for name, record in shown.items()}
+        inputs = {name: placed(*record) for name, record in shown.items()}
         return [
-            Linear(layer, name, module, inputs[id(x)], _placed(layer, delta, attention_BS, image_BS))
+            Linear(layer, name, module, inputs[id(x)], placed(layer, delta))
             for (layer, name, module, x, _), delta in zip(mine, deltas, strict=True)
         ]
 
@@ -109,8 +112,7 @@ class Recorder(AbstractContextManager["Recorder"]):
             layer, name, module, x, _ = record
 
             def hook(delta: torch.Tensor) -> None:
-                x_BSI, delta_BSO = (_placed(layer, values, attention_BS, attention_BS) for values in (x, delta))
-                take(Linear(layer, name, module, x_BSI, delta_BSO))
+                take(Linear(layer, name, module, _at_tokens(x, attention_BS), _at_tokens(delta, attention_BS)))
 
             return hook
 
@@ -127,10 +129,8 @@ class Recorder(AbstractContextManager["Recorder"]):
         return ((self.start, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": self.start})
 
 
-def _placed(layer: int, values: torch.Tensor, attention_BS: torch.Tensor, image_BS: torch.Tensor) -> torch.Tensor:
-    """(B, S, D), padding zero; rows of the projector where their image tokens are."""
-    if layer == PROJECTOR:
-        return at_image_tokens(values, image_BS)
+def _at_tokens(values: torch.Tensor, attention_BS: torch.Tensor) -> torch.Tensor:
+    """(B, S, D), padding zero."""
     values = values.reshape(*attention_BS.shape, -1)  # some blocks flatten (B, S)
     return values.masked_fill((attention_BS == 0)[..., None], 0)
 

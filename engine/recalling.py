@@ -1,17 +1,14 @@
 """How likely a model still finds the reference answers: what is left of a skill is seen where every answer it writes is wrong."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import torch
 
-from liit.engine.adapter import speaking_as
 from liit.engine.answering import Answerer
 from liit.engine.encoding import Encoded, encode
-from liit.engine.experts import adapter_of
 from liit.engine.passes import Batch, response_logits
 from liit.engine.readers.images import open_image
 from liit.engine.scores import token_nll
@@ -23,7 +20,7 @@ class Recaller(Answerer):
     """The actor: one planned batch of samples in; out what it answers to each, and the loss of the reference."""
 
     def __call__(self, samples: list[dict[str, Any]]) -> pa.Table:
-        with speaking_as(self.model, adapter_of(samples[0]["expert"])) if self.experts else nullcontext():
+        with self.speaking(samples):
             losses = reference_losses(self.model, self.processor, samples, self.max_length)
         answers = self.answer(samples)
         both = [{"answer": answer, "loss": loss} for answer, loss in zip(answers, losses, strict=True)]

@@ -35,8 +35,9 @@ MODALITIES = {"image": "image", "instruction": "instruction", "answer": "embeddi
 
 def feature_spec(config: Config) -> ProfilerSpec:
     """The model as it was before any timestep, and the vectors that the user's encoders do not stand in for."""
-    theirs = {"image": config.tasks.image_encoder, "instruction": (text := config.tasks.text_encoder), "answer": text}
-    return plain_spec(config, None, tuple(vector for name, vector in MODALITIES.items() if theirs[name] is None))
+    image, text = config.tasks.image_encoder, config.tasks.text_encoder
+    encoders = {"image": image, "instruction": text, "answer": text}
+    return plain_spec(config, None, tuple(vector for name, vector in MODALITIES.items() if encoders[name] is None))
 
 
 class FeatureWorker:
@@ -52,9 +53,10 @@ class FeatureWorker:
 
     def __call__(self, prepared: Prepared) -> pa.Table:
         samples, spec = prepared.samples, self.profiler.spec
-        rows = [Row(str(sample["id"]), prepared.failed.get(at, "ok")) for at, sample in enumerate(samples)]
-        if spec.vectors:  # where the user's encoders stand in for all of them, the model has nothing to say
+        if spec.vectors:
             rows = self.profiler.run(prepared)
+        else:  # the user's encoders stand in for all of them
+            rows = [Row(str(sample["id"]), prepared.failed.get(at, "ok")) for at, sample in enumerate(samples)]
         own = {name: vector for name, vector in MODALITIES.items() if vector in spec.vectors}
         vectors = {
             name: [row.vectors[vector] if row.vectors else np.zeros(width(vector, spec)) for row in rows]
