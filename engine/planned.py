@@ -82,6 +82,7 @@ def _stream(work: Path, folder: Path, job: Job, resources: Resources, tasks: int
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.use_datasource_v2 = False  # the newer reader starts 32 actors for the footers of these few files
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # its progress is said here, in samples
     dataset = ray.data.read_parquet(str(work), num_cpus=0.25).repartition(target_num_rows_per_block=1)
     make = {
