@@ -6,9 +6,9 @@ An answer from which nothing can be read (no box, no letter, no number, no text)
 import math
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sacrebleu.metrics import BLEU
 from sacrebleu.metrics.bleu import BLEUScore
@@ -29,6 +29,17 @@ class DatasetScore:
     values: list[float]
     parse_failures: int
     extra: dict[str, float] = field(default_factory=dict)
+
+
+def accepted_answers(sample: Mapping[str, Any]) -> list[str]:
+    """What counts as right for an evaluation sample: its `references`, else its last turn."""
+    return sample["references"] or [sample["conversation"][-1]["text"]]
+
+
+def check_references(metric: Metric, references: list[str]) -> None:
+    """Raises ValueError for a reference without the letter, number or box that the metric compares."""
+    if metric in _METRICS:
+        _METRICS[metric]("", references)
 
 
 def score(metric: Metric, answers: list[str], references: list[list[str]]) -> DatasetScore:

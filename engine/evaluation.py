@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from liit.engine.answering import Answerer, answered
-from liit.engine.answers import score
+from liit.engine.answers import accepted_answers, score
 from liit.engine.config import Config
 from liit.engine.recalling import Recaller
 from liit.engine.settings import EvaluationSet
@@ -74,8 +74,7 @@ def summarise(
         if not mine:
             raise ValueError(f"evaluation set {one.name} has no usable sample; see its quarantine table")
         given = [answers[sample["id"]] for sample in mine]
-        accepted = [sample["references"] or [sample["conversation"][-1]["text"]] for sample in mine]
-        result = score(one.metric, given, accepted)
+        result = score(one.metric, given, [accepted_answers(sample) for sample in mine])
         skill = summary.setdefault(one.skill, {"value": 0.0, "datasets": {}})
         skill["datasets"][one.name] = {
             "metric": one.metric,

@@ -13,14 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from liit.engine import planned
+from liit.engine.answers import accepted_answers, check_references
 from liit.engine.config import Config
 from liit.engine.contents import content_hash
 from liit.engine.encoding import SampleError, encode
 from liit.engine.models import load_processor
 from liit.engine.progress import log
-from liit.engine.readers import Bad, read
+from liit.engine.readers import Bad, Sample, read
 from liit.engine.readers.images import open_image
-from liit.engine.settings import Model, Release
+from liit.engine.settings import EvaluationSet, Model, Release
 from liit.engine.store import Clock, read_table, remove, write_table
 from liit.engine.tables import QUARANTINE, SAMPLE, key_of, sort_by_key
 
@@ -80,12 +81,23 @@ def _read(release: Release, arrival: int, good: list[dict[str, Any]], bad: list[
     for row in reader:
         if isinstance(row, Bad):
             bad.append(row)
+        elif isinstance(release, EvaluationSet) and (fault := _unscorable(release, row)):
+            bad.append(Bad(row["id"], release.name, f"unusable reference: {fault}"))
         else:
             good.append({**row, "key": key_of(row["id"]), "arrival": arrival, "length": None, "content": None})
     if reader.prepended:
         log.info(
             "%s: %d samples had images but no <image>; put before their first turn", release.name, reader.prepended
         )
+
+
+def _unscorable(source: EvaluationSet, sample: Sample) -> str | None:
+    """Why the metric can compare nothing with this sample's references; found here, before any model has answered."""
+    try:
+        check_references(source.metric, accepted_answers(sample))
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _check(samples: pa.Table, config: Config, folder: Path, label: str, clock: Clock) -> tuple[pa.Table, list[Bad]]:

@@ -59,7 +59,7 @@ def settle(arguments: list[str], output: str | None) -> Config:
     opening = config.strategy.opening
     if opening is not None and catalog.get(opening.name).once:
         raise ConfigError(f"strategy.opening: {opening.name} trains at the last timestep alone; it opens nothing")
-    return config.model_copy(update={"output": str(_output(config))})
+    return config.model_copy(update={"output": str(lasting(Path(config.output.format(name=config.name))))})
 
 
 def _check_strategy(config: Config) -> None:
@@ -106,9 +106,9 @@ def _check_training(config: Config, strategy: Strategy) -> None:
         raise ConfigError("experts have LoRA weights of their own; sketch gradients of base parameters")
 
 
-def _output(config: Config) -> Path:
-    """The run folder as an absolute path. A submitted job's working directory is deleted, so there it lies in the home."""
-    path = Path(config.output.format(name=config.name)).expanduser()
+def lasting(path: Path) -> Path:
+    """Where results stay, as an absolute path. A submitted job's working directory is deleted, so there it lies in the home."""
+    path = path.expanduser()
     if not path.is_absolute() and "runtime_resources" in Path.cwd().parts:
         return Path.home() / "liit" / path
     return path.resolve()

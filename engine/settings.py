@@ -40,7 +40,7 @@ Metric = Literal["exact", "vqa", "choice", "number", "iou", "bleu", "bleu-zh"]
 
 
 class EvaluationSet(Release):
-    """Held-out samples whose last assistant turn is the reference answer."""
+    """Held-out samples. A row's `references`, a list of accepted answers, are the references, else its last assistant turn."""
 
     skill: str
     metric: Metric = "exact"

@@ -87,7 +87,7 @@ class Stages:
 
         if not sets:
             return None
-        settings = [[stream.mark(one), one.limit] for one in sets]
+        settings = [[stream.mark(one), one.limit, one.metric] for one in sets]
         return self.store.make(f"{name}.parquet", work, settings=[settings, self._reads(), self.config.max_bad_share])
 
     def pool(self, t: int, previous: tuple[Made, ...], exam: Made | None) -> Made:

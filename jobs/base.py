@@ -1,4 +1,4 @@
-"""Makes the models that are shipped with the embedded stream: base, half-size proxy, and one of captions alone (`make base`)."""
+"""Makes the shipped models (`make base`): the base, its language model, a half-size proxy, and one of captions alone."""
 
 import json
 import time
@@ -19,9 +19,9 @@ console = Console()
 
 
 def make(
-    output: Annotated[Path, typer.Option(help="Folder that gets base/, proxy/ and captioned/.")] = Path(
-        "engine/digits"
-    ),
+    output: Annotated[
+        Path, typer.Option(help="Folder that gets base/, proxy/, captioned/ and language_model/.")
+    ] = Path("engine/digits"),
     only: Annotated[str, typer.Option(help="Make one model alone: base, proxy or captioned.")] = "",
     threads: Annotated[int, typer.Option(help="Threads; another number than one makes other weights.")] = 1,
 ) -> None:

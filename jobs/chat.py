@@ -18,7 +18,7 @@ from liit.engine.chat import converse
 from liit.engine.chat_page import write_chat
 from liit.engine.digits.chatting import write_conversations
 from liit.engine.ingest import TooManyBadSamples
-from liit.engine.main import REFUSED
+from liit.engine.main import REFUSED, lasting
 from liit.engine.progress import log, start_logging
 from liit.engine.settings import Release
 
@@ -41,7 +41,7 @@ def chat(
     """Hold the same conversations with the model of every timestep of every run, and show them side by side."""
     start_logging()
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    named = {run.resolve().name: run for run in runs}
+    output, named = lasting(output), {run.resolve().name: run for run in runs}
     if len(named) < len(runs):
         log.error("error: two of these runs have the same folder name, by which they are shown; rename one")
         raise typer.Exit(REFUSED)

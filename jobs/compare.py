@@ -19,7 +19,7 @@ from liit.engine.config import ConfigError, located
 from liit.engine.contrast import Contrast
 from liit.engine.contrast_page import write_contrast
 from liit.engine.forecast import forecast
-from liit.engine.main import duration
+from liit.engine.main import duration, lasting
 from liit.engine.progress import log, start_logging
 
 Methods = Annotated[list[str] | None, typer.Option(help="Only these, in this order.")]
@@ -50,7 +50,7 @@ def compare(
     """Run the cells that are missing, then write the tables."""
     start_logging()
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    arguments = arguments or []
+    arguments, results, output = arguments or [], lasting(results), lasting(output)
     files = [argument for argument in arguments if "=" not in argument]
     try:
         comparison = read_comparison(located(files[0] if files else "digits.yaml", SHIPPED))
@@ -65,8 +65,8 @@ def compare(
         raise typer.Exit(2) from error
     if dry_run:
         return None
-    failed = [] if tables else _run_all(missing, output.resolve(), results, comparison.recovers)
-    contrast = write_contrast(results, output.resolve(), comparison, current, passes)
+    failed = [] if tables else _run_all(missing, output, results, comparison.recovers)
+    contrast = write_contrast(results, output, comparison, current, passes)
     if failed:
         log.error("stopped: %s", "; ".join(failed))
         raise typer.Exit(1)

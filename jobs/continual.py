@@ -13,6 +13,7 @@ if __name__ == "__main__" and str(Path(__file__).resolve().parent.parent) not in
 import typer
 
 from liit.engine.continual_page import write_benchmarks
+from liit.engine.main import lasting
 from liit.jobs.compare import DryRun, Methods, Output, Seeds, Tables, compare
 
 BASES = {
@@ -41,7 +42,7 @@ def continual(
     dry_run: DryRun = False,
 ) -> None:
     """Run the cells that are missing, then write the tables."""
-    found, failed = {}, 0
+    results, found, failed = lasting(results), {}, 0
     for number in benchmark or (1, 2):
         name = f"continual-{number}"
         files = [f"{name}.yaml", *(overrides or [])]

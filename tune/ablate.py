@@ -15,6 +15,7 @@ if __name__ == "__main__" and str(Path(__file__).resolve().parent.parent) not in
 import typer
 
 from liit.engine.config import ConfigError
+from liit.engine.main import lasting
 from liit.engine.progress import log, start_logging
 from liit.engine.settings import Resources
 from liit.tune.outcome import Outcome
@@ -51,7 +52,7 @@ def ablate(
         log.info("%s: %d trials over %s → %s", Path(study).stem, len(trials), ", ".join(chosen.space), output)
         if dry_run:
             return
-        folder = output.resolve() / Path(study).stem
+        folder = lasting(output) / Path(study).stem
         found = _run(chosen, source, budget, folder, at_once, cells)
     except (ConfigError, ValueError) as error:
         log.error("error: %s", error)

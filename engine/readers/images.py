@@ -17,25 +17,23 @@ MAX_PIXELS = 2**26
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|data:", re.IGNORECASE)
 
 
-def resolve(folder: str | os.PathLike[str], relative: str) -> str:
-    """The absolute path, symbolic links followed, of a non-empty regular file at `relative` in `folder`.
+def resolve(folder: str | os.PathLike[str], given: str) -> str:
+    """The absolute path, symbolic links followed, of a non-empty regular file in `folder`, given relative to it or absolutely.
 
-    Raises ValueError, `kind: detail`, for a URL, an absolute path, a path that leaves the folder by `..` or by a
-    symbolic link, and a file that is missing, empty or not regular.
+    Raises ValueError, `kind: detail`, for a URL, a path that leaves the folder (absolute, by `..` or by a symbolic
+    link), and a file that is missing, empty or not regular.
     """
-    if not relative:
+    if not given:
         raise ValueError("empty image path: give a path relative to the image folder")
-    if _URL.match(relative):
-        raise ValueError(f"image is a URL: {relative[:200]!r}; nothing is fetched, give a file in the image folder")
-    if os.path.isabs(relative):
-        raise ValueError(f"absolute image path: {relative!r}; give it relative to the image folder")
+    if _URL.match(given):
+        raise ValueError(f"image is a URL: {given[:200]!r}; nothing is fetched, give a file in the image folder")
     try:
         root = os.path.realpath(folder)
-        path = os.path.realpath(os.path.join(root, relative))
+        path = os.path.realpath(os.path.join(root, given))
     except (ValueError, OSError) as error:
-        raise ValueError(f"image path not usable: {relative[:200]!r}: {error}") from error
+        raise ValueError(f"image path not usable: {given[:200]!r}: {error}") from error
     if os.path.commonpath([root, path]) != root:
-        raise ValueError(f"image path leaves its folder: {relative!r} is {path!r}, not inside {root!r}")
+        raise ValueError(f"image path leaves its folder: {given!r} is {path!r}, not inside {root!r}")
     if not os.path.isfile(path):
         found = "is not a regular file" if os.path.exists(path) else "does not exist"
         raise ValueError(f"missing image file: {path[:400]!r} {found}")

@@ -37,13 +37,14 @@ def stream(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     write_rows(folder / "words.json", [said(i) for i in range(30)] + [seen(20 + i) for i in range(8)] + copies + bad)
     write_rows(folder / "pairs.json", [both(i) for i in range(16)])
     write_rows(folder / "exam-colour.json", [seen(100 + i) for i in range(10)])
-    write_rows(folder / "exam-sum.json", [said(100 + i) for i in range(10)])
+    sums = [{**said(100 + i), "references": [f"{101 + i}"]} for i in range(10)]
+    write_rows(folder / "exam-sum.json", [*sums, said(200)])  # the last one's reference is its last turn, and no number
     return {
         "kind": "files",
         "releases": [{"name": n, "path": str(folder / f"{n}.json")} for n in ("base", "words", "pairs")],
         "evaluations": [
-            {"name": f"exam-{n}", "path": str(folder / f"exam-{n}.json"), "skill": n, "max_new_tokens": 8}
-            for n in ("colour", "sum")
+            {"name": f"exam-{n}", "path": str(folder / f"exam-{n}.json"), "skill": n, "metric": m, "max_new_tokens": 8}
+            for n, m in (("colour", "exact"), ("sum", "number"))
         ],
     }
 

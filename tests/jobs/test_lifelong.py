@@ -64,6 +64,9 @@ def test_bad_samples_are_quarantined_with_stage_and_reason(finished: Path) -> No
     assert rows["words/seen-91"]["stage"] == "read"
     assert "folder" in rows["words/seen-91"]["reason"]
     assert rows["words/seen-92"]["stage"] == "read"
+    [exam] = pq.read_table(finished / "exam.quarantine.parquet").to_pylist()
+    assert exam["id"] == "exam-sum/200"
+    assert exam["reason"].startswith("unusable reference: reference 'yes' holds no number")
 
 
 def test_the_profile_says_what_it_holds(finished: Path) -> None:
