@@ -58,9 +58,9 @@ def adopt(folder: Path, root: Path, config: Config) -> None:
     partial = root / f".{folder.name}.partial"
     remove(partial)
     partial.mkdir()
-    others = sorted(
-        note.parent for note in root.glob("*/shares.json") if (note.parent / "t00/evaluation.json").exists()
-    )
+    found = [note for note in root.glob("*/shares.json") if (note.parent / "t00/evaluation.json").exists()]
+    newest = sorted(found, key=lambda note: note.stat().st_mtime, reverse=True)  # older ones may be of other settings
+    others = [note.parent for note in newest]
     notes = {other: read_json(other / "shares.json") for other in others}
     same = [other for other in others if notes[other]["first"] == _profiled(config)]
     for other in [other for other in same if (other / "t01/profile").is_dir()][:1]:
