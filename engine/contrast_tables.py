@@ -43,9 +43,10 @@ INTERVALS = {
 def over_seeds(figures: pd.DataFrame, titles: Mapping[str, str], spread: bool = True) -> pd.DataFrame:
     """Mean, and with `spread` ± standard deviation, of each column of `Contrast.figures` that is in `titles`.
 
-    Of the seeds where a figure is defined; how many, where it is not for all.
+    Of the seeds where a figure is defined; how many, where it is not for all. Costs that no method has are left out.
     """
     by, titles = figures.groupby("method", sort=False), {name: of for name, of in titles.items() if name in figures}
+    titles = {name: of for name, of in titles.items() if spread or figures[name].any()}
     mean, deviation, known = by[list(titles)].mean(), by[list(titles)].std(), by[list(titles)].count()
     table = pd.DataFrame({"method": mean.index, "seeds": by.size().astype(str).to_numpy()})
     for column, title in titles.items():
