@@ -45,8 +45,8 @@ def over_seeds(figures: pd.DataFrame, titles: Mapping[str, str], spread: bool = 
 
     Of the seeds where a figure is defined; how many, where it is not for all. Costs that no method has are left out.
     """
-    by, titles = figures.groupby("method", sort=False), {name: of for name, of in titles.items() if name in figures}
-    titles = {name: of for name, of in titles.items() if spread or figures[name].any()}
+    by = figures.groupby("method", sort=False)
+    titles = {name: of for name, of in titles.items() if name in figures and (spread or figures[name].any())}
     mean, deviation, known = by[list(titles)].mean(), by[list(titles)].std(), by[list(titles)].count()
     table = pd.DataFrame({"method": mean.index, "seeds": by.size().astype(str).to_numpy()})
     for column, title in titles.items():
