@@ -38,7 +38,7 @@ def forecast(config: Config) -> list[Step]:
         learns = strategy.learns(t, last)
         budget, limit = _budget(config, last), config.strategy.pool_budget or 4 * config.strategy.budget
         pool, seen = pool + new, seen + new
-        scored = pool if learns and (strategy.scores or strategy.vectors) else 0
+        scored = (new if strategy.newest else pool) if learns and (strategy.scores or strategy.vectors) else 0
         among = new if strategy.newest or config.at(t).strategy.options.get("newest") else pool
         chosen = 0 if not learns else _chosen(strategy.name, budget, new, among, seen)
         scoring = scored / rate.scored_per_second

@@ -80,9 +80,15 @@ def _ids(path: Path, schema: pa.Schema) -> list[pa.Array]:
     return [chunk.cast(pa.string()) for chunk in table["id"].chunks] or [pa.array([], pa.string())]
 
 
-def described(releases: list[Path], pool: Path) -> pa.Table:
-    """id, key, dataset and length of every sample of a pool, sorted by key. Raises KeyError as `samples` does."""
-    return _of(releases, read_table(pool, ["id"])["id"], ["id", "key", "dataset", "length"])
+def described(releases: list[Path], pool: Path, arrival: int | None = None) -> pa.Table:
+    """id, key, dataset and length of every sample of a pool, or of those that came at one timestep, sorted by key.
+
+    Raises KeyError as `samples` does.
+    """
+    table = read_table(pool, ["id", "arrival"])
+    if arrival is not None:
+        table = table.filter(pc.equal(table["arrival"], arrival))
+    return _of(releases, table["id"], ["id", "key", "dataset", "length"])
 
 
 def samples(releases: list[Path], ids: pa.ChunkedArray) -> pa.Table:

@@ -81,17 +81,21 @@ def score(
     label: str,
     clock: Clock,
     looks: Sequence[Path] = (),
+    arrival: int | None = None,
 ) -> None:
     """Write the profile of a pool as part files and `columns.json` below `partial`; its samples are in the releases.
 
     previous: the profile of the timestep before, where there is one; forgetting is measured against it. looks: what the
-    samples of each release look like (`task_features.py`), where each is scored by the expert that it goes to.
+    samples of each release look like (`task_features.py`), where each is scored by the expert that it goes to. arrival: only
+    what came at this timestep; None: the whole pool.
 
     The plan of batches is stored beside it as `profile.batches.parquet`. A sample that cannot be profiled is quarantined with
     stage "score"; the others of its batch are not touched by that.
     """
     scoring = config.scoring
-    known = described(releases, pool)
+    known = described(releases, pool, arrival)
+    if not len(known):
+        raise ValueError(f"{label}: {pool} holds nothing that came at this timestep; leave the release out of the stream")
     keys_N, expert_N = known["key"].to_numpy(), _experts(known, spec, looks)
     batch_N = plan_groups(
         expert_N, keys_N, known["length"].to_numpy(), scoring.samples_per_batch, scoring.tokens_per_batch

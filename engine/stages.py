@@ -110,6 +110,7 @@ class Stages:
             return None
         spec = profiler_spec(self.config, path_of(adapter), scores, vectors)
         seen, before = looks(self, t) if adapter is not None else (), self.profiles.get(t - 1)
+        arrival = t if strategy.newest else None
         made = self.store.make(
             f"t{t:02d}/profile",
             lambda partial, clock: score(
@@ -123,8 +124,9 @@ class Stages:
                 f"t{t} score",
                 clock,
                 [made.path for made in seen],
+                arrival,
             ),
-            settings=self.scored_by(spec),
+            settings=self.scored_by(spec) + ([] if arrival is None else ["newest"]),
             parents=(pool, *there(adapter), *seen, *(there(before) if "forgetting" in spec.scores else ())),
         )
         self.profiles[t] = made

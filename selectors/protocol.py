@@ -131,7 +131,7 @@ class Strategy:
     whole: bool = False  # the budget does not apply: the choice is what the method's definition says
     targets: bool = False  # needs `targets`, the first of `vectors` for samples of each skill that is wanted
     from_base: bool = False  # trained from the base model instead of the last timestep's adapter
-    newest: bool = False  # chooses among the newest release alone
+    newest: bool = False  # chooses among the newest release alone, and nothing else is scored
     once: bool = False  # trained a single time, when the last release is there
 
     def learns(self, t: int, last: int) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -150,16 +151,29 @@ def test_too_many_bad_samples_stop_the_run_before_any_training(settings: dict[st
     store.close()
 
 
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_chooses_among_the_newest_alone_scores_nothing_else(settings: dict[str, Any], tmp_path: Path) -> None:
+    wanted = settings["stream"]["evaluations"][0] | {"name": "wanted"}
+    strategy = {"name": "similar-images", "budget": 5, "pool_budget": None}
+    _, store = _until_selection(configured(settings, stream={"targets": [wanted]}, strategy=strategy), tmp_path)
+    pool = _table(store.root / "t01" / "pool.parquet")
+    new = set(pool.filter(pc.equal(pool["arrival"], 1))["id"].to_pylist())
+    assert set(_table(store.root / "t01" / "profile")["id"].to_pylist()) == new < set(pool["id"].to_pylist())
+    assert len(ids(store.root / "t01" / "selection.parquet") & new) == 5
+
+
 def _until_selection(config: Config, folder: Path) -> tuple[Stages, Store]:
     store = Store(folder / "run")
-    stream, stages = open_stream(config, store), Stages(config, store)
+    stream = open_stream(config, store)
+    stages = Stages(config, store, {one.name: one.skill for one in stream.targets})
     for t, release in enumerate(stream.releases):
         stages.ingest(release, t)
     exam = stages.exam(stream.evaluations)
     first = stages.pool(0, (), exam)
     pool = stages.pool(1, (first, stages.prune(0, first, None, None, None)), exam)
     profile = stages.score(1, pool, None)
-    stages.select(1, pool, profile, stages.cluster(1, profile))
+    targets = stages.targets(1, stages.split(stream.targets), None)
+    stages.select(1, pool, profile, stages.cluster(1, profile), targets)
     return stages, store
 
 
