@@ -98,7 +98,7 @@ class Contrast:
                 row["parse_failures"] = sum(cell["parse_failures"][-1].values())
                 row["selecting_over_training"] = (spent["scoring"] + spent["selection"]) / max(spent["training"], 1e-9)
                 rows.append(row)
-        return pd.DataFrame(rows).drop(columns="taught")
+        return pd.DataFrame(rows).drop(columns=["taught", *([] if self.bounds else ["relative_gain"])])
 
     @property
     def of_recovery(self) -> tuple[str, ...]:

@@ -55,9 +55,8 @@ def write_contrast(
     with appearing(results.with_name(f"{results.name}-skills.svg")) as temporary:
         temporary.write_text(pictures[1].svg, encoding="utf-8")
     output.mkdir(parents=True, exist_ok=True)
-    title = f"Comparison: {Path(comparison.config).stem}"
     sections = _sections(contrast, figures, pictures, comparison, apart, pairs)
-    write_page(output / "report.html", title, _lead(contrast), sections)
+    write_page(output / "report.html", f"Comparison: {results.name}", _lead(contrast), sections)
     log.info("tables: %s, report: %s", results.with_suffix(".md"), output / "report.html")
     return contrast
 
@@ -91,7 +90,7 @@ def _markdown(
     pairs: pd.DataFrame,
 ) -> list[str]:
     return [
-        f"# Comparison: {Path(comparison.config).stem}",
+        f"# Comparison: {results.name}",
         "",
         f"{_lead(contrast)} Each is a JSON in `{results.name}/`, with its accuracy matrix and every answer's value. Missing "
         "cells are made, and this page is written, by",
@@ -114,7 +113,7 @@ def _markdown(
         "",
         *markdown(over_seeds(figures, OVER_STREAM)),
         "",
-        f"![Average, relative gain and forgetting by method]({results.name}.svg)",
+        f"![Figures after the last release, by method]({results.name}.svg)",
         "",
         f"![Each skill over time, by method]({results.name}-skills.svg)",
         "",
@@ -129,7 +128,7 @@ def _markdown(
         "",
         *markdown(apart),
         "",
-        *(["Pairs of methods:", "", *markdown(pairs), ""] if comparison.against else []),
+        *(["Pairs of methods:", "", *markdown(pairs), ""] if len(pairs) else []),
         "## What it costs",
         "",
         *markdown(over_seeds(figures, COSTS, spread=False)),
@@ -186,7 +185,7 @@ def _sections(
         sections.append(Section("Relative gain by skill", note, table=gain, shaded=True))
     if len(apart):
         sections.append(Section(f"Against {comparison.reference}", _interval(), table=apart))
-    if comparison.against:
+    if len(pairs):
         sections.append(Section("Pairs of methods", _interval(), table=pairs))
     stages = [name for name in COSTS if name.endswith("_s") and name in figures]
     seconds = figures.groupby("method", sort=False)[stages].mean().fillna(0)

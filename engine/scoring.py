@@ -95,7 +95,9 @@ def score(
     scoring = config.scoring
     known = described(releases, pool, arrival)
     if not len(known):
-        raise ValueError(f"{label}: {pool} holds nothing that came at this timestep; leave the release out of the stream")
+        raise ValueError(
+            f"{label}: {pool} holds nothing that came at this timestep; leave the release out of the stream"
+        )
     keys_N, expert_N = known["key"].to_numpy(), _experts(known, spec, looks)
     batch_N = plan_groups(
         expert_N, keys_N, known["length"].to_numpy(), scoring.samples_per_batch, scoring.tokens_per_batch
