@@ -42,7 +42,8 @@ def write_contrast(
             f"the cells in {results} are of different evaluation sets; keep one stream's cells in a folder"
         )
     contrast = Contrast(found, comparison.reference, comparison.upper, comparison.recovers)
-    figures, pictures = contrast.figures(), _pictures(contrast, comparison)
+    figures = contrast.figures()
+    pictures = _pictures(contrast, figures, comparison)
     for at, name in enumerate(("forwards", "backwards")):
         counted = figures["scored"] * [passes[method][at] for method in figures["method"]]  # as older cells were
         figures[name] = figures[name].fillna(counted).astype(int)
@@ -61,10 +62,10 @@ def write_contrast(
     return contrast
 
 
-def _pictures(contrast: Contrast, comparison: Comparison) -> list[Picture]:
+def _pictures(contrast: Contrast, figures: pd.DataFrame, comparison: Comparison) -> list[Picture]:
     """The figures over the stream by method, and each skill over time."""
-    by = contrast.figures().groupby("method", sort=False)
-    known = [name for name in INTERVALS if name in contrast.figures() and by[name].mean().notna().any()]
+    by = figures.groupby("method", sort=False)
+    known = [name for name in INTERVALS if name in figures and by[name].mean().notna().any()]
     means, spreads = by[known].mean().rename(columns=INTERVALS), by[known].std().rename(columns=INTERVALS)
     time = contrast.over_time()
     lines = [name for name in comparison.shown or list(time)[:LINES] if name in time]
