@@ -120,6 +120,9 @@ class Strategy:
     """A named way to choose, and what must be in the pool for it.
 
     `choose(pool, budget, seed, timestep, options)` depends on the set of rows of the pool, never on their order.
+
+    Raises:
+        ValueError: it prunes and looks at the newest release alone: of the rest there is nothing to prune it by.
     """
 
     name: str
@@ -133,6 +136,12 @@ class Strategy:
     from_base: bool = False  # trained from the base model instead of the last timestep's adapter
     newest: bool = False  # chooses among the newest release alone, and nothing else is scored
     once: bool = False  # trained a single time, when the last release is there
+
+    def __post_init__(self) -> None:
+        if self.newest and self.prunes:
+            raise ValueError(
+                f"strategy {self.name}: `prunes` needs the whole pool scored, `newest` scores a part; drop one"
+            )
 
     def learns(self, t: int, last: int) -> bool:
         """Whether timestep t of a stream that ends at `last` trains: t0 is the base model, and some train at the end alone."""

@@ -249,3 +249,8 @@ def test_clusters_can_be_of_another_vector() -> None:
     assert get("lite-adapt-inf", "middle").vectors == ("middle", "embedding")
     assert get("semdedup", "middle") == get("semdedup")  # it makes clusters of its own
     assert get("adapt-inf") == get("adapt-inf", "sketch")
+
+
+def test_no_strategy_prunes_by_a_part_of_the_pool() -> None:
+    with pytest.raises(ValueError, match=r"similar-states: `prunes` needs the whole pool scored"):
+        dataclasses.replace(get("similar-states"), prunes=True)
