@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import ray.train
@@ -23,7 +24,20 @@ from liit.engine.training import TrainJob
 from liit.engine.training_engine import MODULES_FILE
 
 TAG = "state"
-STATE_CLASSES = [LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address]
+
+
+def _stage(of: Any, name: str) -> ZeroStageEnum:
+    """What stands in a checkpoint for a ZeRO stage where Python (3.11.2 does) pickles a member of an enum as `getattr(of, name)`.
+
+    Raises:
+        UnpicklingError: it is a `getattr` of something else.
+    """
+    if of is not ZeroStageEnum or name not in ZeroStageEnum.__members__:
+        raise UnpicklingError(f"getattr({of!r}, {name!r}) in a checkpoint is no ZeRO stage; nothing else is loaded")
+    return ZeroStageEnum[name]
+
+
+STATE_CLASSES = [LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address, (_stage, "builtins.getattr")]
 """All that a DeepSpeed checkpoint holds beside tensors and plain values."""
 
 
