@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from liit.engine.profiler import Profiler, Row
+from liit.engine.scoring.profiler import Profiler, Row
 
 
 def profiled(profiler: Profiler, samples: Sequence[dict[str, Any]], size: int) -> list[Row]:

@@ -30,10 +30,10 @@ from peers import Released
 from tiny_llava import LLAVA_7B, Shape, configuration, planned, processor, samples, with_adapter
 from transformers import LlavaForConditionalGeneration
 
-from liit.engine.profile_spec import ProfilerSpec
-from liit.engine.profiler import Prepared, Profiler
-from liit.engine.projections import sides
-from liit.engine.sketch_spec import SketchSpec
+from liit.engine.scoring.profile_spec import ProfilerSpec
+from liit.engine.scoring.profiler import Prepared, Profiler
+from liit.engine.scoring.projections import sides
+from liit.engine.settings.sketch_spec import SketchSpec
 
 Samples = list[dict[str, Any]]
 DIMENSION = 8192

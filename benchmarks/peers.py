@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from liit.engine import models
-from liit.engine.encoding import Encoded, collate, encode, pad_id_of, without_images
-from liit.engine.readers.images import open_image
+from liit.engine.data.readers.images import open_image
+from liit.engine.models import anatomy
+from liit.engine.models.encoding import Encoded, collate, encode, pad_id_of, without_images
 
 PROJECTED = 8192
 PROJECTED_AT_ONCE = 16
@@ -48,7 +48,7 @@ class Plain(Peer):
 
     def run(self, prepared: Pair) -> torch.Tensor:
         seen, blind = prepared
-        layers = models.decoder_layers(self.model)
+        layers = anatomy.decoder_layers(self.model)
         start = layers[len(layers) // 2].register_forward_pre_hook(_leaf, with_kwargs=True)
         inputs, labels = self.inputs(seen)
         loss = _sample_losses(self.model(**inputs, use_cache=False).logits, labels).sum()
@@ -81,7 +81,7 @@ class Released(Peer):
         super().__init__(processor, model, device)
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_("lora_" in name)
-        middle = len(models.decoder_layers(self.model)) // 2
+        middle = len(anatomy.decoder_layers(self.model)) // 2
         named = self.model.named_parameters()
         self.weights = [weight for name, weight in named if weight.requires_grad and f".layers.{middle}." in name]
         self.size = sum(weight.numel() for weight in self.weights)

@@ -35,8 +35,8 @@ def prepare(folder: Path, count: int) -> None:
     """The model, and a release and a pool of so many samples."""
     from tiny_llava import samples
 
-    from liit.engine.store import write_table
-    from liit.engine.tables import POOL, SAMPLE, key_of, sort_by_key
+    from liit.engine.run.files import write_table
+    from liit.engine.run.tables import POOL, SAMPLE, key_of, sort_by_key
 
     shape = small_shape()
     rng = np.random.default_rng(0)
@@ -74,7 +74,7 @@ def child(folder: Path, count: int, actors: int) -> dict[str, float]:
 
 
 def settings(folder: Path, actors: int) -> Any:
-    from liit.engine.config import read
+    from liit.engine.settings.config import read
 
     return read(
         None,
@@ -93,7 +93,7 @@ def settings(folder: Path, actors: int) -> Any:
 
 
 def spec_of(config: Any) -> Any:
-    from liit.engine.specification import profiler_spec
+    from liit.engine.scoring.specification import profiler_spec
 
     return profiler_spec(config, None, ("nll", "el2n", "entropy", "image_grounding"), ("sketch", "embedding"))
 
@@ -102,8 +102,8 @@ def in_process(folder: Path, count: int) -> float:
     """Samples per second of the same worker over the same planned batches, part files included."""
     import pyarrow.parquet as pq
 
-    from liit.engine.batching import plan
-    from liit.engine.scoring import ProfileWorker
+    from liit.engine.fleet.batching import plan
+    from liit.engine.scoring.scoring import ProfileWorker
 
     config = settings(folder, 0)
     from dataclasses import asdict
@@ -125,8 +125,8 @@ def in_process(folder: Path, count: int) -> float:
 def through_ray(folder: Path, count: int, actors: int) -> float:
     import pyarrow.parquet as pq
 
-    from liit.engine.scoring import score
-    from liit.engine.store import Clock
+    from liit.engine.run.store import Clock
+    from liit.engine.scoring.scoring import score
 
     config = settings(folder, actors)
     with tempfile.TemporaryDirectory() as out:

@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from liit.engine.profile_spec import ProfilerSpec
-from liit.engine.profiler import Row
-from liit.engine.profiles import read_vectors
-from liit.engine.scoring import profile_table
-from liit.engine.sketch_spec import SketchSpec
+from liit.engine.run.profiles import read_vectors
+from liit.engine.scoring.profile_spec import ProfilerSpec
+from liit.engine.scoring.profiler import Row
+from liit.engine.scoring.scoring import profile_table
+from liit.engine.settings.sketch_spec import SketchSpec
 
 SAMPLES, DIMENSION, PARTS, REPEATS = 8192, 8192, 16, 5
 SCORES = ("nll", "image_grounding", "el2n", "entropy")

@@ -24,10 +24,11 @@ from rich.console import Console
 from rich.table import Table
 from tiny_llava import Shape, mixed_lengths, planned, samples, save_model
 
-from liit.engine import models, profiler
-from liit.engine.profile_spec import ProfilerSpec
-from liit.engine.profiler import Prepared, Profiler
-from liit.engine.sketch_spec import SketchSpec
+from liit.engine.models import loading
+from liit.engine.scoring import profiler
+from liit.engine.scoring.profile_spec import ProfilerSpec
+from liit.engine.scoring.profiler import Prepared, Profiler
+from liit.engine.settings.sketch_spec import SketchSpec
 
 REPEATS = 3
 BATCHES = (8, 16, 32)
@@ -69,9 +70,9 @@ def rates(runs: dict[str, tuple[int, Callable[[], object]]]) -> dict[str, float]
 
 
 def compare(model: str, adapter: str, equal: Samples, mixed: Samples) -> dict[str, float]:
-    processor = models.load_processor(model)
-    plain = Plain(processor, models.load_model(model, adapter=adapter))
-    released = Released(processor, models.load_model(model, adapter=adapter))
+    processor = loading.load_processor(model)
+    plain = Plain(processor, loading.load_model(model, adapter=adapter))
+    released = Released(processor, loading.load_model(model, adapter=adapter))
     ours = Ours(model, adapter)
     few = [equal[:RELEASED_SAMPLES]]
     runs: dict[str, tuple[int, Callable[[], object]]] = {

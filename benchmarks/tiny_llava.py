@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from liit.engine.batching import plan
+from liit.engine.fleet.batching import plan
 
 SPECIALS = ("<pad>", "<unk>", "</s>", "<image>", "USER", "ASSISTANT")
 TEMPLATE = (

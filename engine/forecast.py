@@ -7,9 +7,9 @@ from itertools import islice
 
 import pyarrow.parquet as pq
 
-from liit.engine.config import Config
-from liit.engine.readers import FORMATS, files_of
-from liit.engine.settings import DigitsStream, Release
+from liit.engine.data.readers.formats import FORMATS, files_of
+from liit.engine.settings.config import Config
+from liit.engine.settings.sections import DigitsStream, Release
 from liit.selectors import catalog
 
 
@@ -62,7 +62,7 @@ def _budget(config: Config, steps: int) -> int:
         return budget
     cost = config.estimate.tokens_per_sample
     if strategy.unit == "flops":
-        from liit.engine.budget import flops_per_token  # torch takes seconds; other units need none
+        from liit.engine.choosing.budget import flops_per_token  # torch takes seconds; other units need none
 
         cost *= flops_per_token(config)
     return int(budget / cost)
@@ -75,10 +75,13 @@ def _chosen(strategy: str, budget: int, new: int, among: int, seen: int) -> int:
 
 def _releases(config: Config) -> Iterator[tuple[str, int]]:
     if isinstance(config.stream, DigitsStream):
-        from liit.engine.digits.releases import REFERENCE_SIZE, RELEASES  # scikit-learn takes a second; files need none
+        from liit.engine.data.digits.releases import (  # scikit-learn takes a second; files need none
+            REFERENCE_SIZE,
+            RELEASES,
+        )
 
         if config.stream.sequence != "releases":
-            from liit.engine.digits import sequence, tabular
+            from liit.engine.data.digits import sequence, tabular
 
             text = config.stream.sequence == "text"
             of = tabular.names() if text else sequence.names(config.stream.joint)

@@ -14,15 +14,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from liit.engine.expanding import expand
-from liit.engine.importance import measure
-from liit.engine.pool import samples
-from liit.engine.pseudo_tasks import name_tasks, names_of
-from liit.engine.specification import plain_spec
-from liit.engine.stages import Stages, path_of, there
-from liit.engine.store import Clock, Made, read_table
-from liit.engine.task_features import describe, feature_spec, similarity
-from liit.engine.teaching import teach
+from liit.engine.choosing.pseudo_tasks import name_tasks, names_of
+from liit.engine.data.pool import samples
+from liit.engine.holding.importance import measure
+from liit.engine.holding.task_features import describe, feature_spec, similarity
+from liit.engine.run.files import read_table
+from liit.engine.run.store import Clock, Made, path_of, there
+from liit.engine.scoring.specification import plain_spec
+from liit.engine.stages import Stages
+from liit.engine.training.expanding import expand
+from liit.engine.training.teaching import teach
 from liit.selectors.priority import smallest
 
 

@@ -10,16 +10,15 @@ folder; the same call continues where an earlier one was stopped.
 
 from typing import Any
 
-from liit.engine.config import Config
+from liit.engine.data.stream import open_stream
+from liit.engine.evaluation.results import write_results
 from liit.engine.learning import Learning
-from liit.engine.looking import queries
-from liit.engine.progress import log
-from liit.engine.report import write_report
-from liit.engine.results import write_results
+from liit.engine.pages.report import write_report
+from liit.engine.pages.tracking import track
+from liit.engine.run.progress import log
+from liit.engine.run.store import Made, Store
+from liit.engine.settings.config import Config
 from liit.engine.stages import Stages
-from liit.engine.store import Made, Store
-from liit.engine.stream import open_stream
-from liit.engine.tracking import track
 
 
 def run(config: Config, store: Store) -> dict[str, Any]:
@@ -30,7 +29,7 @@ def run(config: Config, store: Store) -> dict[str, Any]:
     for t, release in enumerate(stream.releases):
         stages.ingest(release, t)
     exam, split = stages.exam(stream.evaluations), stages.split(stream.targets)
-    asked = queries(stages, exam)
+    asked = stages.looking.queries(exam)
 
     adapter: Made | None = None
     left: tuple[Made, ...] = ()

@@ -1,6 +1,5 @@
 """From the command line to a run: the configuration refused or settled, the plan said, the outcome printed."""
 
-import importlib.util
 import logging
 import os
 import subprocess
@@ -12,16 +11,14 @@ from rich.console import Console
 from rich.table import Table
 
 from liit import __version__
-from liit.engine.config import Config, ConfigError, located, read
 from liit.engine.forecast import forecast
-from liit.engine.progress import log, start_logging
-from liit.engine.readers import read as open_release
-from liit.engine.settings import FileStream
-from liit.engine.store import Store, StoreError, appearing, remove
-from liit.selectors import catalog
-from liit.selectors.protocol import Strategy, rehearse
+from liit.engine.preflight import check_files, check_model, check_tracking
+from liit.engine.run.files import appearing, remove
+from liit.engine.run.progress import log, start_logging
+from liit.engine.run.store import Store, StoreError
+from liit.engine.settings.config import Config, ConfigError
+from liit.engine.settings.settling import settle
 
-DEFAULT = Path(__file__).resolve().parent.parent / "jobs" / "configs" / "digits.yaml"
 REFUSED, FAILED = 2, 1
 
 
@@ -43,106 +40,6 @@ def main(arguments: list[str], output: str | None, dry_run: bool) -> int:
         return REFUSED
     begin(config, store)
     return _run(config, store)
-
-
-def settle(arguments: list[str], output: str | None) -> Config:
-    """The configuration with overrides and output applied. Raises ConfigError or ValueError, one line."""
-    files = [argument for argument in arguments if "=" not in argument]
-    if len(files) > 1:
-        raise ConfigError(f"one configuration file at most, got {files}; overrides are dotted.key=value")
-    overrides = [argument for argument in arguments if "=" in argument]
-    if output is not None:
-        overrides.append(f"output={output}")
-    config = read(located(files[0], DEFAULT.parent) if files else DEFAULT, overrides)
-    for each in config.phases():
-        _check_strategy(each)
-    opening = config.strategy.opening
-    if opening is not None and catalog.get(opening.name).once:
-        raise ConfigError(f"strategy.opening: {opening.name} trains at the last timestep alone; it opens nothing")
-    return config.model_copy(update={"output": str(lasting(Path(config.output.format(name=config.name))))})
-
-
-def _check_strategy(config: Config) -> None:
-    """Raises ConfigError or ValueError for a strategy that does not exist, or that cannot be used so."""
-    strategy = catalog.get(config.strategy.name, config.clustering.vector)
-    known = {one.skill for one in config.stream.targets} if isinstance(config.stream, FileStream) else ()
-    rehearse(strategy, config.strategy.options, known)
-    if config.clustering.vector is not None and not strategy.clusters:
-        raise ConfigError(
-            f"clustering.vector={config.clustering.vector}: strategy {strategy.name} does not choose by these clusters"
-        )
-    if strategy.targets and isinstance(config.stream, FileStream) and not config.stream.targets:
-        raise ConfigError(
-            f"strategy {strategy.name} selects for targets; give stream.targets, a few samples of each skill"
-        )
-    if strategy.targets and "sketch" in strategy.vectors and config.scoring.gradient.gradient == "zero-order":
-        raise ConfigError(
-            f"strategy {strategy.name} compares gradients of samples and targets by their inner products, which zero-order "
-            "features have not; set scoring.gradient.gradient to sgd or adam"
-        )
-    _check_training(config, strategy)
-    counted = config.strategy.unit == "samples" and config.strategy.lifetime is None
-    if strategy.prunes and not counted and config.strategy.pool_budget is None:
-        raise ConfigError("strategy.pool_budget is in samples; give it, since the budget of a timestep is not")
-
-
-def _check_training(config: Config, strategy: Strategy) -> None:
-    """Raises ConfigError for what holds on to the past where the strategy has none, or would compare unlike things."""
-    training, scoring = config.training, config.scoring
-    if strategy.from_base and (training.regulariser or training.experts):
-        raise ConfigError(
-            f"strategy {strategy.name} is trained from the base model; "
-            "training.regulariser and training.experts have nothing to hold on to there"
-        )
-    if config.tasks.of == "clusters" and (training.experts or training.regulariser) and not strategy.clusters:
-        raise ConfigError(
-            f"tasks.of=clusters: strategy {strategy.name} clusters nothing; take adapt-inf, or tasks.of=timestep"
-        )
-    if training.experts and strategy.targets:
-        raise ConfigError(
-            f"strategy {strategy.name} compares samples with targets by one model; take it without training.experts"
-        )
-    if training.experts and any(one.parameters == "lora" for one in (scoring.gradient, *scoring.sketches.values())):
-        raise ConfigError("experts have LoRA weights of their own; sketch gradients of base parameters")
-
-
-def lasting(path: Path) -> Path:
-    """Where results stay, as an absolute path. A submitted job's working directory is deleted, so there it lies in the home."""
-    path = path.expanduser()
-    if not path.is_absolute() and "runtime_resources" in Path.cwd().parts:
-        return Path.home() / "liit" / path
-    return path.resolve()
-
-
-def check_model(config: Config) -> None:
-    """Raises ValueError, one line, when a model or its processor, or a score that is wanted, is not there."""
-    from liit.engine import custom
-    from liit.engine.models import load_processor
-    from liit.engine.specification import profiler_spec
-
-    strategies = [
-        (catalog.get(each.strategy.name, each.clustering.vector), each.strategy.options) for each in config.phases()
-    ]
-    scores = tuple(name for strategy, options in strategies for name in strategy.scores_for(options))
-    spec = profiler_spec(config, None, scores, tuple(name for strategy, _ in strategies for name in strategy.vectors))
-    load_processor(spec.model, spec.revision)
-    for model in (*spec.proxies(), *([spec.reference] if spec.reference else [])):
-        load_processor(model)
-    for name in set(spec.scores) & set(spec.custom):
-        custom.load(name, spec.custom[name])
-
-
-def check_files(config: Config) -> None:
-    """Raises ValueError for a release or evaluation set whose files or image folder are not here."""
-    if isinstance(config.stream, FileStream):
-        for one in (*config.stream.releases, *config.stream.evaluations, *config.stream.targets):
-            open_release(one)
-
-
-def check_tracking(config: Config) -> None:
-    """Raises ConfigError where MLflow is asked for and not installed."""
-    if config.tracking.mlflow is not None and importlib.util.find_spec("mlflow") is None:
-        raise ConfigError("tracking.mlflow needs MLflow: pip install 'liit[mlflow]', or leave the key out")
 
 
 def say_plan(config: Config) -> None:
@@ -174,7 +71,7 @@ def say_plan(config: Config) -> None:
 
 
 def _run(config: Config, store: Store) -> int:
-    from liit.engine.ingest import TooManyBadSamples
+    from liit.engine.data.ingest import TooManyBadSamples
     from liit.engine.lifelong import run
 
     try:

@@ -5,25 +5,28 @@ their results only; the order is in `lifelong.py`, and what is between a selecti
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from liit.engine import models, stream
-from liit.engine.clustering import cluster_pool
-from liit.engine.config import Config
-from liit.engine.evaluation import again, evaluate, first_of_each
-from liit.engine.ingest import ingest, quarantine
-from liit.engine.looking import looks
-from liit.engine.pool import grow
-from liit.engine.profile_spec import ProfilerSpec
-from liit.engine.progress import log
-from liit.engine.pruning import prune_pool
-from liit.engine.scoring import score
-from liit.engine.selection import select
-from liit.engine.settings import EvaluationSet, Release
-from liit.engine.specification import profiler_spec
-from liit.engine.store import Clock, Made, Store, read_table, remove, write_table
+from liit.engine.choosing.clustering import cluster_pool
+from liit.engine.choosing.pruning import prune_pool
+from liit.engine.choosing.selection import select
+from liit.engine.data import stream
+from liit.engine.data.ingest import ingest, quarantine
+from liit.engine.data.pool import grow
+from liit.engine.evaluation.evaluation import again, evaluate, first_of_each
+from liit.engine.holding.looking import Looking
+from liit.engine.holding.task_features import feature_spec
+from liit.engine.models import loading
+from liit.engine.run.files import read_table, remove, write_table
+from liit.engine.run.progress import log
+from liit.engine.run.store import Clock, Made, Store, path_of, there
+from liit.engine.scoring.profile_spec import ProfilerSpec
+from liit.engine.scoring.scoring import score
+from liit.engine.scoring.specification import made_by, mark, profiler_spec
+from liit.engine.settings.config import Config
+from liit.engine.settings.sections import EvaluationSet, Release
 from liit.selectors import catalog
 from liit.selectors.protocol import Strategy, rehearse
 
@@ -45,7 +48,7 @@ class Stages:
 
     @cached_property
     def model_mark(self) -> str:
-        return models.fingerprint(self.config.model.path, self.config.model.revision)
+        return loading.fingerprint(self.config.model.path, self.config.model.revision)
 
     def strategy(self, t: int) -> Strategy:
         """What timestep t chooses by."""
@@ -109,7 +112,10 @@ class Stages:
             self._not_scored(t)
             return None
         spec = profiler_spec(self.config, path_of(adapter), scores, vectors)
-        seen, before = looks(self, t) if adapter is not None else (), self.profiles.get(t - 1)
+        seen, before = (
+            self.looking.pool(self.releases[: t + 1]) if adapter is not None else (),
+            self.profiles.get(t - 1),
+        )
         arrival = t if strategy.newest else None
         made = self.store.make(
             f"t{t:02d}/profile",
@@ -131,11 +137,6 @@ class Stages:
         )
         self.profiles[t] = made
         return made
-
-    def _other_models(self, spec: ProfilerSpec) -> dict[str, object]:
-        """Fingerprints of the models beside the stream's own, in place of where they lie."""
-        sketches = {name: asdict(one) | {"model": _mark(one.model)} for name, one in spec.sketches.items()}
-        return {"reference": _mark(spec.reference), "sketches": sketches}
 
     def targets(self, t: int, split: Made | None, adapter: Made | None) -> Made | None:
         """The target split profiled by the current model, where the strategy selects for it: plain gradients."""
@@ -162,9 +163,7 @@ class Stages:
         )
 
     def scored_by(self, spec: ProfilerSpec) -> list[object]:
-        scoring = self.config.scoring
-        plain = asdict(spec) | {"model": self.model_mark, "adapter": None, "experts": None, **self._other_models(spec)}
-        return [plain, [scoring.samples_per_batch, scoring.tokens_per_batch, scoring.batches_per_file]]
+        return made_by(spec, self.config.scoring, self.model_mark)
 
     def cluster(self, t: int, profile: Made | None) -> Made | None:
         """profile → clusters, where the strategy wants pseudo-tasks; elsewhere what another strategy left there goes."""
@@ -264,22 +263,15 @@ class Stages:
         if keep is not None and t - keep >= 0:
             self.store.forget(f"t{t - keep:02d}/profile")
 
+    @cached_property
+    def looking(self) -> Looking:
+        """What samples look like, where each has to find its expert."""
+        return Looking(self.store, self.config, [self.scored_by(feature_spec(self.config)), self.looked_at_by])
+
     @property
     def looked_at_by(self) -> list[object]:
         """What vectors of tasks are made by: fingerprints in place of where encoders lie."""
-        return [_mark(self.config.tasks.image_encoder), _mark(self.config.tasks.text_encoder)]
+        return [mark(self.config.tasks.image_encoder), mark(self.config.tasks.text_encoder)]
 
     def _reads(self) -> list[object]:
         return [self.model_mark, self.config.model.max_length]
-
-
-def path_of(made: Made | None) -> Path | None:
-    return None if made is None else made.path
-
-
-def there(made: Made | None) -> tuple[Made, ...]:
-    return () if made is None else (made,)
-
-
-def _mark(model: str | None) -> str | None:
-    return None if model is None else models.fingerprint(model)

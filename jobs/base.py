@@ -9,9 +9,9 @@ import torch
 import typer
 from rich.console import Console
 
-from liit.engine.digits.accuracy import measure
-from liit.engine.digits.base import SHAPES, make_model, make_processor, save_language_model
-from liit.engine.digits.pretraining import CAPTIONS_ALONE, Schedule, pretrain
+from liit.engine.data.digits.accuracy import measure
+from liit.engine.data.digits.base import SHAPES, make_model, make_processor, save_language_model
+from liit.engine.data.digits.pretraining import CAPTIONS_ALONE, Schedule, pretrain
 
 PER_SET = 200
 SEED = 0
@@ -21,7 +21,7 @@ console = Console()
 def make(
     output: Annotated[
         Path, typer.Option(help="Folder that gets base/, proxy/, captioned/ and language_model/.")
-    ] = Path("engine/digits"),
+    ] = Path("engine/data/digits"),
     only: Annotated[str, typer.Option(help="Make one model alone: base, proxy or captioned.")] = "",
     threads: Annotated[int, typer.Option(help="Threads; another number than one makes other weights.")] = 1,
 ) -> None:

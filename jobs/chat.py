@@ -14,13 +14,14 @@ if __name__ == "__main__" and str(Path(__file__).resolve().parent.parent) not in
 
 import typer
 
-from liit.engine.chat import converse
-from liit.engine.chat_page import write_chat
-from liit.engine.digits.chatting import write_conversations
-from liit.engine.ingest import TooManyBadSamples
-from liit.engine.main import REFUSED, lasting
-from liit.engine.progress import log, start_logging
-from liit.engine.settings import Release
+from liit.engine.comparison.chat import converse
+from liit.engine.comparison.chat_page import write_chat
+from liit.engine.data.digits.chatting import write_conversations
+from liit.engine.data.ingest import TooManyBadSamples
+from liit.engine.main import REFUSED
+from liit.engine.run.progress import log, start_logging
+from liit.engine.settings.sections import Release
+from liit.engine.settings.settling import lasting
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

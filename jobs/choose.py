@@ -18,10 +18,10 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from liit.engine import choosing
+from liit.engine.choosing import from_profile
 from liit.engine.main import REFUSED
-from liit.engine.progress import log, start_logging
-from liit.engine.store import write_table
+from liit.engine.run.files import write_table
+from liit.engine.run.progress import log, start_logging
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -45,7 +45,7 @@ def choose(
     """Choose a subset from a finished profile, without a model, training or Ray."""
     start_logging()
     try:
-        chosen = choosing.choose(
+        chosen = from_profile.choose(
             profile,
             strategy,
             budget,
@@ -91,7 +91,7 @@ def read_grid(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(grid))
 
 
-def say(chosen: choosing.Chosen, console: Console) -> None:
+def say(chosen: from_profile.Chosen, console: Console) -> None:
     """How many of each release and of each cluster were chosen, and by which score."""
     table = Table(title=f"{len(chosen.rows):,} of {len(chosen.pool):,} samples", title_justify="left")
     for column in ("release", "pool", "chosen"):

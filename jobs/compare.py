@@ -14,13 +14,14 @@ if __name__ == "__main__" and str(Path(__file__).resolve().parent.parent) not in
 
 import typer
 
-from liit.engine.comparison import Cell, cells, kept, read_comparison, run_cell
-from liit.engine.config import ConfigError, located
-from liit.engine.contrast import Contrast
-from liit.engine.contrast_page import write_contrast
+from liit.engine.comparison.cells import Cell, cells, kept, read_comparison, run_cell
+from liit.engine.comparison.contrast import Contrast
+from liit.engine.comparison.contrast_page import write_contrast
 from liit.engine.forecast import forecast
-from liit.engine.main import duration, lasting
-from liit.engine.progress import log, start_logging
+from liit.engine.main import duration
+from liit.engine.run.progress import log, start_logging
+from liit.engine.settings.config import ConfigError, located
+from liit.engine.settings.settling import lasting
 
 Methods = Annotated[list[str] | None, typer.Option(help="Only these, in this order.")]
 Seeds = Annotated[list[int] | None, typer.Option(help="Only these.")]

@@ -12,8 +12,8 @@ if __name__ == "__main__" and str(Path(__file__).resolve().parent.parent) not in
 
 import typer
 
-from liit.engine.continual_page import write_benchmarks
-from liit.engine.main import lasting
+from liit.engine.comparison.continual_page import write_benchmarks
+from liit.engine.settings.settling import lasting
 from liit.jobs.compare import DryRun, Methods, Output, Seeds, Tables, compare
 
 BASES = {

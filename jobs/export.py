@@ -12,9 +12,9 @@ if __name__ == "__main__" and str(Path(__file__).resolve().parent.parent) not in
 
 import typer
 
-from liit.engine import exporting
+from liit.engine.data import exporting
 from liit.engine.main import REFUSED
-from liit.engine.progress import log, start_logging
+from liit.engine.run.progress import log, start_logging
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

@@ -104,7 +104,7 @@ def ray_cluster() -> Iterator[None]:
     """One local Ray with two CPUs for every test that needs one."""
     import ray
 
-    from liit.engine.cluster import STAYING
+    from liit.engine.fleet.connect import STAYING
 
     os.environ.update(STAYING)
     root = str(Path(__file__).resolve().parent.parent)

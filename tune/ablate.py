@@ -14,10 +14,10 @@ if __name__ == "__main__" and str(Path(__file__).resolve().parent.parent) not in
 
 import typer
 
-from liit.engine.config import ConfigError
-from liit.engine.main import lasting
-from liit.engine.progress import log, start_logging
-from liit.engine.settings import Resources
+from liit.engine.run.progress import log, start_logging
+from liit.engine.settings.config import ConfigError
+from liit.engine.settings.sections import Resources
+from liit.engine.settings.settling import lasting
 from liit.tune.outcome import Outcome
 from liit.tune.spaces import Study, names, read_study
 
@@ -68,7 +68,7 @@ def _run(
     study: Study, source: Path | None, budget: int, folder: Path, at_once: int, cells: Path | None
 ) -> list[dict[str, Any]]:
     """Settings and figures of every finished trial."""
-    from liit.engine.cluster import connect
+    from liit.engine.fleet.connect import connect
     from liit.tune.runner import run_trials
 
     connect(Resources())

@@ -16,11 +16,12 @@ import pyarrow.parquet as pq
 from ray import tune
 from sklearn.metrics import normalized_mutual_info_score
 
-from liit.engine.comparison import Cell, run_cell, same_settings
-from liit.engine.main import settle
-from liit.engine.metrics import summary
-from liit.engine.profiles import read_profile, read_vectors
-from liit.engine.store import fingerprint, read_table
+from liit.engine.answers.accuracy import summary
+from liit.engine.comparison.cells import Cell, run_cell, same_settings
+from liit.engine.run.files import read_table
+from liit.engine.run.fingerprints import fingerprint
+from liit.engine.run.profiles import read_profile, read_vectors
+from liit.engine.settings.settling import settle
 from liit.selectors import catalog
 from liit.selectors.clustering import cluster
 from liit.selectors.protocol import Pool, chosen

@@ -7,12 +7,12 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from liit.engine.config import located, override, read
-from liit.engine.figures import Picture, curves, stacked_bars
-from liit.engine.main import DEFAULT
-from liit.engine.page import Section, write_page
-from liit.engine.progress import log
-from liit.engine.store import appearing
+from liit.engine.pages.figures import Picture, curves, stacked_bars
+from liit.engine.pages.page import Section, write_page
+from liit.engine.run.files import appearing
+from liit.engine.run.progress import log
+from liit.engine.settings.config import located, override, read
+from liit.engine.settings.settling import DEFAULT
 from liit.selectors import catalog
 from liit.tune.objective import SHARE
 from liit.tune.spaces import Study, overrides

@@ -6,9 +6,10 @@ from typing import Any
 
 from ray import tune
 
-from liit.engine.config import ConfigError
-from liit.engine.progress import log
-from liit.engine.store import fingerprint, read_json, write_json
+from liit.engine.run.files import read_json, write_json
+from liit.engine.run.fingerprints import fingerprint
+from liit.engine.run.progress import log
+from liit.engine.settings.config import ConfigError
 from liit.tune.objective import Selection, train
 from liit.tune.spaces import Study
 

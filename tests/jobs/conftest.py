@@ -13,9 +13,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from liit.engine.config import Config
 from liit.engine.lifelong import run
-from liit.engine.store import Store
+from liit.engine.run.store import Store
+from liit.engine.settings.config import Config
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = "<script>document.title = 'changed'</script>"

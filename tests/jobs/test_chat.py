@@ -9,18 +9,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from liit.engine.answering import Answerer
-from liit.engine.answers import score
-from liit.engine.chat import Talker, converse, first_turns, turns_of
-from liit.engine.chat_page import write_chat
-from liit.engine.config import Config
-from liit.engine.digits.chatting import TURNS, write_conversations
-from liit.engine.encoding import encode_prompt
+from liit.engine.answers.metrics import score
+from liit.engine.comparison.chat import Talker, converse, first_turns, turns_of
+from liit.engine.comparison.chat_page import write_chat
+from liit.engine.data.digits.chatting import TURNS, write_conversations
+from liit.engine.evaluation.answering import Answerer
 from liit.engine.lifelong import run
 from liit.engine.main import begin
-from liit.engine.models import load_processor
-from liit.engine.settings import Release
-from liit.engine.store import Store
+from liit.engine.models.encoding import encode_prompt
+from liit.engine.models.loading import load_processor
+from liit.engine.run.store import Store
+from liit.engine.settings.config import Config
+from liit.engine.settings.sections import Release
 
 
 @pytest.fixture(scope="module")

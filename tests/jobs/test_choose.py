@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
-from liit.engine.clustering import cluster_pool
-from liit.engine.config import Config
-from liit.engine.profiles import packed
-from liit.engine.selection import select
-from liit.engine.store import write_json, write_table
-from liit.engine.tables import POOL, SELECTION, key_of
+from liit.engine.choosing.clustering import cluster_pool
+from liit.engine.choosing.selection import select
+from liit.engine.run.files import write_json, write_table
+from liit.engine.run.profiles import packed
+from liit.engine.run.tables import POOL, SELECTION, key_of
+from liit.engine.settings.config import Config
 from liit.jobs.choose import app, read_grid
 from liit.selectors import catalog
 

@@ -12,14 +12,14 @@ import pytest
 from safetensors.torch import load_file
 
 from liit.engine import learning
-from liit.engine.config import Config
-from liit.engine.experts import Experts
+from liit.engine.choosing.pseudo_tasks import name_tasks, names_of
+from liit.engine.evaluation.routed_model import RoutedModel
 from liit.engine.lifelong import run
-from liit.engine.pseudo_tasks import name_tasks, names_of
-from liit.engine.routed_model import RoutedModel
-from liit.engine.store import Store
-from liit.engine.teaching import teach
-from liit.engine.tracking import training_curves
+from liit.engine.models.experts import Experts
+from liit.engine.pages.tracking import training_curves
+from liit.engine.run.store import Store
+from liit.engine.settings.config import Config
+from liit.engine.training.teaching import teach
 
 
 def finished_with(folder: Path, settings: dict[str, Any], strategy: str, **training: Any) -> Path:

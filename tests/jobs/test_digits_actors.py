@@ -5,11 +5,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from liit.engine.main import settle
+from liit.engine.data.stream import open_stream
+from liit.engine.run.files import read_table
+from liit.engine.run.store import Store
+from liit.engine.run.tables import sort_by_key
+from liit.engine.settings.settling import settle
 from liit.engine.stages import Stages
-from liit.engine.store import Store, read_table
-from liit.engine.stream import open_stream
-from liit.engine.tables import sort_by_key
 
 DIGITS = ["stream.size=600", "stream.answers_per_skill=7", "strategy=lite-adapt-inf", "strategy.budget=40"]
 

@@ -14,13 +14,13 @@ import pytest
 import yaml
 from peft import PeftModel
 
-from liit.engine import models
-from liit.engine.config import Config
-from liit.engine.ingest import TooManyBadSamples
+from liit.engine.data.ingest import TooManyBadSamples
+from liit.engine.data.stream import open_stream
 from liit.engine.lifelong import run
+from liit.engine.models import loading
+from liit.engine.run.store import Store
+from liit.engine.settings.config import Config
 from liit.engine.stages import Stages
-from liit.engine.store import Store
-from liit.engine.stream import open_stream
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -90,7 +90,7 @@ def test_every_choice_has_a_cluster_and_a_reason(finished: Path) -> None:
 
 
 def test_the_last_adapter_loads_and_the_results_cover_every_timestep(finished: Path, tiny_llava: str) -> None:
-    PeftModel.from_pretrained(models.load_model(tiny_llava), str(finished / "t02" / "adapter"))
+    PeftModel.from_pretrained(loading.load_model(tiny_llava), str(finished / "t02" / "adapter"))
     assert (finished / "t02" / "adapter" / "moments.safetensors").is_file()
     results = json.loads((finished / "results.json").read_text())
     assert [set(row) for row in results["accuracy"]] == [{"colour", "sum"}] * 3
@@ -178,7 +178,7 @@ def _until_selection(config: Config, folder: Path) -> tuple[Stages, Store]:
 
 
 def _table(path: Path) -> Any:
-    from liit.engine.store import read_table
+    from liit.engine.run.files import read_table
 
     return read_table(path).sort_by("key")
 

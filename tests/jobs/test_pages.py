@@ -13,8 +13,8 @@ from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
-from liit.engine.comparison import Comparison
-from liit.engine.contrast_page import write_contrast
+from liit.engine.comparison.cells import Comparison
+from liit.engine.comparison.contrast_page import write_contrast
 from liit.tune.outcome import Outcome
 from liit.tune.spaces import Study
 

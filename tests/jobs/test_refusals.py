@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from liit.engine.main import DEFAULT, REFUSED
+from liit.engine.main import REFUSED
+from liit.engine.settings.settling import DEFAULT
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from liit.engine.config import Config
 from liit.engine.lifelong import run
-from liit.engine.store import Store
-from liit.engine.tracking import mlflow_client, track
+from liit.engine.pages.tracking import mlflow_client, track
+from liit.engine.run.store import Store
+from liit.engine.settings.config import Config
 
 
 def scalars(folder: Path) -> dict[str, dict[int, float]]:

@@ -11,11 +11,11 @@ import yaml
 from pydantic import ValidationError
 from sklearn.metrics import normalized_mutual_info_score
 
-from liit.engine.comparison import Cell
-from liit.engine.config import ConfigError, read
-from liit.engine.main import DEFAULT, settle
-from liit.engine.profiles import packed
-from liit.engine.store import read_table, write_json, write_table
+from liit.engine.comparison.cells import Cell
+from liit.engine.run.files import read_table, write_json, write_table
+from liit.engine.run.profiles import packed
+from liit.engine.settings.config import ConfigError, read
+from liit.engine.settings.settling import DEFAULT, settle
 from liit.selectors.clustering import cluster
 from liit.tune.objective import Source
 from liit.tune.outcome import Outcome

@@ -1,0 +1,91 @@
+"""What the cells of a comparison need not do twice: linked from the folder of one that has done it.
+
+Stages check by fingerprint that what they are handed is what they would make.
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow.compute as pc
+
+from liit.engine.run.files import read_json, read_table, remove, write_table
+from liit.engine.run.fingerprints import fingerprint
+from liit.engine.settings.config import Config
+
+if TYPE_CHECKING:
+    from liit.engine.scoring.profile_spec import ProfilerSpec
+
+SHARED = ("releases/*", "exam*", "targets*", "t00/*")
+"""What no method or seed changes; and of the quarantines, what was found before any model was trained."""
+FIRST = ("t01/pool*", "t01/copies*", "t01/profile*", "t01/profile/*", "t01/quarantine.parquet")
+"""What methods share that profile the same: the first pool is profiled with the base model."""
+
+
+def shares(config: Config) -> dict[str, str | None]:
+    """What others can tell by whether this cell has something for them: `shares.json` of its folder."""
+    return {"first": _profiled(config), "opened": _opened(config)}
+
+
+def passes(config: Config) -> tuple[int, int]:
+    """Forwards and backwards of a scored sample with images, at most; none where nothing is scored."""
+    spec = _spec(config)
+    return spec.passes() if spec.scores or spec.vectors else (0, 0)
+
+
+def _profiled(config: Config) -> str:
+    """What the first profile depends on."""
+    return fingerprint(repr(_spec(config.at(1))))
+
+
+def _spec(config: Config) -> "ProfilerSpec":
+    """What its strategy needs of a pool, by the base model."""
+    from liit.engine.scoring.specification import profiler_spec
+    from liit.selectors import catalog
+
+    strategy = catalog.get(config.strategy.name, config.clustering.vector)
+    return profiler_spec(config, None, strategy.scores_for(config.strategy.options), strategy.vectors)
+
+
+def _opened(config: Config) -> str | None:
+    """What the timesteps of an opening depend on, beside what is shared anyway; None where there is none."""
+    opening = config.strategy.opening
+    return None if opening is None else fingerprint(config.seed, opening, config.training)
+
+
+def adopt(folder: Path, root: Path, config: Config) -> None:
+    """Links to what other cells have finished: of any one what all share, of one that profiles the same its first profile, of one
+    that opened the stream the same those timesteps."""
+    partial = root / f".{folder.name}.partial"
+    remove(partial)
+    partial.mkdir()
+    found = [note for note in root.glob("*/shares.json") if (note.parent / "t00/evaluation.json").exists()]
+    newest = sorted(found, key=lambda note: note.stat().st_mtime, reverse=True)  # older ones may be of other settings
+    others = [note.parent for note in newest]
+    notes = {other: read_json(other / "shares.json") for other in others}
+    same = [other for other in others if notes[other]["first"] == _profiled(config)]
+    for other in [other for other in same if (other / "t01/profile").is_dir()][:1]:
+        _link(other, partial, FIRST)
+    opening = config.strategy.opening
+    if opening is not None:
+        opened = [other for other in others if notes[other]["opened"] == _opened(config)]
+        for other in [other for other in opened if (other / "results.json").is_file()][:1]:
+            _link(other, partial, tuple(f"t{t:02d}/**/*" for t in range(1, opening.timesteps + 1)))
+    for other in others[:1]:
+        _link(other, partial, SHARED)
+        for path in other.glob("t*/quarantine.parquet"):
+            place = partial / path.relative_to(other)
+            if not place.exists():
+                place.parent.mkdir(exist_ok=True)
+                rows = read_table(path)
+                write_table(place, rows.filter(pc.not_equal(rows["stage"], "score")))
+    partial.rename(folder)
+
+
+def _link(source: Path, target: Path, patterns: tuple[str, ...]) -> None:
+    """Hard links: results are replaced by renaming, never written to."""
+    for path in [path for pattern in patterns for path in source.glob(pattern) if path.is_file()]:
+        place = target / path.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if not place.exists():
+            os.link(path, place)

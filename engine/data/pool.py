@@ -1,0 +1,106 @@
+"""Which samples the pool holds at a timestep: those that stayed, and those that have just arrived."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from liit.engine.data.copies import words
+from liit.engine.run.files import read_table, write_table
+from liit.engine.run.progress import log
+from liit.engine.run.tables import POOL, QUARANTINE, REMOVED, sort_by_key
+from liit.engine.settings.sections import Pool
+from liit.selectors.duplicates import contamination, duplicates
+
+
+def grow(previous: Path | None, releases: list[Path], exam: Path | None, rules: Pool, partial: Path) -> None:
+    """Write the POOL rows of a timestep, and beside them as `copies.parquet` (REMOVED rows) what is left out of it.
+
+    The pool is what stayed of the previous one and the whole new release, without exact copies: of equal samples the
+    first arrival stays. A copy of a sample that the model is examined on is left out too, or only reported.
+
+    previous: the folder of the timestep before; None at the first one. releases: all until now, the new one last. exam: the
+    samples of the evaluation sets.
+    """
+    new = read_table(releases[-1], POOL.names)
+    old = remaining(previous) if previous is not None else POOL.empty_table()
+    table = sort_by_key(pa.concat_tables([old, new]))
+    contents = words(_of(releases, table["id"], ["id", "key", "content"])["content"])
+    copies = [_copies(table, contents)] if rules.duplicates == "remove" else []
+    if exam is not None:
+        examined = read_table(exam, ["id", "content"])
+        found = _examined(table, contents, examined["id"], words(examined["content"]))
+        copies += [found] if rules.contamination == "remove" else []
+        if len(found):
+            fate = "leave the pool" if rules.contamination == "remove" else "stay, as pool.contamination says"
+            log.info("contamination: %d samples are copies of evaluation samples; they %s", len(found), fate)
+    left = pa.concat_tables([REMOVED.empty_table(), *reversed(copies)])
+    left = left.filter(first_of(left["id"]))
+    if len(left):
+        log.info("pool: %d of %d samples are exact copies and left out", len(left), len(table))
+    write_table(partial.with_name("copies.parquet"), left)
+    write_table(partial, table.filter(pc.invert(pc.is_in(table["id"], left["id"].combine_chunks()))))
+
+
+def _copies(table: pa.Table, contents: np.ndarray) -> pa.Table:
+    stays = duplicates(contents, table["arrival"].to_numpy(), table["key"].to_numpy())
+    gone = np.flatnonzero(stays >= 0)
+    return _removed(table["id"].take(gone), "duplicate", table["id"].take(stays[gone]))
+
+
+def _examined(table: pa.Table, contents: np.ndarray, ids: pa.ChunkedArray, examined: np.ndarray) -> pa.Table:
+    like = contamination(contents, examined)
+    gone = np.flatnonzero(like >= 0)
+    return _removed(table["id"].take(gone), "contamination", ids.take(like[gone]))
+
+
+def _removed(ids: pa.ChunkedArray, reason: str, like: pa.ChunkedArray) -> pa.Table:
+    return pa.table([ids, pa.array([reason] * len(ids), pa.string()), like], schema=REMOVED)
+
+
+def first_of(ids: pa.ChunkedArray) -> pa.Array:
+    """Which rows are the first of their id."""
+    first = np.zeros(len(ids), bool)
+    first[np.unique(np.asarray(ids.to_pylist(), dtype=object).astype(str), return_index=True)[1]] = True
+    return pa.array(first)
+
+
+def remaining(timestep: Path) -> pa.Table:
+    """POOL rows that go on after a timestep: not removed, not quarantined while it was scored."""
+    pool = read_table(timestep / "pool.parquet")
+    gone = pa.concat_arrays(
+        [*_ids(timestep / "removed.parquet", REMOVED), *_ids(timestep / "quarantine.parquet", QUARANTINE)]
+    )
+    return pool.filter(pc.invert(pc.is_in(pool["id"], gone)))
+
+
+def _ids(path: Path, schema: pa.Schema) -> list[pa.Array]:
+    table = read_table(path, ["id"]) if path.is_file() else schema.empty_table()
+    return [chunk.cast(pa.string()) for chunk in table["id"].chunks] or [pa.array([], pa.string())]
+
+
+def described(releases: list[Path], pool: Path, arrival: int | None = None) -> pa.Table:
+    """id, key, dataset and length of every sample of a pool, or of those that came at one timestep, sorted by key.
+
+    Raises KeyError as `samples` does.
+    """
+    table = read_table(pool, ["id", "arrival"])
+    if arrival is not None:
+        table = table.filter(pc.equal(table["arrival"], arrival))
+    return _of(releases, table["id"], ["id", "key", "dataset", "length"])
+
+
+def samples(releases: list[Path], ids: pa.ChunkedArray) -> pa.Table:
+    """The SAMPLE rows with these ids, sorted by key. Raises KeyError naming an id that no release has."""
+    return _of(releases, ids, None)
+
+
+def _of(releases: list[Path], ids: pa.ChunkedArray, columns: list[str] | None) -> pa.Table:
+    tables = (read_table(release, columns) for release in releases)
+    found = [table.filter(pc.is_in(table["id"], ids.combine_chunks())) for table in tables]
+    table = sort_by_key(pa.concat_tables(found))
+    if len(table) != len(ids):
+        missing = ids.filter(pc.invert(pc.is_in(ids, table["id"].combine_chunks())))
+        raise KeyError(f"{len(missing)} samples are in no release, the first is {missing[0]}")
+    return table

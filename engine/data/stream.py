@@ -1,0 +1,35 @@
+"""Where the releases and evaluation sets of a run are: the user's files, or the digits written into the run folder."""
+
+from pathlib import Path
+
+from liit.engine.data.digits.stream import write_stream
+from liit.engine.run.fingerprints import file_fingerprint
+from liit.engine.run.progress import log
+from liit.engine.run.store import Made, Store
+from liit.engine.settings.config import Config
+from liit.engine.settings.sections import DigitsStream, FileStream, Release
+
+
+def open_stream(config: Config, store: Store) -> FileStream:
+    """The stream as files. The digits are composed once per run folder, by their settings alone."""
+    if isinstance(config.stream, FileStream):
+        return config.stream
+    settings: DigitsStream = config.stream
+
+    def write(partial: Path, clock: object) -> None:
+        log.info("digits: composing about %d samples from scikit-learn's handwritten digits", settings.size)
+        text = write_stream(partial, settings).model_dump_json(indent=1)
+        (partial / "stream.json").write_text(text.replace(str(partial), "{here}"), encoding="utf-8")
+
+    data: Made = store.make("data", write, settings=settings)
+    text = (data.path / "stream.json").read_text(encoding="utf-8")
+    return FileStream.model_validate_json(text.replace("{here}", str(data.path)))
+
+
+def mark(release: Release) -> dict[str, str]:
+    """What a release is, for fingerprints: its annotations' content, wherever they lie, and the folder of its images.
+
+    Paths of images are kept by everything that is made, so they must be made anew where the images have moved.
+    """
+    images = {} if release.images is None else {"images": str(Path(release.images).resolve())}
+    return {"name": release.name, "format": release.format, "content": file_fingerprint(release.path), **images}

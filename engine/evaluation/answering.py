@@ -1,0 +1,105 @@
+"""A model's greedy answers by Ray Data actors, in planned batches, with the expert of each sample where there are some."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from liit.engine.data.readers.images import open_image
+from liit.engine.fleet import planned
+from liit.engine.fleet.batching import plan_groups
+from liit.engine.models import loading
+from liit.engine.models.adapters import speaking_as, with_adapters
+from liit.engine.models.encoding import collate, encode_prompt, pad_id_of, tokenizer_of
+from liit.engine.models.experts import Experts, adapter_of, is_experts, routed
+from liit.engine.run.files import read_table
+from liit.engine.run.store import Clock
+from liit.engine.settings.config import Config
+
+GIVEN = pa.schema([("id", pa.string()), ("answer", pa.string())])
+
+
+class Answerer:
+    """The evaluation actor: one model, one planned batch of samples in, their greedy answers out."""
+
+    def __init__(
+        self, model: Mapping[str, Any], adapter: str | None, max_length: int, new_tokens: Mapping[str, int]
+    ) -> None:
+        self.processor = loading.load_processor(model["path"], model["revision"])
+        self.experts = Experts.load(Path(adapter)) if adapter and is_experts(Path(adapter)) else None
+        loaded = loading.load_model(**model, adapter=None if self.experts else adapter)
+        if self.experts:
+            loaded = with_adapters(loaded, self.experts.adapters())
+        self.model: Any = loaded.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.max_length, self.new_tokens = max_length, new_tokens
+
+    def __call__(self, samples: list[dict[str, Any]]) -> pa.Table:
+        answers = self.answer(samples)
+        return pa.table({"id": [sample["id"] for sample in samples], "answer": answers}, schema=GIVEN)
+
+    def answer(self, samples: Sequence[Mapping[str, Any]]) -> list[str]:
+        """What the model writes in place of each sample's last assistant turn.
+
+        Every answer is cut at its own data set's `max_new_tokens`, so it does not depend on its batch. With experts, all
+        samples of a batch go to the one that their column `expert` names.
+        """
+        limits = [self.new_tokens[sample["dataset"]] for sample in samples]
+        with self.speaking(samples):
+            return write_answers(self.model, self.processor, samples, limits, self.max_length)
+
+    def speaking(self, samples: Sequence[Mapping[str, Any]]) -> AbstractContextManager[None]:
+        """The model with the expert of this batch, where there are experts."""
+        return speaking_as(self.model, adapter_of(samples[0]["expert"])) if self.experts else nullcontext()
+
+
+@torch.no_grad()
+def write_answers(
+    model: Any, processor: Any, samples: Sequence[Mapping[str, Any]], limits: Sequence[int], max_length: int
+) -> list[str]:
+    """Greedy answers in place of the last assistant turn, as text without special tokens, each of so many tokens at most."""
+    prompts = [
+        encode_prompt(processor, one["conversation"], [open_image(image) for image in one["images"]], max_length)
+        for one in samples
+    ]
+    inputs = collate(prompts, pad_id_of(processor), side="left")
+    del inputs["response"]
+    first = next(model.parameters())
+    inputs = {k: v.to(first.device, first.dtype if v.is_floating_point() else None) for k, v in inputs.items()}
+    pad, decode = pad_id_of(processor), tokenizer_of(processor).decode
+    out = model.generate(**inputs, do_sample=False, max_new_tokens=max(limits), pad_token_id=pad)
+    new = out[:, inputs["input_ids"].shape[1] :]
+    return [decode(row[:limit], skip_special_tokens=True).strip() for row, limit in zip(new, limits, strict=True)]
+
+
+def answered(
+    worker: type[Answerer],
+    samples: pa.Table,
+    new_tokens: Mapping[str, int],
+    adapter: Path | None,
+    config: Config,
+    folder: Path,
+    label: str,
+    clock: Clock,
+    queries: Path | None,
+) -> dict[str, Any]:
+    """What a worker's actors say of each of these SAMPLE rows, by id; part files lie in `folder` until the caller removes it.
+
+    new_tokens: of an answer at most, by data set. queries: as `evaluate` has them.
+    """
+    samples, limits = routed(samples, adapter, [queries] if queries else []), config.evaluation
+    lengths_N = samples["length"].to_numpy() + max(new_tokens.values())
+    expert_N, keys_N = np.array(samples["expert"].to_pylist(), dtype=str), samples["key"].to_numpy()
+    batch_N = plan_groups(expert_N, keys_N, lengths_N, limits.samples_per_batch, limits.tokens_per_batch)
+    arguments = {
+        "model": config.model.model_dump(include={"path", "revision", "dtype", "attention"}),
+        "adapter": None if adapter is None else str(adapter),
+        "max_length": config.model.max_length,
+        "new_tokens": new_tokens,
+    }
+    job = planned.Job(label, worker, arguments, keys_N, batch_N, lambda: [samples], limits.batches_per_file)
+    given = pa.concat_tables([read_table(part) for part in planned.run(folder, job, config.resources, clock.tick)])
+    return dict(zip(given["id"].to_pylist(), given["answer"].to_pylist(), strict=True))

@@ -1,0 +1,95 @@
+"""What was learned and forgotten: one value per data set from a model's greedy answers, one per skill."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from liit.engine.answers.metrics import accepted_answers, score
+from liit.engine.evaluation.answering import Answerer, answered
+from liit.engine.evaluation.recalling import Recaller
+from liit.engine.run.files import read_json, read_table, remove, write_json, write_table
+from liit.engine.run.store import Clock
+from liit.engine.run.tables import ANSWER, sort_by_key
+from liit.engine.settings.config import Config
+from liit.engine.settings.sections import EvaluationSet
+
+
+def evaluate(
+    samples: pa.Table,
+    sets: Sequence[EvaluationSet],
+    adapter: Path | None,
+    config: Config,
+    partial: Path,
+    label: str,
+    clock: Clock,
+    queries: Path | None = None,
+) -> None:
+    """Write `evaluation.json` to `partial` and `answers.parquet` beside it.
+
+    samples: SAMPLE rows of all evaluation sets. The accepted answers are `references`, else the last turn. queries: what
+    each sample looks like (`task_features.py`), by which it finds its expert.
+    """
+    folder, limits = partial.with_name(f"{partial.name}.answers"), {one.name: one.max_new_tokens for one in sets}
+    worker = Recaller if config.evaluation.losses else Answerer
+    answers = answered(worker, samples, limits, adapter, config, folder, label, clock, queries)
+    losses = None
+    if config.evaluation.losses:
+        losses = {name: given["loss"] for name, given in answers.items()}
+        answers = {name: given["answer"] for name, given in answers.items()}
+    summary, rows = summarise(samples.to_pylist(), answers, sets, losses)
+    write_table(partial.with_name("answers.parquet"), pa.Table.from_pylist(rows, schema=ANSWER))
+    remove(folder)
+    write_json(partial, summary)
+
+
+def again(evaluation: Path, partial: Path) -> None:
+    """The same as at an earlier timestep, whose model is that of this one."""
+    write_table(partial.with_name("answers.parquet"), read_table(evaluation.with_name("answers.parquet")))
+    write_json(partial, read_json(evaluation))
+
+
+def first_of_each(samples: pa.Table, limits: Mapping[str, int | None]) -> pa.Table:
+    """The first so many samples of each data set in the order of their keys; all where the limit is None."""
+    parts = [samples.filter(pc.equal(samples["dataset"], name)).slice(0, limit) for name, limit in limits.items()]
+    return sort_by_key(pa.concat_tables(parts))
+
+
+def summarise(
+    samples: Sequence[Mapping[str, Any]],
+    answers: Mapping[str, str],
+    sets: Sequence[EvaluationSet],
+    losses: Mapping[str, float] | None = None,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Per skill and data set the value in percent and the parse failures; and one ANSWER row per sample.
+
+    A skill's value is the mean over its data sets; so is its loss, where there are some.
+    """
+    summary: dict[str, Any] = {}
+    rows = []
+    for one in sets:
+        mine = [sample for sample in samples if sample["dataset"] == one.name]
+        if not mine:
+            raise ValueError(f"evaluation set {one.name} has no usable sample; see its quarantine table")
+        given = [answers[sample["id"]] for sample in mine]
+        result = score(one.metric, given, [accepted_answers(sample) for sample in mine])
+        skill = summary.setdefault(one.skill, {"value": 0.0, "datasets": {}})
+        skill["datasets"][one.name] = {
+            "metric": one.metric,
+            "value": result.value,
+            "n": len(mine),
+            "parse_failures": result.parse_failures,
+            **result.extra,
+        }
+        for sample, answer, value in zip(mine, given, result.values, strict=True):
+            row = {"id": sample["id"], "skill": one.skill, "dataset": one.name, "answer": answer, "value": value}
+            rows.append(row | {"loss": None if losses is None else losses[sample["id"]]})
+        if losses is not None:
+            skill["datasets"][one.name]["loss"] = float(np.mean([losses[sample["id"]] for sample in mine]))
+    for skill in summary.values():
+        for figure in ("value", "loss") if losses is not None else ("value",):
+            skill[figure] = float(np.mean([data[figure] for data in skill["datasets"].values()]))
+    return summary, rows

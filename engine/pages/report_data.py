@@ -1,0 +1,156 @@
+"""What the report of a run shows, read from its folder: everything optional, since a strategy may need none of it."""
+
+from base64 import b64encode
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from liit.engine.data.readers.images import open_image
+from liit.engine.pages.page import Example
+from liit.engine.run.files import read_json, read_table
+from liit.engine.run.profiles import read_profile, read_vectors
+from liit.selectors.priority import smallest
+
+THUMBNAIL = 96
+"""Pixels of a picture's longer side."""
+TEXT = 300
+"""Characters of a question or answer."""
+GROUPS = 30
+"""Clusters or tasks that are shown, the largest ones."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's tables by timestep."""
+
+    root: Path
+    bounds: dict[str, float]
+    """Upper bounds of the skills, where the configuration gives them."""
+
+    @cached_property
+    def steps(self) -> list[Path]:
+        last = self.root / "results.json"
+        steps = sorted(path for path in self.root.glob("t[0-9][0-9]*") if path.is_dir())
+        return steps[: len(read_json(last)["releases"])] if last.is_file() else steps
+
+    @cached_property
+    def profiled(self) -> Path | None:
+        """The newest timestep whose profile is still there."""
+        there = [step for step in self.steps if (step / "profile" / "columns.json").is_file()]
+        found = [step for step in there if self.used(step, "profile")]
+        return found[-1] if found else None
+
+    def _releases(self) -> list[Path]:
+        """Of the timesteps; another stream may have had more in the same folder."""
+        return [path for step in self.steps for path in self.root.glob(f"releases/{step.name[1:]}-*.parquet")]
+
+    def used(self, step: Path, name: str) -> bool:
+        """Whether the selection of a timestep was made from it; what another strategy left in the folder is not."""
+        note = step / "selection.parquet.made.json"
+        return note.is_file() and f"{step.name}/{name}" in read_json(note)["parents"]
+
+    def table(self, step: Path, name: str) -> pd.DataFrame | None:
+        path = step / f"{name}.parquet"
+        return read_table(path).to_pandas() if path.is_file() else None
+
+    def curves(self) -> dict[str, pd.Series]:
+        """WSS by k, for every timestep that was clustered."""
+        clustered = [step for step in self.steps if self.used(step, "clusters.parquet")]
+        found = {step.name: read_json(step / "wss.json") for step in clustered}
+        return {
+            f"{name} (k = {curve['k']})": pd.Series({int(k): wss for k, wss in curve["wss"].items()})
+            for name, curve in found.items()
+        }
+
+    @cached_property
+    def known(self) -> pd.DataFrame:
+        """Release and known task (else data set) of every sample, by id."""
+        columns = ["id", "dataset", "arrival", "task"]
+        frames = [read_table(path, columns).to_pandas() for path in self._releases()]
+        frame = pd.concat(frames).set_index("id")
+        frame["task"] = frame["task"].fillna(frame["dataset"])
+        return frame
+
+    @cached_property
+    def newest(self) -> pd.DataFrame | None:
+        """Of the profiled timestep: scores, task, release and cluster (where it has them) of every sample, in key order."""
+        if self.profiled is None:
+            return None
+        frame = read_profile(self.profiled / "profile", self.scores).to_pandas().set_index("id")
+        frame = frame.join(self.known[["dataset", "arrival", "task"]])
+        for name, columns in (("clusters", ["cluster"]), ("selection", ["scorer", "score"])):
+            table = self.table(self.profiled, name)
+            if table is not None and (name == "selection" or self.used(self.profiled, "clusters.parquet")):
+                frame = frame.join(table.set_index("id")[columns])
+        return frame
+
+    @property
+    def scores(self) -> list[str]:
+        """Names of the scores that `newest` has."""
+        if self.profiled is None:
+            return []
+        schema = pq.read_schema(sorted((self.profiled / "profile").glob("*.parquet"))[0])
+        return [field.name for field in schema if pa.types.is_float32(field.type)]
+
+    def sampled(self, count: int) -> np.ndarray:
+        """Positions of `count` rows of `newest`, by hash."""
+        assert self.newest is not None
+        return smallest(self.newest["key"].to_numpy(np.uint64), count, "report")
+
+    @property
+    def gradients(self) -> dict[str, str]:
+        """The gradient sketches of the profiled timestep, and of which layers each is."""
+        assert self.profiled is not None
+        columns = read_json(self.profiled / "profile" / "columns.json")
+        return {name: str(about["layers"]) for name, about in columns.items() if about["kind"] == "gradient"}
+
+    def vectors(self, name: str, positions: np.ndarray) -> np.ndarray | None:
+        """Unit rows of a vector of the profiled timestep; None where it was not profiled."""
+        assert self.profiled is not None
+        if name not in read_json(self.profiled / "profile" / "columns.json"):
+            return None
+        rows = read_vectors(self.profiled / "profile", name)[positions].astype(np.float32)
+        norm = np.linalg.norm(rows, axis=1, keepdims=True)
+        return np.divide(rows, norm, out=np.zeros_like(rows), where=norm > 0)
+
+    def examples(self, notes: dict[str, str], tables: str = "releases/*.parquet") -> list[Example]:
+        """The samples with these ids, in this order, each with its note. tables: what holds them."""
+        rows: dict[str, dict[str, Any]] = {}
+        wanted = pc.field("id").isin(list(notes))
+        for path in sorted(self.root.glob(tables)):
+            table = pq.read_table(path, columns=["id", "conversation", "images"], filters=wanted)
+            rows |= {row["id"]: row for row in table.to_pylist()}
+        return [_example(rows[name], note) for name, note in notes.items() if name in rows]
+
+
+def _example(row: dict[str, Any], note: str) -> Example:
+    turns = row["conversation"]
+    question = next((turn["text"] for turn in turns if turn["role"] == "user"), "")
+    answer = next((turn["text"] for turn in turns if turn["role"] == "assistant"), "")
+    shown = question.replace("<image>", "").strip()
+    images = tuple(_thumbnail(image) for image in (row["images"] or [])[:4])
+    return Example(row["id"], _cut(shown), _cut(answer), tuple(one for one in images if one), note)
+
+
+def _thumbnail(image: dict[str, Any]) -> str:
+    """A small PNG for the `src` of an HTML image; empty where the file is no longer what it was."""
+    try:
+        picture = open_image(image)
+    except (ValueError, OSError):
+        return ""
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    out = BytesIO()
+    picture.save(out, format="PNG", optimize=True)
+    return "data:image/png;base64," + b64encode(out.getvalue()).decode()
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= TEXT else f"{text[:TEXT]} …"

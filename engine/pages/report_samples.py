@@ -1,0 +1,122 @@
+"""The part of a run's report that shows samples: maps of their vectors, the chosen ones, and what is near to a few of them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.manifold import TSNE
+
+from liit.engine.pages import figures
+from liit.engine.pages.page import Example, Section
+from liit.engine.pages.report_data import GROUPS, RunFolder
+
+MAPPED = 600
+"""Samples of a map."""
+EACH = 3
+"""Samples of a pseudo-task."""
+NEAR = 4
+"""Neighbours of a sample."""
+VECTORS = {"sketch": "Gradients", "embedding": "Hidden states"}
+SEARCHED = 2000
+"""Samples that neighbours are looked for among."""
+
+
+def in_the_plane(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
+    """t-SNE of gradients and of hidden states."""
+    newest = run.newest
+    if newest is None or len(newest) < 50:
+        return
+    positions = run.sampled(MAPPED)
+    shown = newest.iloc[positions]
+    colourings = {"task": shown["task"].astype(str).tolist(), "release": shown["arrival"].astype(str).tolist()}
+    if "cluster" in shown:
+        colourings = {"pseudo-task": shown["cluster"].astype(str).tolist(), **colourings}
+    pictures = []
+    for name, title in _titles(run).items():
+        rows = run.vectors(name, positions)
+        if rows is not None:
+            pictures.append(figures.maps(_plane(rows), colourings, title))
+    if pictures:
+        yield Section("Maps", "Samples that lie together are alike; t-SNE of unit vectors.", pictures)
+
+
+def _titles(run: RunFolder) -> dict[str, str]:
+    """What is shown: the main sketch, else the first there is, and hidden states."""
+    if "sketch" in run.gradients or not run.gradients:
+        return VECTORS
+    first = next(iter(run.gradients))
+    return {first: f"Gradients, {first}", **VECTORS}
+
+
+def at_depths(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
+    """Adapt-∞'s Fig. 5B: t-SNE of the gradients of several layers, where `scoring.sketches` has them."""
+    newest = run.newest
+    if newest is None or len(newest) < 50 or len(run.gradients) < 2:
+        return
+    positions = run.sampled(MAPPED)
+    tasks = newest.iloc[positions]["task"].astype(str).tolist()
+    pictures = []
+    for name, layers in run.gradients.items():
+        rows = run.vectors(name, positions)
+        assert rows is not None
+        pictures.append(figures.maps(_plane(rows), {"task": tasks}, f"Gradients, {name}: layer {layers}"))
+    yield Section("Maps by depth", "The same samples by the gradients of other layers.", pictures)
+
+
+def looked_at(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
+    """Chosen samples by pseudo-task and by the score that chose them."""
+    newest = run.newest
+    if newest is None or "scorer" not in newest or "cluster" not in newest:
+        return
+    chosen = newest[newest["score"].notna() | newest["scorer"].notna()]
+    largest = newest["cluster"].value_counts().index[:GROUPS]
+    by_cluster = {
+        f"pseudo-task {cluster}: {(newest['cluster'] == cluster).sum():,} samples": _shown(
+            run, chosen[chosen["cluster"] == cluster], EACH
+        )
+        for cluster in sorted(largest)
+    }
+    note = f"Up to {EACH} of each pseudo-task, with the score that chose them."
+    yield Section("Chosen samples by pseudo-task", note, examples=by_cluster)
+    by_reason = {
+        f"{scorer}: chose {len(own):,} samples": _shown(run, own.sort_values("score"), 2 * EACH)
+        for scorer, own in chosen.groupby(chosen["scorer"].fillna("chance"))
+    }
+    note = "Spread from the lowest to the highest value that was chosen by it."
+    yield Section("Chosen samples by reason", note, examples=by_reason)
+
+
+def _shown(run: RunFolder, rows: pd.DataFrame, count: int) -> list[Example]:
+    """Up to `count` of the rows, spread over their order."""
+    spread = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, count).astype(int))] if len(rows) else rows
+    return run.examples(
+        {str(name): f"{row['scorer'] or 'chance'} {row['score']:.3g}" for name, row in spread.iterrows()}
+    )
+
+
+def neighbours(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
+    """Adapt-∞'s Fig. 4: a few samples and what is nearest to each, by gradient and by hidden state."""
+    if run.newest is None:
+        return
+    positions = run.sampled(min(SEARCHED, len(run.newest)))
+    ids = run.newest.index[positions].astype(str)
+    groups: dict[str, list[Example]] = {}
+    for name, title in _titles(run).items():
+        rows = run.vectors(name, positions)
+        if rows is None:
+            continue
+        for asked in np.linspace(0, len(rows) - 1, 4).astype(int):
+            cosine = rows @ rows[asked]
+            near = [at for at in np.argsort(-cosine) if at != asked][:NEAR]
+            notes = {ids[asked]: "asked"} | {ids[at]: f"cosine {cosine[at]:.2f}" for at in near}
+            groups[f"{title}: like {ids[asked]}"] = run.examples(notes)
+    if groups:
+        note = "The same samples and what is nearest to them, by gradient and by hidden state."
+        yield Section("Neighbours", note, examples=groups)
+
+
+def _plane(rows: np.ndarray) -> np.ndarray:
+    """(n, 2): t-SNE (scikit-learn's, from the two main components)."""
+    plane: np.ndarray = TSNE(init="pca", random_state=0, perplexity=min(30, len(rows) / 4)).fit_transform(rows)
+    return plane

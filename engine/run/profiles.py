@@ -1,0 +1,70 @@
+"""A finished profile read from disk, as the stages after scoring and the tools beside them do; no Ray, no torch.
+
+Vectors are columns of fixed-size binary, the bytes of float16 numbers: a list column takes longer to write and to
+read (docs/results/throughput.md). Legend: N usable samples, D dimensions.
+"""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from liit.engine.run.files import read_table
+from liit.selectors.directions import let_go
+
+NUMBER = np.dtype("<f2")
+
+
+def read_profile(folder: Path, columns: Sequence[str]) -> pa.Table:
+    """The usable rows of a profile, sorted by key: `id`, `key` and the named columns, none of them a vector."""
+    table = read_table(folder, ["id", "key", "status", *dict.fromkeys(columns)])
+    return table.filter(pc.equal(table["status"], "ok")).drop_columns(["status"]).sort_by("key")
+
+
+def read_vectors(folder: Path, name: str) -> np.ndarray:
+    """(N, D) float16: a vector of the usable rows, sorted by key, in a file that is mapped and has no name.
+
+    It lies beside the profile and goes when nothing holds the matrix any more; memory has only what is being looked at.
+    """
+    parts = sorted(folder.glob("*.parquet"))
+    head = pa.concat_tables([pq.read_table(part, columns=["key", "status"]) for part in parts])
+    usable = pc.equal(head["status"], "ok").to_numpy()
+    keys = head["key"].to_numpy()[usable]
+    place = np.full(len(usable), -1)
+    place[usable] = np.argsort(np.argsort(keys))
+    width = pq.read_schema(parts[0]).field(name).type.byte_width // NUMBER.itemsize
+    if not len(keys):
+        return np.empty((0, width), NUMBER)
+    with tempfile.TemporaryFile(dir=folder.parent if os.access(folder.parent, os.W_OK) else None) as file:
+        os.posix_fallocate(
+            file.fileno(), 0, len(keys) * width * NUMBER.itemsize
+        )  # a full disk is an error now, no crash later
+        matrix = np.memmap(file, NUMBER, "w+", shape=(len(keys), width))
+    start = 0
+    for part in parts:
+        rows = unpacked(pq.read_table(part, columns=[name])[name])
+        here = place[start : start + len(rows)]
+        matrix[here[here >= 0]] = rows[here >= 0]
+        start += len(rows)
+        let_go(matrix)
+    return matrix
+
+
+def packed(rows_ND: np.ndarray) -> pa.Array:
+    """Rows as a column of a profile."""
+    content = np.ascontiguousarray(rows_ND, NUMBER)
+    kind = pa.binary(content.shape[1] * NUMBER.itemsize)
+    return pa.FixedSizeBinaryArray.from_buffers(kind, len(content), [None, pa.py_buffer(content)])
+
+
+def unpacked(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of a profile as rows, read-only."""
+    array = column.combine_chunks()
+    width = array.type.byte_width // NUMBER.itemsize
+    rows = np.frombuffer(array.buffers()[1], NUMBER) if len(array) else np.empty(0, NUMBER)
+    return rows.reshape(-1, width)[array.offset : array.offset + len(array)]

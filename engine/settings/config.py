@@ -1,0 +1,156 @@
+"""What a run is told: YAML and dotted overrides, refused early with key and cause; its sections stand beside it."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, PositiveInt, ValidationError, model_validator
+
+from liit.engine.settings.sections import (
+    Clustering,
+    DigitsStream,
+    Estimate,
+    Evaluation,
+    FileStream,
+    Model,
+    Pool,
+    Resources,
+    Scoring,
+    Settings,
+    Strategy,
+    Tracking,
+)
+from liit.engine.settings.training import Tasks, Training
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be run; the message is one line for the person who wrote it."""
+
+
+class Config(Settings):
+    """One run over a whole stream."""
+
+    name: str = Field("digits", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    output: str = "runs/{name}"
+    """The run folder; on a cluster an absolute path that every node sees."""
+    seed: int = Field(0, ge=0, lt=2**31)
+    model: Model = Model()
+    stream: Annotated[DigitsStream | FileStream, Field(discriminator="kind")] = DigitsStream()
+    pool: Pool = Pool()
+    strategy: Strategy = Strategy()
+    scoring: Scoring = Scoring()
+    clustering: Clustering = Clustering()
+    training: Training = Training()
+    tasks: Tasks = Tasks()
+    evaluation: Evaluation = Evaluation()
+    resources: Resources = Resources()
+    estimate: Estimate = Estimate()
+    tracking: Tracking = Tracking()
+    max_bad_share: float = Field(0.05, ge=0, le=1)
+    """A release with a larger share of quarantined samples stops the run before any training."""
+    upper_bounds: dict[str, float] = Field(default_factory=dict)
+    """Best value of each skill in a sequential run, in percent; with them relative gain is reported."""
+    keep_profiles: PositiveInt | None = None
+    """Keep the vectors of the newest so many timesteps only. None: keep all."""
+
+    def at(self, t: int) -> "Config":
+        """With the strategy that timestep t chooses by, and no word of another."""
+        strategy, opening = self.strategy, self.strategy.opening
+        if opening is None:
+            return self
+        other = {"name": opening.name, "options": {}} if t <= opening.timesteps else {}
+        return self.model_copy(update={"strategy": strategy.model_copy(update={"opening": None, **other})})
+
+    def phases(self) -> list["Config"]:
+        """For every strategy that the run chooses by, the configuration with it."""
+        opening = self.strategy.opening
+        return [self] if opening is None else [self.at(1), self.at(opening.timesteps + 1)]
+
+    @model_validator(mode="after")
+    def _opening_ends(self) -> "Config":
+        opening = self.strategy.opening
+        if opening is not None and opening.timesteps >= self.stream.last:
+            raise ValueError(
+                f"strategy.opening.timesteps={opening.timesteps} leaves nothing to strategy {self.strategy.name}: "
+                f"the stream's last timestep is {self.stream.last}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pool_budget_holds_a_selection(self) -> "Config":
+        limit = self.strategy.pool_budget
+        counted = self.strategy.unit == "samples" and self.strategy.lifetime is None
+        if counted and limit is not None and limit < self.strategy.budget:
+            raise ValueError(f"strategy.pool_budget={limit} is smaller than strategy.budget={self.strategy.budget}")
+        return self
+
+
+def read(path: str | Path | None, overrides: list[str]) -> Config:
+    """The configuration of a YAML file with `dotted.key=value` overrides on top.
+
+    Values are read as YAML. Raises ConfigError, one line that names the file or key, for a file that is missing or is
+    not a mapping, an unknown key, or a value that is not allowed.
+    """
+    values = {} if path is None else load(path, "config file")
+    for override in overrides:
+        _apply(values, override)
+    if isinstance(values.get("stream"), dict):
+        values["stream"].setdefault("kind", "digits")
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(one_line(error)) from error
+
+
+def load(path: str | Path, kind: str) -> dict[str, Any]:
+    """The mapping that a YAML file holds. Raises ConfigError, one line that begins with `kind` and the file."""
+    try:
+        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{kind} {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{kind} {path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{kind} {path} must hold a mapping of keys to values")
+    return loaded
+
+
+def located(name: str, folder: Path) -> Path:
+    """The file of that name: a path, else one that is shipped in `folder`."""
+    shipped = folder / Path(name).name
+    return Path(name) if Path(name).exists() or not shipped.is_file() else shipped
+
+
+def override(key: str, value: Any) -> str:
+    """`dotted.key=value` as `read` takes it."""
+    text = str(yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True))
+    return f"{key}={text}".removesuffix("\n").removesuffix("\n...")
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise ConfigError(f"override {override!r} must be dotted.key=value")
+    *parents, last = ("strategy.name" if key == "strategy" else key).split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"override {override!r}: {parent!r} is not a section")
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {override!r}: the value is not YAML") from error
+
+
+def one_line(error: ValidationError) -> str:
+    """Every key that is wrong, and how."""
+    parts = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            parts.append(f"{key}: no such key")
+        elif not problem["loc"]:  # of the whole: its message names the keys
+            parts.append(problem["msg"].removeprefix("Value error, "))
+        else:
+            parts.append(f"{key}: {problem['msg']} (got {problem.get('input')!r:.80})")
+    return "; ".join(parts)

@@ -1,0 +1,255 @@
+"""The sections of a configuration: what each part of a run is told, with its defaults (frozen pydantic models)."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+from liit.engine.settings.sketch_spec import SketchSpec
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Model(Settings):
+    """The model that the stream is taught to."""
+
+    path: str = "digits-base"
+    """A local folder or hub id with weights and processor; shipped are `digits-base`, `-proxy`, `-captioned` and `-language`."""
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    attention: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"
+    max_length: PositiveInt = 2048
+    """Context in tokens, images included. A longer sample is quarantined, never cut."""
+
+
+class Release(Settings):
+    """One data set of the stream; the position in the list is the timestep at which it arrives."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    format: Literal["llava", "parquet"] = "llava"
+    path: str
+    """LLaVA JSON (a list of samples, or JSON lines) or Parquet; a file, or a folder of such files."""
+    images: str | None = None
+    """Folder that image paths are relative to, and that they may not leave. Default: the folder of `path`."""
+    samples: PositiveInt | None = None
+    """How many samples there are, for the estimate of `--dry-run` where the files are not here."""
+
+
+Metric = Literal["exact", "vqa", "choice", "number", "iou", "bleu", "bleu-zh"]
+
+
+class EvaluationSet(Release):
+    """Held-out samples. A row's `references`, a list of accepted answers, are the references, else its last assistant turn."""
+
+    skill: str
+    metric: Metric = "exact"
+    limit: PositiveInt | None = None
+    """Use the first so many samples in the order of their keys."""
+    max_new_tokens: PositiveInt = 32
+
+
+class DigitsStream(Settings):
+    """The embedded stream: six releases composed of scikit-learn's handwritten digits."""
+
+    kind: Literal["digits"] = "digits"
+    size: int = Field(3000, ge=600, le=2_000_000)
+    """Samples over all six releases, about; the shares mirror Table 1 of the paper."""
+    seed: int = 0
+    answers_per_skill: PositiveInt = 40
+    sequence: Literal["releases", "tasks", "text"] = "releases"
+    """releases: the lifelong stream, many tasks in each. tasks: five single-task sets after t0
+    (`data/digits/sequence.py`). text: five releases of text alone (`data/digits/tabular.py`)."""
+    joint: bool = True
+    """Of `tasks`: whether t0 is a mixture of tasks, for the jointly tuned `digits-base`, or captions, for `digits-captioned`."""
+
+    @property
+    def last(self) -> int:
+        """The last timestep."""
+        return 5
+
+
+class FileStream(Settings):
+    """A stream of the user's own files. The base model was trained on release 0; learning starts at 1."""
+
+    kind: Literal["files"] = "files"
+    releases: tuple[Release, ...] = Field(min_length=1)
+    evaluations: tuple[EvaluationSet, ...] = ()
+    targets: tuple[EvaluationSet, ...] = ()
+    """A small split per skill that target-based methods (LESS, ICONS) may look at; never evaluation data."""
+
+    @property
+    def last(self) -> int:
+        """The last timestep."""
+        return len(self.releases) - 1
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> "FileStream":
+        names = [one.name for one in (*self.releases, *self.evaluations, *self.targets)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"names {twice} are used twice; ids begin with the name, so each must be unique")
+        return self
+
+
+Layers = Literal["first", "middle", "last", "all"] | tuple[int, ...]
+
+
+class Pool(Settings):
+    """What never enters the pool. Exact copies have the same pixels and words; of several the first arrival stays."""
+
+    duplicates: Literal["remove", "keep"] = "remove"
+    contamination: Literal["remove", "report"] = "remove"
+    """Samples that an evaluation set holds too."""
+
+
+class Gradient(Settings):
+    """One gradient sketch per sample: which gradient, of which layers and parameters, projected how."""
+
+    layer: Layers = "middle"
+    parameters: Literal["base", "lora", "projector"] = "base"
+    """projector: the linears between vision tower and language model, whatever `layer` says."""
+    gradient: Literal["sgd", "adam", "sign", "zero-order"] = "sgd"
+    """adam: preconditioned by the last training's second moments; adam and sign are of LoRA parameters.
+    zero-order: forward passes only, along shared directions."""
+    projection: Literal["factored", "dense", "sparse"] = "factored"
+    """dense is the paper's, for comparisons: every batch makes its signs anew."""
+    dimension: PositiveInt = 8192
+    directions: PositiveInt = 32
+    """K of zero-order, and the size of its vector."""
+    epsilon: PositiveFloat = 1e-3
+    """How far zero-order moves the weights."""
+    temperature: PositiveFloat = 1
+    """Of the loss whose gradient this is. Above 1, samples that the model answers surely are told apart by their task; at 1, as
+    in the paper, their gradients are rounding errors of a probability near one."""
+    model: str | None = None
+    """A smaller model whose gradients stand in for the current model's. None: the current model."""
+
+    @model_validator(mode="after")
+    def _exists(self) -> "Gradient":
+        self.spec()
+        return self
+
+    def spec(self) -> SketchSpec:
+        values = self.model_dump()
+        return SketchSpec(layers=values.pop("layer"), **values)
+
+
+class Scoring(Settings):
+    """The pass that profiles every sample with the current model."""
+
+    tokens_per_batch: PositiveInt = 16384
+    """A planned batch holds at most so many tokens, padding included."""
+    samples_per_batch: PositiveInt = 64
+    batches_per_file: PositiveInt = 1
+    """Planned batches that one task of an actor does, and one file holds: the unit of retry and resume."""
+    no_image: Literal["removed", "blank"] = "removed"
+    """The pass that image grounding compares with: image tokens removed (the paper), or a blank image."""
+    gradient: Gradient = Gradient()
+    """The vector `sketch`, that pseudo-tasks are clusters of where `clustering.vector` says nothing else."""
+    sketches: dict[str, Gradient] = {}
+    """Further gradient vectors by name, from the same pass."""
+    vectors: tuple[str, ...] = ()
+    """Vectors to profile beside those the strategy needs."""
+    scores: tuple[str, ...] = ()
+    """Scores to profile beside those the strategy needs."""
+    custom: dict[str, str] = {}
+    """Scores of your own: name to `module:function` (see `engine/scoring/custom.py`)."""
+    reference: str | None = None
+    """The model that learnability compares with."""
+    embedding: PositiveInt = 512
+    embedding_layer: Layers = "middle"
+    padding_side: Literal["left", "right"] = "right"
+    fuse: bool = False
+    """Compile norms and rotary embeddings: 1.2 times as fast for a 7B model on a GPU. Takes a C compiler on every node,
+    and a minute when an actor starts."""
+
+
+class Clustering(Settings):
+    """k-means on a vector of the profile, the gradient sketch; k by the elbow of the within-cluster sum of squares."""
+
+    vector: str | None = None
+    """What is clustered: `embedding`, another vector of the profile, a name of `scoring.sketches`. None: the strategy's own, the
+    sketch of `scoring.gradient`."""
+    k_grid: tuple[PositiveInt, ...] = tuple(range(5, 51))
+    """Candidates for k; one number fixes it. The paper's grid is 5 to 50."""
+
+
+class Opening(Settings):
+    """Another strategy for the first timesteps, with no options of its own: a history to go on from."""
+
+    name: str = "sequential"
+    timesteps: PositiveInt
+
+
+class Strategy(Settings):
+    """Which samples are trained on, by name from the catalog in `selectors/catalog.py`."""
+
+    name: str = "lite-adapt-inf"
+    budget: PositiveInt = 25_000
+    """T: what a timestep may spend, in `unit`."""
+    unit: Literal["samples", "tokens", "flops"] = "samples"
+    """tokens: of the chosen samples, images included, once. flops: of training on them, all epochs."""
+    lifetime: PositiveInt | None = None
+    """What all timesteps together may spend; in place of `budget`."""
+    decay: float = Field(1.0, gt=0, le=1)
+    """Of a lifetime: what a timestep gets of what the one before it got."""
+    pool_budget: PositiveInt | None = None
+    """D: samples the pool is pruned to at the end of a timestep, by strategies that prune. None: four times T."""
+    options: dict[str, Any] = {}
+    """Options of the strategy, e.g. {direction: lowest}."""
+    opening: Opening | None = None
+    """By what the first timesteps choose instead; None: all by `name`."""
+
+
+class Evaluation(Settings):
+    samples_per_batch: PositiveInt = 64
+    tokens_per_batch: PositiveInt = 16384
+    batches_per_file: PositiveInt = 1
+    losses: bool = False
+    """Also the loss of each reference, in nats a token: how much is left of a skill whose answers are all wrong by now. One
+    forward more for each sample."""
+
+
+class Resources(Settings):
+    """What Ray is asked for. A running cluster is used where there is one, else a local one is started."""
+
+    address: str | None = None
+    """`auto` or host:port. None: RAY_ADDRESS, or a local cluster in this process."""
+    num_cpus: PositiveInt | None = None
+    """CPUs of a local cluster. None: all of the machine's."""
+    actors: PositiveInt = 1
+    """Scoring and evaluation actors, each with one copy of the model."""
+    cpus_per_actor: PositiveFloat = 1
+    gpus_per_actor: float = Field(0, ge=0)
+    threads_per_actor: PositiveInt = 1
+    """torch threads of one actor; part of what makes results bit-equal, so it is fixed here, not detected."""
+    loaders_per_actor: int = Field(0, ge=0)
+    """Threads of a scoring actor that read images and tokenize ahead of its model: for GPUs, 4 to 8."""
+    warm: bool = False
+    """Score and answer in Ray's own processes, which stay, in place of actors, which load every library anew at every stage: for
+    small models on CPUs."""
+    cpus_per_worker: PositiveFloat = 1
+    gpus_per_worker: float = Field(0, ge=0)
+
+
+class Tracking(Settings):
+    """Where a run can be watched beside its folder, which always holds TensorBoard files and `stages.jsonl`."""
+
+    mlflow: str | None = None
+    """A tracking server's address, or a folder; needs the extra `mlflow`."""
+    experiment: str = "liit"
+
+
+class Estimate(Settings):
+    """Stated throughputs that `--dry-run` and the first lines of a run compute their forecast from."""
+
+    tokens_per_sample: PositiveFloat = 700
+    scored_per_second: PositiveFloat = 20
+    """Samples that one scoring actor profiles in a second."""
+    trained_per_second: PositiveFloat = 5
+    """Samples that one training worker takes forward and backward in a second."""
+    answered_per_second: PositiveFloat = 5
+    """Answers that one evaluation actor writes in a second."""
+    start_seconds: float = Field(60, ge=0)
+    """To start actors and workers, per timestep."""

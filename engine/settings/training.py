@@ -1,0 +1,114 @@
+"""How a timestep is trained, and what holds the model to what it knows meanwhile (frozen pydantic models)."""
+
+from typing import Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from liit.engine.settings.sections import Settings
+
+
+class Lora(Settings):
+    r: PositiveInt = 128
+    alpha: PositiveFloat = 256
+    dropout: float = Field(0.05, ge=0, lt=1)
+    targets: tuple[str, ...] = ()
+    """Names of the linears that get an adapter. Empty: every linear of the language model but the head."""
+
+
+class Regulariser(Settings):
+    """What holds the adapter to what it has learned while a timestep is trained (He et al., arXiv 2311.16206)."""
+
+    kind: Literal["ewc", "mas", "lwf"]
+    """ewc, mas: weights that mattered stay near (`anchoring.py`). lwf: answers of before are taught (`distilling.py`)."""
+    strength: PositiveFloat = 1
+    """λ. Of ewc and mas in nats per squared weight, at an importance of mean 1; of lwf over the loss of the samples,
+    to be below 1: at 1 the teacher's answer is as likely as what is taught."""
+    samples: PositiveInt = 1000
+    """Of a task of a finished timestep, that importance is measured on."""
+    tokens_per_batch: PositiveInt = 2048
+    """Of such samples: fewer than scoring takes, as the backward goes through all layers."""
+    similarity: bool = False
+    """TIR: weights of an old task are held the less, the more the new one is like it (`tasks` says how that is measured)."""
+
+    @model_validator(mode="after")
+    def _similarity_weighs_importance(self) -> "Regulariser":
+        if self.similarity and self.kind == "lwf":
+            raise ValueError("similarity weighs the importance of weights, which lwf has none of; take ewc or mas")
+        return self
+
+
+class Experts(Settings):
+    """Model expansion (EProj): adapters side by side, one for each task or for tasks that are alike, chosen per sample."""
+
+    of: Literal["language", "projector"] = "language"
+    """Whose linears an expert adapts: the language model's, or those between it and the vision tower."""
+    threshold: float = Field(1.0, ge=0, le=1)
+    """A task more alike than this to an earlier one (`tasks`) goes on with its expert; at 1 every task gets its own."""
+    start: Literal["similar", "base"] = "similar"
+    """Where a new expert starts: from the weights of the most similar task's expert, or afresh."""
+
+
+class Tasks(Settings):
+    """What a task is, and what tasks are compared by."""
+
+    of: Literal["timestep", "clusters"] = "timestep"
+    """timestep: what one is trained on is a task. clusters: so is each gradient cluster of it (`pseudo_tasks.py`)."""
+    overlap: float = Field(0.3, gt=0, le=1)
+    """Of clusters: one that shares so much of a group of the timestep before is the same task (intersection over union)."""
+    samples: PositiveInt = 1000
+    """Of a task at a timestep, that its vectors are made of."""
+    image_encoder: str | None = None
+    """Folder or hub id of a vision model. None: the hidden states of the model's own image tokens."""
+    text_encoder: str | None = None
+    """Folder or hub id of a text model, of which the mean state is taken. None: the model's own hidden states."""
+
+
+class Training(Settings):
+    """DeepSpeed LoRA training of one timestep, on exactly the selected samples, once per epoch."""
+
+    lora: Lora = Lora()
+    epochs: PositiveInt = 1
+    batch_size: PositiveInt = 128
+    """Samples per optimizer step over all workers."""
+    micro_batch_size: PositiveInt = 16
+    """Samples per forward of one worker; a step accumulates as many as it needs."""
+    learning_rate: PositiveFloat = 2e-4
+    projector_learning_rate: PositiveFloat | None = None
+    """Train the multimodal projector too, as a second parameter group. None: frozen."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup: float = Field(0.03, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises."""
+    weight_decay: float = Field(0.0, ge=0)
+    gradient_clip: float = Field(1.0, ge=0)
+    zero_stage: Literal[0, 1, 2, 3] = 2
+    gradient_checkpointing: bool = False
+    workers: PositiveInt = 1
+    checkpoint_every: PositiveInt = 50
+    """Optimizer steps between two checkpoints that a killed run continues from."""
+    penalties: tuple[str, ...] = ()
+    """Regularisers `module:function`; each maps the model to a scalar that is added to the loss."""
+    modules: tuple[str, ...] = ()
+    """Extra trainable modules `module:function`; each adds itself to the model before the optimizer is made."""
+    regulariser: Regulariser | None = None
+    """None: direct fine-tuning."""
+    experts: Experts | None = None
+    """None: one adapter, taught timestep after timestep."""
+
+    @model_validator(mode="after")
+    def _experts_are_left_alone(self) -> "Training":
+        if self.experts and (self.regulariser or self.projector_learning_rate is not None or self.modules):
+            raise ValueError(
+                "training.experts leaves what was learned as it is; take it without regulariser, "
+                "projector_learning_rate and modules"
+            )
+        if self.experts and self.experts.of == "projector" and (self.zero_stage == 3 or self.lora.targets):
+            raise ValueError(
+                "training.experts.of=projector needs training.zero_stage <= 2 and no training.lora.targets"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _regulariser_is_of_adapters(self) -> "Training":
+        if self.regulariser and (self.projector_learning_rate is not None or self.modules):
+            raise ValueError("training.regulariser holds LoRA weights alone; train no projector and no modules with it")
+        return self

@@ -1,0 +1,103 @@
+"""Training of one timestep: Ray Train runs the DeepSpeed loop on the selected samples and leaves a plain PEFT adapter."""
+
+import json
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from liit.engine.training.job import TrainJob
+
+MAX_FAILURES = 2
+"""Worker groups that may die before the run fails; each is started again from the last checkpoint."""
+POLL_SECONDS = 0.25
+
+OnProgress = Callable[[int, int, float], None]
+
+
+def train(job: TrainJob, on_progress: OnProgress) -> None:
+    """Train the job and put its adapter at `job.output` by one rename; nothing to do where it is there already.
+
+    on_progress gets (steps done, steps, loss of the step) from another thread. The same call after a kill continues from
+    the last checkpoint. Raises ValueError for a path that is not absolute, and Ray Train's TrainingFailedError with the
+    worker's traceback when the loop keeps failing.
+    """
+    for name in ("samples", "parent", "output", "storage"):
+        path = getattr(job, name)
+        if path is not None and not os.path.isabs(path):
+            raise ValueError(f"TrainJob.{name}={path!r} must be absolute: workers run in another folder")
+    if Path(job.output).exists():
+        return
+    job.folder.mkdir(parents=True, exist_ok=True)
+    with _followed(job.progress, on_progress):
+        _trainer(job).fit()
+    os.rename(job.partial, job.output)
+    shutil.rmtree(job.folder)
+
+
+def _trainer(job: TrainJob) -> Any:
+    # The controller looks at its workers this often; the default of 2 s is added to every checkpoint and to the end.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    import ray
+
+    if len(ray.nodes()) == 1:  # a node that is taken away takes all of this with it: nothing to watch for
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    resources = {"CPU": job.cpus} | ({"GPU": job.gpus} if job.gpus else {})
+    return TorchTrainer(
+        _on_worker,
+        train_loop_config={"job": job},
+        torch_config=TorchConfig(backend="nccl" if job.gpus else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=job.training.workers, use_gpu=job.gpus > 0, resources_per_worker=resources
+        ),
+        run_config=RunConfig(
+            name=job.name,
+            storage_path=job.storage,
+            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+        ),
+    )
+
+
+def _on_worker(config: dict[str, TrainJob]) -> None:
+    job = config["job"]
+    if not job.gpus:
+        os.environ["DS_ACCELERATOR"] = "cpu"  # before DeepSpeed is imported, or it looks for CUDA
+    sys.modules.setdefault("mlflow", None)  # type: ignore[arg-type]  # DeepSpeed's tuner would import it, for three seconds
+    from liit.engine.training import loop
+
+    loop.run(job)
+
+
+@contextmanager
+def _followed(progress: Path, on_progress: OnProgress) -> Iterator[None]:
+    """Calls on_progress for every line that is appended to a file meanwhile: cheaper than a report per step."""
+    progress.touch()
+    done = threading.Event()
+    thread = threading.Thread(target=_follow, args=(progress, on_progress, done), name="training-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _follow(progress: Path, on_progress: OnProgress, done: threading.Event) -> None:
+    with progress.open(encoding="utf-8") as stream:
+        stream.seek(0, os.SEEK_END)
+        rest = ""
+        while True:
+            last = done.wait(POLL_SECONDS)
+            *lines, rest = (rest + stream.read()).split("\n")
+            for line in map(json.loads, lines):
+                on_progress(line["step"], line["steps"], line["loss"])
+            if last:
+                return

@@ -1,0 +1,65 @@
+"""A timestep's training as a stage: the selected samples laid out for Ray Train, the adapter taken over from it."""
+
+from collections.abc import Sequence
+from math import ceil
+from pathlib import Path
+
+import pyarrow as pa
+
+from liit.engine.fleet.connect import connect
+from liit.engine.run.files import remove, write_table
+from liit.engine.run.progress import Bar
+from liit.engine.run.store import Clock
+from liit.engine.settings.config import Config
+from liit.engine.training.job import TrainJob
+from liit.engine.training.live_loss import live_loss
+from liit.engine.training.ray_train import train
+
+
+def teach(
+    chosen: pa.Table,
+    t: int,
+    parent: Path | None,
+    config: Config,
+    partial: Path,
+    clock: Clock,
+    importances: Sequence[tuple[str, float]] = (),
+    output: Path | None = None,
+) -> None:
+    """Train on exactly these SAMPLE rows; the adapter appears at `partial`, or at `output` below it.
+
+    parent: the adapter to continue, None for a fresh LoRA. importances: as `TrainJob` has them. The working folder beside
+    `partial` holds the rows and Ray Train's checkpoints, from which a killed run continues; it goes when the adapter is there.
+    """
+    if not len(chosen):
+        raise ValueError(f"t{t}: nothing was selected, so there is nothing to train on; is the pool empty?")
+    work, expert = partial.with_name("adapter.work"), "" if output is None else output.name
+    work.mkdir(parents=True, exist_ok=True)
+    rows = work / "samples.parquet"
+    write_table(rows, chosen)
+    training, resources = config.training, config.resources
+    job = TrainJob(
+        model=config.model,
+        training=training,
+        seed=config.seed + t,
+        samples=str(rows),
+        parent=None if parent is None else str(parent),
+        output=str(output or partial),
+        name=f"{config.name}-t{t:02d}-{clock.record['fingerprint']}{f'-{expert}' if expert else ''}",
+        storage=str(work),
+        cpus=resources.cpus_per_worker,
+        gpus=resources.gpus_per_worker,
+        importances=tuple(importances),
+    )
+    connect(resources)
+    steps = training.epochs * ceil(len(chosen) / training.batch_size)
+    label = f"t{t} train on {len(chosen)} samples"
+    with Bar(label, steps, "steps") as bar, live_loss(partial.parents[1], t, expert) as show:
+
+        def follow(step: int, total: int, loss: float) -> None:
+            bar.move_to(step, f"loss {loss:.3f}")
+            show(step, loss)
+            clock.tick()
+
+        train(job, follow)
+    remove(work)

@@ -1,0 +1,98 @@
+"""Greedy answers do not depend on their batch; values are means over data sets; unparsable answers are counted."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from liit.engine.evaluation.answering import Answerer
+from liit.engine.evaluation.evaluation import first_of_each, summarise
+from liit.engine.evaluation.recalling import reference_losses
+from liit.engine.models import loading
+from liit.engine.models.encoding import encode, encode_prompt
+from liit.engine.settings.sections import EvaluationSet
+
+
+def sample(
+    dataset: str, number: int, question: str, answer: str, references: list[str] | None = None
+) -> dict[str, Any]:
+    turns = [{"role": "user", "text": question}, {"role": "assistant", "text": answer}]
+    return {
+        "id": f"{dataset}/{number}",
+        "key": number,
+        "dataset": dataset,
+        "conversation": turns,
+        "images": [],
+        "references": references,
+    }
+
+
+def test_answers_are_those_of_a_batch_of_one_cut_at_their_own_limit(tiny_llama: str) -> None:
+    model = {"path": tiny_llama, "revision": None, "dtype": "float32", "attention": "sdpa"}
+    answerer = Answerer(model, None, 300, {"short": 3, "long": 12})
+    mine = [
+        sample("long", 0, "Hi", "x"),
+        sample("short", 1, "A much longer question than that", "x"),
+        sample("long", 2, "Why so?", "x"),
+    ]
+    together = answerer.answer(mine)
+    assert together == [answerer.answer([one])[0] for one in mine]
+    longer = Answerer(model, None, 300, {"short": 12, "long": 12}).answer(mine)
+    assert longer[1] != together[1]
+    assert [longer[0], longer[2]] == [together[0], together[2]]
+    assert len(together[1]) <= 3, "a token is a byte, and no character has less"
+    assert answerer.processor.eos_token not in "".join(together)
+
+
+def test_a_reference_s_loss_is_the_model_s_own_over_the_last_turn_alone(tiny_llava: str, tmp_path: Path) -> None:
+    model, processor = loading.load_model(tiny_llava), loading.load_processor(tiny_llava)
+    picture = Image.new("RGB", (20, 16), "red")
+    picture.save(tmp_path / "red.png")
+    asked = [sample("a", 0, "Hi", "x"), sample("a", 1, "Which colour is it, and why?", "red 一")]
+    asked[1]["conversation"] += [{"role": "user", "text": "<image>\nAnd now?"}, {"role": "assistant", "text": "blue"}]
+    asked[1]["images"] = [{"path": str(tmp_path / "red.png"), "bytes": None}]
+    naive = []
+    for one in asked:
+        images = [picture] if one["images"] else []
+        whole = encode(processor, one["conversation"], images, 300)
+        written = len(encode_prompt(processor, one["conversation"], images, 300).input_ids)
+        labels = torch.where(whole.response, whole.input_ids, -100)
+        labels[:written] = -100
+        inputs = {"input_ids": whole.input_ids[None], **whole.extras, "labels": labels[None]}
+        naive.append(model(**inputs).loss.item())
+    assert reference_losses(model, processor, asked, 300) == pytest.approx(naive, rel=1e-5)
+
+
+def test_a_skill_is_the_mean_of_its_sets_and_parse_failures_are_wrong_and_counted() -> None:
+    sets = [
+        EvaluationSet(name="boxes", path="x", skill="grounding", metric="iou"),
+        EvaluationSet(name="words", path="x", skill="grounding", metric="exact"),
+    ]
+    samples = [
+        sample("boxes", 0, "where", "[0.0, 0.0, 0.5, 0.5]"),
+        sample("boxes", 1, "where", "[0.0, 0.0, 0.5, 0.5]"),
+        sample("words", 0, "what", "one", ["two", "three"]),
+    ]
+    answers = {"boxes/0": "[0.0, 0.0, 0.5, 0.25]", "boxes/1": "somewhere", "words/0": "Three."}
+    summary, rows = summarise(samples, answers, sets)
+    boxes = summary["grounding"]["datasets"]["boxes"]
+    assert (boxes["value"], boxes["n"], boxes["parse_failures"]) == (25.0, 2, 1)
+    assert summary["grounding"]["value"] == pytest.approx((25.0 + 100.0) / 2)
+    assert [row["value"] for row in rows] == [50.0, 0.0, 100.0]
+    assert "loss" not in summary["grounding"]
+    assert rows[0]["loss"] is None
+    losses = {"boxes/0": 1.0, "boxes/1": 3.0, "words/0": 0.5}
+    summary, rows = summarise(samples, answers, sets, losses)
+    assert summary["grounding"]["loss"] == pytest.approx((2.0 + 0.5) / 2)
+    assert [row["loss"] for row in rows] == list(losses.values())
+    with pytest.raises(ValueError, match="evaluation set none has no usable sample"):
+        summarise(samples, answers, [EvaluationSet(name="none", path="x", skill="s")])
+
+
+def test_limits_take_the_first_of_each_set_by_key() -> None:
+    import pyarrow as pa
+
+    table = pa.table({"key": pa.array([5, 1, 3, 2], pa.uint64()), "dataset": ["a", "a", "b", "a"]}).sort_by("key")
+    assert first_of_each(table, {"a": 2, "b": None})["key"].to_pylist() == [1, 2, 3]
