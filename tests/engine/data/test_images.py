@@ -187,5 +187,7 @@ def test_random_damage_gives_pixels_or_a_value_error_and_nothing_else() -> None:
 
 
 def test_an_actor_can_import_it_without_ray_and_pydantic() -> None:
-    code = "import sys, liit.engine.data.readers.images; sys.exit(bool({'ray', 'pydantic', 'torch'} & set(sys.modules)))"
+    code = (
+        "import sys, liit.engine.data.readers.images; sys.exit(bool({'ray', 'pydantic', 'torch'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -14,7 +14,9 @@ Product = Callable[[Projection], float]
 
 
 def test_signs_are_the_same_bits_in_another_process() -> None:
-    code = "from liit.engine.scoring.projections import signs; print(signs(7, 5, 3, 'layers.1.q/left').flatten().tolist())"
+    code = (
+        "from liit.engine.scoring.projections import signs; print(signs(7, 5, 3, 'layers.1.q/left').flatten().tolist())"
+    )
     other = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == str(signs(7, 5, 3, "layers.1.q/left").flatten().tolist())
     assert not torch.equal(signs(7, 5, 3, "a"), signs(7, 5, 3, "b"))
