@@ -1,31 +1,38 @@
 """Makes the shipped models (`make base`): the base, its language model, a half-size proxy, and one of captions alone."""
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
 
-import torch
-import typer
-from rich.console import Console
+if __name__ == "__main__" and str(Path(__file__).resolve().parent.parent) not in sys.path:
+    sys.path.append(str(Path(__file__).resolve().parent.parent))  # a fresh clone works without being installed
 
-from liit.engine.data.digits.accuracy import measure
-from liit.engine.data.digits.base import SHAPES, make_model, make_processor, save_language_model
-from liit.engine.data.digits.pretraining import CAPTIONS_ALONE, Schedule, pretrain
+import typer
 
 PER_SET = 200
 SEED = 0
-console = Console()
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-def make(
+@app.command()
+def base(
     output: Annotated[
         Path, typer.Option(help="Folder that gets base/, proxy/, captioned/ and language_model/.")
     ] = Path("engine/data/digits"),
     only: Annotated[str, typer.Option(help="Make one model alone: base, proxy or captioned.")] = "",
     threads: Annotated[int, typer.Option(help="Threads; another number than one makes other weights.")] = 1,
 ) -> None:
-    """Trains, measures and saves the models. About an hour on one core."""
+    """Make the shipped models again: trains, measures and saves them. About an hour on one core."""
+    import torch
+    from rich.console import Console
+
+    from liit.engine.data.digits.accuracy import measure
+    from liit.engine.data.digits.base import SHAPES, make_model, make_processor, save_language_model
+    from liit.engine.data.digits.pretraining import CAPTIONS_ALONE, Schedule, pretrain
+
+    console = Console()
     if only and only not in SHAPES:
         raise typer.BadParameter(f"--only {only}: must be one of {', '.join(SHAPES)}")
     torch.set_num_threads(threads)
@@ -49,4 +56,4 @@ def make(
 
 
 if __name__ == "__main__":
-    typer.run(make)
+    app()

@@ -14,15 +14,6 @@ if __name__ == "__main__" and str(Path(__file__).resolve().parent.parent) not in
 
 import typer
 
-from liit.engine.comparison.chat import converse
-from liit.engine.comparison.chat_page import write_chat
-from liit.engine.data.digits.chatting import write_conversations
-from liit.engine.data.ingest import TooManyBadSamples
-from liit.engine.main import REFUSED
-from liit.engine.run.progress import log, start_logging
-from liit.engine.settings.sections import Release
-from liit.engine.settings.settling import lasting
-
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -40,6 +31,15 @@ def chat(
     output: Annotated[Path, typer.Option(help="Pages to write: .md and .html are added.")] = Path("runs/chat"),
 ) -> None:
     """Hold the same conversations with the model of every timestep of every run, and show them side by side."""
+    from liit.engine.comparison.chat import converse
+    from liit.engine.comparison.chat_page import write_chat
+    from liit.engine.data.digits.chatting import write_conversations
+    from liit.engine.data.ingest import TooManyBadSamples
+    from liit.engine.main import REFUSED
+    from liit.engine.run.progress import log, start_logging
+    from liit.engine.settings.sections import Release
+    from liit.engine.settings.settling import lasting
+
     start_logging()
     logging.getLogger("transformers").setLevel(logging.ERROR)
     output, named = lasting(output), {run.resolve().name: run for run in runs}

@@ -8,20 +8,17 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 if __name__ == "__main__" and str(Path(__file__).resolve().parent.parent) not in sys.path:
     sys.path.append(str(Path(__file__).resolve().parent.parent))  # a fresh clone works without being installed
 
 import typer
-import yaml
-from rich.console import Console
-from rich.table import Table
 
-from liit.engine.choosing import from_profile
-from liit.engine.main import REFUSED
-from liit.engine.run.files import write_table
-from liit.engine.run.progress import log, start_logging
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from liit.engine.choosing.from_profile import Chosen
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -43,6 +40,13 @@ def choose(
     k_grid: Annotated[str, typer.Option(help="Candidate numbers of clusters: 5-50 or 5,10,20.")] = "5-50",
 ) -> None:
     """Choose a subset from a finished profile, without a model, training or Ray."""
+    from rich.console import Console
+
+    from liit.engine.choosing import from_profile
+    from liit.engine.main import REFUSED
+    from liit.engine.run.files import write_table
+    from liit.engine.run.progress import log, start_logging
+
     start_logging()
     try:
         chosen = from_profile.choose(
@@ -66,6 +70,8 @@ def choose(
 
 def read_options(given: Sequence[str]) -> dict[str, Any]:
     """`key=value` with YAML values, as a configuration's `strategy.options`. Raises ValueError naming a bad one."""
+    import yaml
+
     options = {}
     for one in given:
         key, equals, text = one.partition("=")
@@ -91,8 +97,10 @@ def read_grid(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(grid))
 
 
-def say(chosen: from_profile.Chosen, console: Console) -> None:
+def say(chosen: "Chosen", console: "Console") -> None:
     """How many of each release and of each cluster were chosen, and by which score."""
+    from rich.table import Table
+
     table = Table(title=f"{len(chosen.rows):,} of {len(chosen.pool):,} samples", title_justify="left")
     for column in ("release", "pool", "chosen"):
         table.add_column(column, justify="left" if column == "release" else "right")

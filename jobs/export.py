@@ -12,17 +12,13 @@ if __name__ == "__main__" and str(Path(__file__).resolve().parent.parent) not in
 
 import typer
 
-from liit.engine.data import exporting
-from liit.engine.main import REFUSED
-from liit.engine.run.progress import log, start_logging
-
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
 def export(
     run: Annotated[Path, typer.Option(help="The run folder.")],
-    format: Annotated[str, typer.Option(help=f"One of: {', '.join(exporting.FORMATS)}.")],
+    format: Annotated[str, typer.Option(help="One of: llava, sharegpt, trl.")],
     output: Annotated[Path, typer.Option(help="The folder to write to.")],
     timestep: Annotated[int | None, typer.Option(help="Export RUN/tNN/selection.parquet.")] = None,
     selection: Annotated[Path | None, typer.Option(help="Export the ids of this Parquet file instead.")] = None,
@@ -31,6 +27,10 @@ def export(
     ] = False,
 ) -> None:
     """Write the samples of a selection as another trainer reads them."""
+    from liit.engine.data import exporting
+    from liit.engine.main import REFUSED
+    from liit.engine.run.progress import log, start_logging
+
     start_logging()
     try:
         if (timestep is None) == (selection is None):

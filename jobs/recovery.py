@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 if __name__ == "__main__" and str(Path(__file__).resolve().parent.parent) not in sys.path:
-    sys.path.append(str(Path(__file__).resolve().parent.parent))
+    sys.path.append(str(Path(__file__).resolve().parent.parent))  # a fresh clone works without being installed
 
 import typer
 
@@ -32,7 +32,7 @@ def recovery(
     tables: Tables = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Run the cells that are missing, the sequential timesteps once for each seed, then write the tables."""
+    """Compare which data brings a lost skill back (Adapt-∞, Fig. 9); the sequential timesteps are run once for each seed."""
     arguments = arguments or []
     if all("=" in argument for argument in arguments):
         arguments = ["recovery.yaml", *arguments]

@@ -7,26 +7,23 @@ import logging
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 if __name__ == "__main__" and str(Path(__file__).resolve().parent.parent) not in sys.path:
     sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 import typer
 
-from liit.engine.run.progress import log, start_logging
-from liit.engine.settings.config import ConfigError
-from liit.engine.settings.sections import Resources
-from liit.engine.settings.settling import lasting
-from liit.tune.outcome import Outcome
-from liit.tune.spaces import Study, names, read_study
+if TYPE_CHECKING:
+    from liit.tune.spaces import Study
 
+SHIPPED = sorted(path.stem for path in (Path(__file__).resolve().parent / "studies").glob("*.yaml"))
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
 def ablate(
-    study: Annotated[str, typer.Argument(help=f"A YAML file, or one of {', '.join(names())}.")],
+    study: Annotated[str, typer.Argument(help=f"A YAML file, or one of {', '.join(SHIPPED)}.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="space.KEY=[...], fixed.KEY=..., metric=...")] = None,
     profile: Annotated[
         Path | None, typer.Option(help="Of a selection study: a run's tNN/profile; by default the newest below runs/.")
@@ -42,7 +39,13 @@ def ablate(
     at_once: Annotated[int, typer.Option(help="Trials at a time.")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say the trials, do nothing.")] = False,
 ) -> None:
-    """Run a study; the same command continues one that was stopped."""
+    """Run a study of settings as Ray Tune trials; the same command continues one that was stopped."""
+    from liit.engine.run.progress import log, start_logging
+    from liit.engine.settings.config import ConfigError
+    from liit.engine.settings.settling import lasting
+    from liit.tune.outcome import Outcome
+    from liit.tune.spaces import read_study
+
     start_logging()
     logging.getLogger("transformers").setLevel(logging.ERROR)
     try:
@@ -65,10 +68,12 @@ def ablate(
 
 
 def _run(
-    study: Study, source: Path | None, budget: int, folder: Path, at_once: int, cells: Path | None
+    study: "Study", source: Path | None, budget: int, folder: Path, at_once: int, cells: Path | None
 ) -> list[dict[str, Any]]:
     """Settings and figures of every finished trial."""
     from liit.engine.fleet.connect import connect
+    from liit.engine.run.progress import log
+    from liit.engine.settings.sections import Resources
     from liit.tune.runner import run_trials
 
     connect(Resources())
@@ -86,6 +91,8 @@ def _run(
 
 def _profile(given: Path | None) -> Path:
     """Raises ConfigError where there is none."""
+    from liit.engine.settings.config import ConfigError
+
     found = [given] if given else sorted(Path("runs").glob("**/t*/profile"), key=lambda path: path.stat().st_mtime)
     usable = [path for path in found if (path / "columns.json").is_file()]
     if not usable:

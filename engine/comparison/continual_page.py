@@ -19,6 +19,12 @@ FIGURES = {
 }
 
 
+BASES = {
+    "continual-1": "from a base that was never jointly tuned",
+    "continual-2": "from the jointly tuned base, whose tasks are task 0",
+}
+
+
 def write_benchmarks(path: Path, found: Mapping[str, tuple[str, Contrast]]) -> None:
     """Write a table for each of two benchmarks, and one of what the base changes, all of the tasks that both teach.
 

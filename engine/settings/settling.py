@@ -7,7 +7,8 @@ from liit.engine.settings.sections import FileStream
 from liit.selectors import catalog
 from liit.selectors.protocol import Strategy, rehearse
 
-DEFAULT = Path(__file__).resolve().parents[2] / "jobs" / "configs" / "digits.yaml"
+JOBS = Path(__file__).resolve().parents[2] / "jobs"
+DEFAULT = JOBS / "configs" / "digits.yaml"
 
 
 def settle(arguments: list[str], output: str | None) -> Config:

@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 
 from liit.engine.lifelong import run
+from liit.engine.main import begin
 from liit.engine.run.store import Store
 from liit.engine.settings.config import Config
 
@@ -101,8 +102,12 @@ def settings(stream: dict[str, Any], tiny_llava: str) -> dict[str, Any]:
 def finished(ray_cluster: None, settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of the small stream; its folder. What it was shown to is in `mlflow` beside it."""
     folder = tmp_path_factory.mktemp("run") / "small"
-    store = Store(folder)
-    run(Config.model_validate(settings | {"tracking": {"mlflow": str(folder.with_name("mlflow"))}}), store)
+    config, store = (
+        Config.model_validate(settings | {"tracking": {"mlflow": str(folder.with_name("mlflow"))}}),
+        Store(folder),
+    )
+    begin(config, store)
+    run(config, store)
     store.close()
     return folder
 

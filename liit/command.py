@@ -1,0 +1,52 @@
+"""The command `liit`: the jobs under one name. What a subcommand needs is imported when it is called, so that help is quick."""
+
+from collections.abc import Callable
+
+import typer
+
+from liit.jobs import base, chat, choose, compare, config, continual, export, lifelong, recovery, status
+from liit.tune import ablate
+
+COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+    "A stream": {
+        "run": lifelong.lifelong,
+        "plan": lifelong.plan,
+        "status": status.status,
+        "config": config.config,
+    },
+    "From a run": {
+        "choose": choose.choose,
+        "export": export.export,
+        "chat": chat.chat,
+    },
+    "Methods side by side": {
+        "compare": compare.compare,
+        "continual": continual.continual,
+        "recovery": recovery.recovery,
+        "tune": ablate.ablate,
+    },
+    "The embedded stream": {
+        "base": base.base,
+    },
+}
+"""By the heading that help shows them under."""
+
+app = typer.Typer(
+    name="liit",
+    help="LiIT: lifelong instruction tuning by data selection, on Ray.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for heading, commands in COMMANDS.items():
+    for name, function in commands.items():
+        app.command(name, rich_help_panel=heading)(function)
+
+
+def main() -> None:
+    """The entry point that is installed as `liit`."""
+    app(prog_name="liit")
+
+
+if __name__ == "__main__":
+    main()
