@@ -13,7 +13,7 @@ from typing import Any
 from liit.engine.data.stream import open_stream
 from liit.engine.evaluation.results import write_results
 from liit.engine.learning import Learning
-from liit.engine.pages.report import write_report
+from liit.engine.pages.report import show_report
 from liit.engine.pages.tracking import track
 from liit.engine.run.progress import log
 from liit.engine.run.store import Made, Store
@@ -59,5 +59,5 @@ def run(config: Config, store: Store) -> dict[str, Any]:
         stages.forget_vectors(t)
         track(store, config, t)
     results = write_results(store, config, [release.name for release in stream.releases], evaluations)
-    write_report(store, config, results)
+    show_report(store, config, results)
     return results

@@ -117,9 +117,8 @@ def say_results(config: Config, results: dict[str, Any]) -> None:
 
 
 def begin(config: Config, store: Store) -> None:
-    """Write the resolved configuration that replays the run, with version and commit; earlier results are removed until then."""
-    for name in ("results.json", "report.html"):
-        remove(store.root / name)
+    """Write the resolved configuration that replays the run, with version and commit; its end writes results.json anew."""
+    remove(store.root / "results.json")
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     with appearing(store.root / "config.yaml") as temporary:
         temporary.write_text(f"# LiIT {__version__}, commit {commit()}\n{text}", encoding="utf-8")

@@ -12,6 +12,7 @@ from liit.engine.pages.figures import Picture
 from liit.engine.pages.page import Section, write_page
 from liit.engine.pages.report_data import GROUPS, RunFolder
 from liit.engine.pages.report_samples import at_depths, in_the_plane, looked_at, neighbours
+from liit.engine.run.progress import log
 from liit.engine.run.store import Store
 from liit.engine.settings.config import Config
 
@@ -28,12 +29,27 @@ QUARANTINED = 200
 """Rows of the quarantine table."""
 
 
-def write_report(store: Store, config: Config, results: dict[str, Any]) -> Path:
-    """Write the page and return its path."""
-    path, run = store.root / "report.html", RunFolder(store.root, config.upper_bounds)
+def show_report(store: Store, config: Config, results: dict[str, Any]) -> None:
+    """Make report.html, unless it is there and made of the same. A page that cannot be made is said, and the run is done all the
+    same."""
+    shown = {key: value for key, value in results.items() if key != "seconds"}
+    try:
+        store.make(
+            "report.html",
+            lambda partial, clock: write_report(partial, store.root, config, results),
+            settings=[shown, config.strategy.budget, config.upper_bounds, store.marks()],
+        )
+    except Exception as error:  # whatever is wrong with a page, nothing is wrong with what it shows
+        log.exception(
+            "the report could not be made: %s; the run itself is done, and its results are in results.json", error
+        )
+
+
+def write_report(path: Path, root: Path, config: Config, results: dict[str, Any]) -> None:
+    """Write the page of the run in the folder `root`."""
+    run = RunFolder(root, config.upper_bounds)
     lead = f"Strategy {results['strategy']}, budget {config.strategy.budget}, seed {results['seed']}, LiIT {results['version']}."
     write_page(path, results["name"], lead, [section for make in SECTIONS for section in make(run, results)])
-    return path
 
 
 def over_time(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:

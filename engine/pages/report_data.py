@@ -81,7 +81,8 @@ class RunFolder:
 
     @cached_property
     def newest(self) -> pd.DataFrame | None:
-        """Of the profiled timestep: scores, task, release and cluster (where it has them) of every sample, in key order."""
+        """Of the profiled timestep: scores, task, release and cluster (where it has them) of every sample, in key order; and of
+        those that were selected by which score, none where chance chose."""
         if self.profiled is None:
             return None
         frame = read_profile(self.profiled / "profile", self.scores).to_pandas().set_index("id")
@@ -90,6 +91,8 @@ class RunFolder:
             table = self.table(self.profiled, name)
             if table is not None and (name == "selection" or self.used(self.profiled, "clusters.parquet")):
                 frame = frame.join(table.set_index("id")[columns])
+                if name == "selection":
+                    frame["chosen"] = frame.index.isin(table["id"])
         return frame
 
     @property
@@ -123,6 +126,8 @@ class RunFolder:
 
     def examples(self, notes: dict[str, str], tables: str = "releases/*.parquet") -> list[Example]:
         """The samples with these ids, in this order, each with its note. tables: what holds them."""
+        if not notes:
+            return []
         rows: dict[str, dict[str, Any]] = {}
         wanted = pc.field("id").isin(list(notes))
         for path in sorted(self.root.glob(tables)):

@@ -67,9 +67,9 @@ def at_depths(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
 def looked_at(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
     """Chosen samples by pseudo-task and by the score that chose them."""
     newest = run.newest
-    if newest is None or "scorer" not in newest or "cluster" not in newest:
+    if newest is None or "chosen" not in newest or "cluster" not in newest:
         return
-    chosen = newest[newest["score"].notna() | newest["scorer"].notna()]
+    chosen = newest[newest["chosen"]]
     largest = newest["cluster"].value_counts().index[:GROUPS]
     by_cluster = {
         f"pseudo-task {cluster}: {(newest['cluster'] == cluster).sum():,} samples": _shown(
@@ -91,7 +91,10 @@ def _shown(run: RunFolder, rows: pd.DataFrame, count: int) -> list[Example]:
     """Up to `count` of the rows, spread over their order."""
     spread = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, count).astype(int))] if len(rows) else rows
     return run.examples(
-        {str(name): f"{row['scorer'] or 'chance'} {row['score']:.3g}" for name, row in spread.iterrows()}
+        {
+            str(name): "chance" if pd.isna(row["scorer"]) else f"{row['scorer']} {row['score']:.3g}"
+            for name, row in spread.iterrows()
+        }
     )
 
 
@@ -118,5 +121,7 @@ def neighbours(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
 
 def _plane(rows: np.ndarray) -> np.ndarray:
     """(n, 2): t-SNE (scikit-learn's, from the two main components)."""
-    plane: np.ndarray = TSNE(init="pca", random_state=0, perplexity=min(30, len(rows) / 4)).fit_transform(rows)
+    plane: np.ndarray = TSNE(init="pca", random_state=0, max_iter=500, perplexity=min(30, len(rows) / 4)).fit_transform(
+        rows
+    )
     return plane

@@ -77,7 +77,7 @@ class Store:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).resolve()
-        self._asked: set[str] = set()
+        self._asked: dict[str, str] = {}
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             self._lock = (self.root / ".lock").open("a")
@@ -108,7 +108,7 @@ class Store:
         """
         final, note = self.root / name, self.root / f"{name}.made.json"
         mark = fingerprint(name, settings, [parent.fingerprint for parent in parents])
-        self._asked.add(name)
+        self._asked[name] = mark
         known = read_json(note) if note.is_file() else {}
 
         def again() -> None:
@@ -171,6 +171,10 @@ class Store:
         }
         with (self.root / "stages.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line | more, ensure_ascii=False) + "\n")
+
+    def marks(self) -> dict[str, str]:
+        """Fingerprint of every result that this process asked for, by its name."""
+        return dict(self._asked)
 
     def seconds(self) -> dict[str, float]:
         """Seconds of every result that this process asked for, by its name, over all resumes."""

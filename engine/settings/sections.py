@@ -8,7 +8,9 @@ from liit.engine.settings.sketch_spec import SketchSpec
 
 
 class Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), use_attribute_docstrings=True, validate_default=True
+    )
 
 
 class Model(Settings):
