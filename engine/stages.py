@@ -18,7 +18,7 @@ from liit.engine.data.pool import grow
 from liit.engine.evaluation.evaluation import again, evaluate, first_of_each
 from liit.engine.holding.looking import Looking
 from liit.engine.holding.task_features import feature_spec
-from liit.engine.models import loading
+from liit.engine.models.fingerprint import fingerprint
 from liit.engine.run.files import read_table, remove, write_table
 from liit.engine.run.progress import log
 from liit.engine.run.store import Clock, Made, Store, path_of, there
@@ -48,7 +48,7 @@ class Stages:
 
     @cached_property
     def model_mark(self) -> str:
-        return loading.fingerprint(self.config.model.path, self.config.model.revision)
+        return fingerprint(self.config.model.path, self.config.model.revision)
 
     def strategy(self, t: int) -> Strategy:
         """What timestep t chooses by."""

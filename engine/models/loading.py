@@ -3,7 +3,6 @@
 Needs torch, transformers, peft only. How a sample becomes tokens is in `encoding.py`.
 """
 
-import hashlib
 import inspect
 import logging
 from collections.abc import Callable
@@ -96,21 +95,6 @@ def load_model(
 def text_config(path: str, revision: str | None = None) -> Any:
     """The configuration of the language model inside, without loading weights."""
     return AutoConfig.from_pretrained(locate(path), revision=revision).get_text_config()
-
-
-def fingerprint(path: str, revision: str | None = None) -> str:
-    """A short hash of what the model is: the files' names and sizes, the configs' content, each weight file's header."""
-    digest = hashlib.sha256(f"{path if path in SHIPPED else ''}:{revision}".encode())
-    folder = Path(locate(path))
-    if not folder.is_dir():
-        digest.update(path.encode())
-        return digest.hexdigest()[:16]
-    for file in sorted(folder.iterdir()):
-        if file.suffix in (".json", ".jinja", ".model", ".safetensors"):
-            with file.open("rb") as stream:
-                digest.update(f"{file.name}:{file.stat().st_size}".encode())
-                digest.update(stream.read(1 << 20))
-    return digest.hexdigest()[:16]
 
 
 def _takes_images(folder: str, revision: str | None) -> bool:

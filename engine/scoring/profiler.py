@@ -133,10 +133,13 @@ class Profiler:
         seen: Seen = self._look(batch)
         raw = {name: maker(batch, seen) for name, maker in self._makers.items()}
         scores = self._scores(prepared, batch, seen, raw)
+        bad = self._not_finite(prepared, scores, raw)
         vectors = {name: values.cpu().numpy().astype(np.float16) for name, values in unit(raw).items()}
         kept = (*self.spec.scores, "nll") if "learnability" in self.spec.scores else self.spec.scores
         return [
-            Row(
+            Row(str(prepared.samples[at]["id"]), bad[row])
+            if row in bad
+            else Row(
                 id=str(prepared.samples[at]["id"]),
                 status="ok",
                 n_tokens=len(one.input_ids),
@@ -146,6 +149,28 @@ class Profiler:
             )
             for row, (at, one) in enumerate(prepared.encoded.items())
         ]
+
+    def _not_finite(
+        self, prepared: Prepared, scores: Mapping[str, Sequence[float]], raw: Mapping[str, torch.Tensor]
+    ) -> dict[int, str]:
+        """By place, what is wrong with rows that have a score or vector which is no number. NaN may stand for a score that a
+        sample has not: its image grounding where its response is split otherwise without images, or one of the user's own."""
+        bad: dict[int, str] = {}
+        lengths = {name: values.float().norm(dim=1).tolist() for name, values in raw.items()}
+        for row, at in enumerate(prepared.encoded):
+            blind = at in prepared.blind and prepared.blind[at] is None
+            optional = {*self._custom, *(["image_grounding"] if blind else [])}
+            wrong = [
+                f"{name} is {values[row]}"
+                for name, values in scores.items()
+                if not (math.isfinite(values[row]) or (name in optional and math.isnan(values[row])))
+            ]
+            wrong += [
+                f"{name} has length {length[row]}" for name, length in lengths.items() if not math.isfinite(length[row])
+            ]
+            if wrong:
+                bad[row] = f"not finite under this model: {', '.join(wrong)}"
+        return bad
 
     def _scores(
         self, prepared: Prepared, batch: Batch, seen: Seen, raw: Mapping[str, torch.Tensor]

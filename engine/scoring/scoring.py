@@ -18,6 +18,7 @@ from liit.engine.fleet.batching import plan_groups
 from liit.engine.fleet.work import read_chunks
 from liit.engine.models import loading
 from liit.engine.models.experts import routed
+from liit.engine.models.fingerprint import fingerprint as model_fingerprint
 from liit.engine.run.files import read_json, read_table, write_json, write_table
 from liit.engine.run.fingerprints import fingerprint
 from liit.engine.run.profiles import NUMBER, packed, read_profile
@@ -107,7 +108,7 @@ def score(
     )
     plan = known.select(["id", "key", "length"]).append_column("batch", pa.array(batch_N))
     write_table(partial.with_name(f"{partial.name.partition('.')[0]}.batches.parquet"), plan)
-    model = fingerprint(loading.fingerprint(spec.model, spec.revision), spec.adapter and _adapter_mark(spec.adapter))
+    model = fingerprint(model_fingerprint(spec.model, spec.revision), spec.adapter and _adapter_mark(spec.adapter))
     arguments = {"spec": asdict(spec), "model": model}
     best = _Best(previous) if "forgetting" in spec.scores else None
 

@@ -35,7 +35,9 @@ def profiler_spec(
         max_length=config.model.max_length,
         scores=tuple(wanted),
         vectors=tuple(dict.fromkeys((*vectors, *scoring.vectors))),
-        sketches={name: one.spec() for name, one in {MAIN: scoring.gradient, **scoring.sketches}.items()},
+        sketches={
+            name: one.spec(config.model.dtype) for name, one in {MAIN: scoring.gradient, **scoring.sketches}.items()
+        },
         embedding=scoring.embedding,
         embedding_layers=scoring.embedding_layer,
         reference=scoring.reference,
@@ -43,7 +45,7 @@ def profiler_spec(
         no_image=scoring.no_image,
         padding_side=scoring.padding_side,
         fuse=scoring.fuse,
-        lora=lora.model_dump() | {"projector": False, "seed": config.seed} if of_adapters else None,
+        lora=lora.model_dump() | {"projector": False, "seed": config.seed + 1} if of_adapters else None,
         seed=0,
     )
 
@@ -60,6 +62,6 @@ def mark(model: str | None) -> str | None:
     """The fingerprint of a model; None for none."""
     if model is None:
         return None
-    from liit.engine.models.loading import fingerprint  # torch and transformers: a plan does without
+    from liit.engine.models.fingerprint import fingerprint  # torch and transformers: a plan does without
 
     return fingerprint(model)

@@ -6,6 +6,7 @@ moved ones run once. Legend: B samples, K directions.
 """
 
 import math
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
@@ -21,6 +22,9 @@ from liit.engine.scoring.passes import Batch, Seen, look
 from liit.engine.scoring.projections import gaussian
 from liit.engine.settings.sketch_spec import SketchSpec
 
+KEPT_SHARE = 0.25
+"""Of the memory that is free: what directions may take to be kept from batch to batch."""
+
 
 class ZeroOrder:
     """Makes one feature: its directions, over the parameters of some layers."""
@@ -35,6 +39,9 @@ class ZeroOrder:
         self._parameters = dict(_parameters({index: blocks[index] for index in layers}, spec.parameters))
         if not self._parameters:
             raise ValueError("no adapter in the layers that are moved; give training.lora.targets that are in them")
+        self._directions: dict[int, dict[str, torch.Tensor]] = {}
+        size = 4 * spec.directions * sum(parameter.numel() for parameter in self._parameters.values())
+        self._kept = size <= KEPT_SHARE * _free_memory(next(iter(self._parameters.values())).device)
 
     @torch.no_grad()
     def __call__(self, batch: Batch, seen: Seen) -> torch.Tensor:
@@ -54,10 +61,16 @@ class ZeroOrder:
         return torch.stack(columns, 1) / math.sqrt(self.spec.directions)
 
     def _direction(self, k: int) -> dict[str, torch.Tensor]:
-        return {
-            name: gaussian(parameter.shape, self.seed, f"{name}/direction {k}").to(parameter.device)
-            for name, parameter in self._parameters.items()
-        }
+        """z_k by parameter, in float32. All are made once and kept where the model is, unless they would fill the device."""
+        if k not in self._directions:
+            made = {
+                name: gaussian(parameter.shape, self.seed, f"{name}/direction {k}").to(parameter.device)
+                for name, parameter in self._parameters.items()
+            }
+            if not self._kept:
+                return made
+            self._directions[k] = made
+        return self._directions[k]
 
     @contextmanager
     def _restored(self) -> Iterator[dict[str, torch.Tensor]]:
@@ -68,6 +81,13 @@ class ZeroOrder:
         finally:
             for name, parameter in self._parameters.items():
                 parameter.copy_(before[name])
+
+
+def _free_memory(device: torch.device) -> int:
+    """Bytes that are free where the model is."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _parameters(layers: Mapping[int, nn.Module], kind: str) -> Iterator[tuple[str, nn.Parameter]]:

@@ -119,8 +119,8 @@ class Gradient(Settings):
     dimension: PositiveInt = 8192
     directions: PositiveInt = 32
     """K of zero-order, and the size of its vector."""
-    epsilon: PositiveFloat = 1e-3
-    """How far zero-order moves the weights."""
+    epsilon: PositiveFloat | None = None
+    """How far zero-order moves the weights. None: 1e-3 in float32; 1e-2 in half precision, where less drowns in rounding."""
     temperature: PositiveFloat = 1
     """Of the loss whose gradient this is. Above 1, samples that the model answers surely are told apart by their task; at 1, as
     in the paper, their gradients are rounding errors of a probability near one."""
@@ -132,9 +132,11 @@ class Gradient(Settings):
         self.spec()
         return self
 
-    def spec(self) -> SketchSpec:
+    def spec(self, dtype: str = "float32") -> SketchSpec:
+        """In plain values, of a model in this dtype."""
         values = self.model_dump()
-        return SketchSpec(layers=values.pop("layer"), **values)
+        epsilon = values.pop("epsilon") or (1e-3 if dtype == "float32" else 1e-2)
+        return SketchSpec(layers=values.pop("layer"), epsilon=epsilon, **values)
 
 
 class Scoring(Settings):

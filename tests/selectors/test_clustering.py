@@ -251,3 +251,23 @@ def test_a_broken_vector_is_named(bad: float) -> None:
 def test_an_impossible_grid_is_refused(grid: list[int]) -> None:
     with pytest.raises(ValueError, match="k_grid"):
         cluster(np.ones((3, 2)), keys(3), k_grid=grid, seed=0)
+
+
+def test_the_chosen_k_is_refined_by_lloyds_iterations() -> None:
+    """Refined r times is r assignments and means, written out, from the merged centroids that no refinement leaves."""
+    vectors, keys = (
+        np.random.default_rng(4).standard_normal((400, 6)).astype(np.float32),
+        np.arange(400, dtype=np.uint64),
+    )
+    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    found = {r: cluster(vectors, keys, k_grid=range(2, 41), seed=1, refinements=r, tolerance=0.0) for r in (1, 2, 5)}
+    k = found[5].k
+    assert {one.k for one in found.values()} == {k}
+    assert k < 40
+    assert found[1].wss > found[2].wss > found[5].wss
+    means = np.stack([units[found[1].labels_N == label].mean(0) for label in range(k)])
+    for _ in range(4):
+        labels = ((units[:, None] - means) ** 2).sum(2).argmin(1)
+        means = np.stack([units[labels == label].mean(0) for label in range(k)])
+    labels = ((units[:, None] - means) ** 2).sum(2).argmin(1)
+    assert (labels == found[5].labels_N).mean() > 0.97

@@ -14,9 +14,11 @@ from liit.engine.models import adapters, anatomy, loading
 from liit.engine.models.adapters import load_moments, merge
 from liit.engine.models.anatomy import linears
 from liit.engine.models.encoding import collate, encode, pad_id_of
+from liit.engine.scoring import zero_order
 from liit.engine.scoring.profile_spec import ProfilerSpec
 from liit.engine.scoring.profiler import Profiler
 from liit.engine.scoring.projections import Factored, Matrix, gaussian
+from liit.engine.settings.sections import Gradient
 from liit.engine.settings.sketch_spec import SketchSpec
 
 LORA: dict[str, Any] = {"r": 2, "alpha": 4, "dropout": 0.5, "targets": (), "projector": False, "seed": 3}
@@ -123,6 +125,36 @@ def test_adam_without_moments_says_what_is_missing(tiny_llama: str, adapter: str
     (Path(adapter) / "moments.safetensors").unlink()
     with pytest.raises(ValueError, match=r"no moments\.safetensors"):
         Profiler(spec(tiny_llama, adapter, adam=SketchSpec("last", "lora", "adam", dimension=64)))
+
+
+def test_zero_order_in_half_precision_is_that_of_float32(tiny_llama: str) -> None:
+    """With the distance that the dtype has by default; at 1e-3 the difference of two losses is mostly rounding."""
+
+    def features(dtype: str, epsilon: float | None) -> np.ndarray:
+        sketch = Gradient(layer="middle", gradient="zero-order", directions=16, epsilon=epsilon).spec(dtype)
+        return vectors(replace(spec(tiny_llama, sketch=sketch), dtype=dtype)).astype(np.float32)
+
+    whole, half, close = features("float32", None), features("bfloat16", None), features("bfloat16", 1e-3)
+    assert ((whole * half).sum(1) > 0.98).all()
+    assert (whole * half).sum(1).mean() > (whole * close).sum(1).mean() + 0.02
+
+
+def test_zero_order_directions_are_made_once(tiny_llama: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def counted(shape: torch.Size, seed: int, name: str) -> torch.Tensor:
+        made.append(name)
+        return gaussian(shape, seed, name)
+
+    monkeypatch.setattr(zero_order, "gaussian", counted)
+    profiler = Profiler(spec(tiny_llama, sketch=SketchSpec("last", gradient="zero-order", directions=3)))
+    first = profiler.profile(samples())
+    count = len(made)
+    assert count == len(set(made)) > 0
+    again = profiler.profile(samples())
+    assert len(made) == count
+    for mine, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal((mine.vectors or {})["sketch"], (other.vectors or {})["sketch"])
 
 
 @pytest.mark.parametrize("parameters", ["base", "lora"])
