@@ -1,10 +1,11 @@
 # make run: the embedded default, from nothing to a report. make check, test, test-faults: what a change must pass.
+# make docs: the documentation as a site, build/site/index.html; for its search: python -m http.server -d build/site
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 TYPES = build/types
 
-.PHONY: run base check test test-faults
+.PHONY: run base check test test-faults docs
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -13,6 +14,10 @@ $(VENV)/installed: pyproject.toml
 
 $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@
 
 run: $(VENV)/installed
@@ -35,3 +40,6 @@ test: $(VENV)/installed-test
 
 test-faults: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m faults
+
+docs: $(VENV)/installed-docs
+	$(BIN)/mkdocs build --strict
