@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from liit import __version__
 from liit.engine.answers.accuracy import accuracy_table, drop_table, summary
 from liit.engine.run.files import read_json, write_json
+from liit.engine.run.reading import skill_values
 from liit.engine.run.store import Made, Store
 from liit.engine.settings.config import Config
 
@@ -26,7 +27,7 @@ def write_results(store: Store, config: Config, releases: Sequence[str], evaluat
         "seconds": store.seconds(),
     }
     if answers:
-        accuracy = accuracy_table([values(made.path) for made in evaluations])
+        accuracy = accuracy_table([skill_values(made.path) for made in evaluations])
         failures = [
             {name: data["parse_failures"] for entry in step.values() for name, data in entry["datasets"].items()}
             for step in answers
@@ -41,11 +42,6 @@ def write_results(store: Store, config: Config, releases: Sequence[str], evaluat
             results["losses"] = [{skill: entry["loss"] for skill, entry in step.items()} for step in answers]
     write_json(store.root / "results.json", results)
     return results
-
-
-def values(evaluation: Path) -> dict[str, float]:
-    """The value of each skill in an evaluation.json, in percent."""
-    return {skill: entry["value"] for skill, entry in read_json(evaluation).items()}
 
 
 def counts(step: Path) -> dict[str, int]:

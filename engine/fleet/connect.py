@@ -4,8 +4,6 @@ import logging
 import os
 from pathlib import Path
 
-import ray
-
 from liit.engine.run.progress import log
 from liit.engine.settings.sections import Resources
 
@@ -20,6 +18,8 @@ def connect(resources: Resources) -> None:
     A job submitted to a cluster, RAY_ADDRESS or `resources.address` name a running cluster; otherwise a local one is
     started, whose processes end with this one.
     """
+    import ray  # a second; what finds no work, and a worker that is used without Ray, does without
+
     if ray.is_initialized():
         return
     address = resources.address or os.environ.get("RAY_ADDRESS")
@@ -49,5 +49,7 @@ def connect(resources: Resources) -> None:
 
 
 def _size() -> str:
+    import ray
+
     total = ray.cluster_resources()
     return f"{total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs"

@@ -16,7 +16,6 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray
 
 from liit.engine.fleet.connect import connect
 from liit.engine.fleet.work import Chunks, write_work
@@ -79,6 +78,8 @@ def run(folder: Path, job: Job, resources: Resources, tick: Callable[[], None]) 
 
 
 def _stream(work: Path, folder: Path, job: Job, resources: Resources, tasks: int) -> Iterable[dict[str, Any]]:
+    import ray  # as late as in `connect`
+
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -116,6 +117,8 @@ def _stream(work: Path, folder: Path, job: Job, resources: Resources, tasks: int
 
 def _cpus(resources: Resources) -> float:
     """CPUs of one actor, less than asked for where the actors would leave none to the tasks that feed them."""
+    import ray
+
     spare = max(ray.cluster_resources().get("CPU", 1) - 1, 0)
     return min(resources.cpus_per_actor, math.floor(100 * spare / resources.actors) / 100)
 

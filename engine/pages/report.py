@@ -163,12 +163,9 @@ def tasks(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
 
 def quarantine(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
     """What could not be used, and why."""
-    frames = [run.table(step, "quarantine") for step in run.steps]
-    rows = [
-        frame.assign(timestep=step.name) for step, frame in zip(run.steps, frames, strict=True) if frame is not None
-    ]
-    if rows and sum(map(len, rows)):
-        table = pd.concat(rows)[["timestep", "id", "dataset", "stage", "reason"]]
+    table = run.tables.quarantine
+    if len(table):
+        table["timestep"] = [f"t{t:02d}" for t in table["timestep"]]
         note = f"{len(table):,} samples that could not be used, the first {min(len(table), QUARANTINED)} of them."
         yield Section("Quarantine", note, table=table.head(QUARANTINED))
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from liit.engine.data.readers.images import open_image
 from liit.engine.pages.page import Example
 from liit.engine.run.files import read_json, read_table
-from liit.engine.run.profiles import read_profile, read_vectors
+from liit.engine.run.profiles import column_names, read_profile, read_vectors
+from liit.engine.run.reading import Run
 from liit.selectors.priority import smallest
 
 THUMBNAIL = 96
@@ -36,10 +36,13 @@ class RunFolder:
     """Upper bounds of the skills, where the configuration gives them."""
 
     @cached_property
+    def tables(self) -> Run:
+        """The run as anybody reads it."""
+        return Run(self.root)
+
+    @cached_property
     def steps(self) -> list[Path]:
-        last = self.root / "results.json"
-        steps = sorted(path for path in self.root.glob("t[0-9][0-9]*") if path.is_dir())
-        return steps[: len(read_json(last)["releases"])] if last.is_file() else steps
+        return [self.tables.step(t) for t in self.tables.timesteps]
 
     @cached_property
     def profiled(self) -> Path | None:
@@ -54,8 +57,7 @@ class RunFolder:
 
     def used(self, step: Path, name: str) -> bool:
         """Whether the selection of a timestep was made from it; what another strategy left in the folder is not."""
-        note = step / "selection.parquet.made.json"
-        return note.is_file() and f"{step.name}/{name}" in read_json(note)["parents"]
+        return self.tables.chose_by(int(step.name[1:]), name)
 
     def table(self, step: Path, name: str) -> pd.DataFrame | None:
         path = step / f"{name}.parquet"
@@ -100,8 +102,7 @@ class RunFolder:
         """Names of the scores that `newest` has."""
         if self.profiled is None:
             return []
-        schema = pq.read_schema(sorted((self.profiled / "profile").glob("*.parquet"))[0])
-        return [field.name for field in schema if pa.types.is_float32(field.type)]
+        return column_names(self.profiled / "profile")[0]
 
     def sampled(self, count: int) -> np.ndarray:
         """Positions of `count` rows of `newest`, by hash."""

@@ -18,11 +18,12 @@ from typing import Any
 from tensorboardX import SummaryWriter
 
 from liit.engine.answers.accuracy import accuracy_table, average_accuracy, forgetting_rate
-from liit.engine.evaluation.results import counts, values
+from liit.engine.evaluation.results import counts
 from liit.engine.models.experts import Experts, is_experts
 from liit.engine.run.files import read_json, write_json
 from liit.engine.run.fingerprints import fingerprint
 from liit.engine.run.progress import log
+from liit.engine.run.reading import skill_values
 from liit.engine.run.store import Store
 from liit.engine.settings.config import Config
 
@@ -53,7 +54,7 @@ def measured(store: Store, t: int) -> dict[str, float]:
             figures[f"seconds/{stage.partition('.')[0]}"] = seconds
     answered = [store.root / f"t{at:02d}" / "evaluation.json" for at in range(t + 1)]
     if all(path.is_file() for path in answered):
-        accuracy = accuracy_table([values(path) for path in answered])
+        accuracy = accuracy_table([skill_values(path) for path in answered])
         figures |= {f"skill/{skill}": float(accuracy[skill].iloc[-1]) for skill in accuracy}
         figures["stream/average_accuracy"] = average_accuracy(accuracy.to_numpy(float))
         figures["stream/forgetting_rate"] = forgetting_rate(accuracy.to_numpy(float))

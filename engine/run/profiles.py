@@ -26,6 +26,28 @@ def read_profile(folder: Path, columns: Sequence[str]) -> pa.Table:
     return table.filter(pc.equal(table["status"], "ok")).drop_columns(["status"]).sort_by("key")
 
 
+def column_names(folder: Path) -> tuple[list[str], list[str]]:
+    """The scores and the vectors that a profile has."""
+    schema = pq.read_schema(min(folder.glob("*.parquet")))
+    scores = [field.name for field in schema if pa.types.is_float32(field.type)]
+    return scores, [field.name for field in schema if pa.types.is_fixed_size_binary(field.type)]
+
+
+def arrivals(folder: Path, keys: pa.ChunkedArray) -> np.ndarray:
+    """(N,) int32: the timestep at which each of these samples of a profile came, by the pool beside it; 0 where there is none.
+
+    Raises ValueError where the pool lacks one of them.
+    """
+    path = folder.parent / "pool.parquet"
+    if not path.is_file():
+        return np.zeros(len(keys), np.int32)
+    pool = read_table(path, ["key", "arrival"])
+    at = pc.index_in(keys, pool["key"].combine_chunks())
+    if at.null_count:
+        raise ValueError(f"{at.null_count} samples of {folder} are not in {path}; they are not of the same timestep")
+    return pool["arrival"].take(at).to_numpy()
+
+
 def read_vectors(folder: Path, name: str) -> np.ndarray:
     """(N, D) float16: a vector of the usable rows, sorted by key, in a file that is mapped and has no name.
 

@@ -20,7 +20,7 @@ from liit.engine.models import loading
 from liit.engine.models.experts import routed
 from liit.engine.models.fingerprint import fingerprint as model_fingerprint
 from liit.engine.run.files import read_json, read_table, write_json, write_table
-from liit.engine.run.fingerprints import fingerprint
+from liit.engine.run.fingerprints import file_fingerprint, fingerprint
 from liit.engine.run.profiles import NUMBER, packed, read_profile
 from liit.engine.run.store import Clock
 from liit.engine.scoring.profile_spec import ProfilerSpec, layer_indices
@@ -108,8 +108,7 @@ def score(
     )
     plan = known.select(["id", "key", "length"]).append_column("batch", pa.array(batch_N))
     write_table(partial.with_name(f"{partial.name.partition('.')[0]}.batches.parquet"), plan)
-    model = fingerprint(model_fingerprint(spec.model, spec.revision), spec.adapter and _adapter_mark(spec.adapter))
-    arguments = {"spec": asdict(spec), "model": model}
+    arguments = {"spec": asdict(spec), "model": model_mark(spec)}
     best = _Best(previous) if "forgetting" in spec.scores else None
 
     def chunks() -> Iterator[pa.Table]:
@@ -152,8 +151,13 @@ class _Best:
         return chunk.append_column("best_nll", pa.array(self.nll, pa.float32()).take(at.combine_chunks()))
 
 
-def _adapter_mark(adapter: str) -> str:
-    return str(read_json(Path(f"{adapter}.made.json"))["fingerprint"])
+def model_mark(spec: ProfilerSpec) -> str:
+    """The column `model` of a profile: which model, with which adapter. One that no run made is known by its files."""
+    adapter = None
+    if spec.adapter is not None:
+        note = Path(f"{spec.adapter}.made.json")
+        adapter = str(read_json(note)["fingerprint"]) if note.is_file() else file_fingerprint(spec.adapter)
+    return fingerprint(model_fingerprint(spec.model, spec.revision), adapter)
 
 
 def _of(sketch: SketchSpec) -> str | tuple[int, ...]:

@@ -13,12 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from liit.engine.lifelong import run
-from liit.engine.main import begin
-from liit.engine.run.store import Store
-from liit.engine.settings.config import Config
-
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = "<script>document.title = 'changed'</script>"
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 230), "white": (240, 240, 240)}
 
@@ -101,11 +96,14 @@ def settings(stream: dict[str, Any], tiny_llava: str) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def finished(ray_cluster: None, settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of the small stream; its folder. What it was shown to is in `mlflow` beside it."""
+    from liit.engine.lifelong import run  # Ray and DeepSpeed, which most tests need none of
+    from liit.engine.main import begin
+    from liit.engine.run.store import Store
+    from liit.engine.settings.config import Config
+
     folder = tmp_path_factory.mktemp("run") / "small"
-    config, store = (
-        Config.model_validate(settings | {"tracking": {"mlflow": str(folder.with_name("mlflow"))}}),
-        Store(folder),
-    )
+    store = Store(folder)
+    config = Config.model_validate(settings | {"tracking": {"mlflow": str(folder.with_name("mlflow"))}})
     begin(config, store)
     run(config, store)
     store.close()
