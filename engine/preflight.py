@@ -3,6 +3,7 @@
 import importlib.util
 
 from liit.engine.data.readers.formats import read as open_release
+from liit.engine.pages.tracking_wandb import signed_in
 from liit.engine.settings.config import Config, ConfigError
 from liit.engine.settings.sections import FileStream
 from liit.selectors import catalog
@@ -34,6 +35,16 @@ def check_files(config: Config) -> None:
 
 
 def check_tracking(config: Config) -> None:
-    """Raises ConfigError where MLflow is asked for and not installed."""
-    if config.tracking.mlflow is not None and importlib.util.find_spec("mlflow") is None:
-        raise ConfigError("tracking.mlflow needs MLflow: pip install 'liit[mlflow]', or leave the key out")
+    """Raises ConfigError where a tracker is asked for that is not installed, or that would ask for a key while it runs."""
+    for extra in ("mlflow", "wandb"):
+        if getattr(config.tracking, extra) is None:
+            continue
+        found = importlib.util.find_spec(extra)
+        if (
+            found is None or found.origin is None
+        ):  # a folder of that name, which W&B leaves where it is run, is no package
+            raise ConfigError(
+                f"tracking.{extra} needs the package {extra}: pip install 'liit[{extra}]', or leave the key out"
+            )
+    if config.tracking.wandb is not None and not signed_in():
+        raise ConfigError("tracking.wandb needs a login: `wandb login`, WANDB_API_KEY, or WANDB_MODE=offline")

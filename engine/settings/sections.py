@@ -243,6 +243,9 @@ class Tracking(Settings):
     mlflow: str | None = None
     """A tracking server's address, or a folder; needs the extra `mlflow`."""
     experiment: str = "liit"
+    """Of MLflow."""
+    wandb: str | None = None
+    """A project of Weights & Biases; needs the extra `wandb`. Entity, key, server and offline mode are its own environment's."""
 
 
 class Estimate(Settings):

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 import yaml
 
 from liit.engine.main import REFUSED
+from liit.engine.preflight import check_tracking
+from liit.engine.settings.config import Config, ConfigError
 from liit.engine.settings.settling import DEFAULT
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
@@ -96,3 +99,19 @@ def test_every_shipped_configuration_is_valid_and_says_its_plan(
     assert len(steps) >= max(5, len(releases))
     assert steps == {f"t{t}" for t in range(len(steps))}
     assert "in all" in said
+
+
+@pytest.mark.parametrize("extra", ["mlflow", "wandb"])
+def test_a_tracker_that_is_not_installed_is_refused_a_folder_of_its_name_is_none(
+    extra: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = Config.model_validate({"tracking": {extra: "somewhere"}})
+    says = f"tracking.{extra} needs the package {extra}: pip install 'liit\\[{extra}\\]'"
+    monkeypatch.setitem(sys.modules, extra, None)  # as Python marks what cannot be imported
+    with pytest.raises(ConfigError, match=says):
+        check_tracking(config)
+    monkeypatch.delitem(sys.modules, extra)
+    (tmp_path / extra).mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    with pytest.raises(ConfigError, match=says):
+        check_tracking(config)

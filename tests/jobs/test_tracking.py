@@ -11,7 +11,8 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from liit.engine.lifelong import run
-from liit.engine.pages.tracking import mlflow_client, track
+from liit.engine.pages.tracking import track
+from liit.engine.pages.tracking_mlflow import mlflow_client
 from liit.engine.run.store import Store
 from liit.engine.settings.config import Config
 
