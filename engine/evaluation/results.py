@@ -25,7 +25,7 @@ def write_results(store: Store, config: Config, releases: Sequence[str], evaluat
         "samples": [counts(store.root / f"t{t:02d}") for t in range(len(releases))],
         "seconds": store.seconds(),
     }
-    if answers:
+    if answers and values(evaluations[0].path):
         accuracy = accuracy_table([values(made.path) for made in evaluations])
         failures = [
             {name: data["parse_failures"] for entry in step.values() for name, data in entry["datasets"].items()}
@@ -44,8 +44,9 @@ def write_results(store: Store, config: Config, releases: Sequence[str], evaluat
 
 
 def values(evaluation: Path) -> dict[str, float]:
-    """The value of each skill in an evaluation.json, in percent."""
-    return {skill: entry["value"] for skill, entry in read_json(evaluation).items()}
+    """The value of each skill in an evaluation.json, in percent; skills whose answers are only stored have none."""
+    entries = read_json(evaluation).items()
+    return {skill: entry["value"] for skill, entry in entries if entry["value"] is not None}
 
 
 def counts(step: Path) -> dict[str, int]:
