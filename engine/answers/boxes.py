@@ -84,7 +84,7 @@ def _reference(text: str, options: Boxes) -> Box:
         raise ValueError(f"reference {text!r:.200} holds no box {form}; correct it or choose another metric")
     if _area(box) <= 0:
         raise ValueError(f"reference {text!r:.200} has no area as {options.box}; set options.box, or correct it")
-    if options.scale != "pixels" and max(box) > options.scale * 1.001:
+    if options.scale != "pixels" and max(box) > options.scale * 1.01:
         raise ValueError(f"reference {text!r:.200} goes beyond {options.scale}; set options.scale, or correct it")
     return box
 
