@@ -38,7 +38,7 @@ def judged(asked: Sequence[Asked], options: Judge) -> DatasetScore:
     requests that failed. Raises ValueError, one line, where the key is missing, or where every request failed: a judge that is
     not there has judged nothing.
     """
-    headers = _headers(options)
+    headers = headers_of(options)
     with ThreadPoolExecutor(options.in_flight) as pool:
         verdicts = list(pool.map(lambda one: _verdict(one, options, headers), asked))
     errors = [verdict.error for verdict in verdicts if verdict.error]
@@ -52,7 +52,8 @@ def judged(asked: Sequence[Asked], options: Judge) -> DatasetScore:
     return DatasetScore(mean(values), values, failures, {"judge_errors": len(errors)}, texts)
 
 
-def _headers(options: Judge) -> dict[str, str]:
+def headers_of(options: Judge) -> dict[str, str]:
+    """Of every request. Raises ValueError where the key is missing."""
     headers = {"Content-Type": "application/json", "User-Agent": "liit"}
     if options.key_env is not None:
         key = os.environ.get(options.key_env)

@@ -54,6 +54,15 @@ def options_for(metric: str, one: EvaluationSet) -> Mapping[str, Any]:
     return one.options if metric == one.metric else {}
 
 
+def check_metric(metric: Metric, options: Mapping[str, Any]) -> None:
+    """Raises ValueError, one line, for a metric of one's own that is not there, and a judge whose key is not."""
+    settled, place = options_of(metric, options), place_of(metric)
+    if place is not None:
+        own.load(place)
+    elif metric == "judge":
+        judging.headers_of(settled)
+
+
 def check_references(
     metric: Metric, references: list[str], options: Mapping[str, Any] | None = None, question: str = ""
 ) -> None:

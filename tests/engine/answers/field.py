@@ -18,9 +18,10 @@ def task(module: str, *needs: str) -> Any:
     The packages around it are not run: their `__init__` ask for every model that they can evaluate.
     """
     package = module.partition(".")[0]
+    root = installed(package)
     for name in needs:
         installed(name)
-    with _without_init(package, installed(package)):
+    with _without_init(package, root):
         return importlib.import_module(module)
 
 

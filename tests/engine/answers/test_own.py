@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from liit.engine.answers.metrics import check_references, score
+from liit.engine.answers.metrics import check_metric, check_references, score
 from liit.engine.settings import metric_options
 from liit.engine.settings.sections import EvaluationSet
 
@@ -61,6 +61,20 @@ def test_an_installed_metric_has_a_name(place: str, monkeypatch: pytest.MonkeyPa
 def test_what_is_no_metric_is_refused(place: str, metric: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         score(metric, ["a"], [["b"]])
+
+
+def test_a_metric_that_is_not_there_is_found_before_anything_is_read(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_metric(place, {})
+    with pytest.raises(ValueError, match="no_such_module:close"):
+        check_metric("no_such_module:close", {})
+    monkeypatch.delenv("JUDGE_KEY", raising=False)
+    judge = {"base_url": "http://127.0.0.1/v1", "model": "m", "key_env": "JUDGE_KEY"}
+    with pytest.raises(ValueError, match="environment variable JUDGE_KEY"):
+        check_metric("judge", judge)
+    monkeypatch.setenv("JUDGE_KEY", "secret")
+    check_metric("judge", judge)
 
 
 def test_a_reference_that_it_cannot_compare_with_and_an_option_that_it_does_not_take_are_found_early(

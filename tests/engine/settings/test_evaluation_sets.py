@@ -9,7 +9,9 @@ from liit.engine.data import stream
 from liit.engine.settings.config import ConfigError, read
 from liit.engine.settings.metric_options import options_of
 from liit.engine.settings.presets import PRESETS
-from liit.engine.settings.sections import EvaluationSet
+from liit.engine.settings.sections import EvaluationSet, FileStream
+
+CONFIGS = Path(__file__).resolve().parents[3] / "jobs" / "configs"
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -89,3 +91,13 @@ def test_a_preset_is_part_of_what_a_set_is_and_no_preset_changes_nothing(tmp_pat
     named = EvaluationSet.model_validate({"preset": "gsm8k", "path": str(path)})
     assert set(stream.mark(plain)) == {"name", "format", "content"}
     assert stream.mark(named) == stream.mark(plain) | {"preset": "gsm8k"}
+
+
+@pytest.mark.parametrize("name", ["llava-1.5-7b", "llama3-8b", "instructblip-continual-1", "instructblip-continual-2"])
+def test_the_shipped_configurations_name_published_sets(name: str) -> None:
+    stream = read(CONFIGS / f"{name}.yaml", []).stream
+    assert isinstance(stream, FileStream)
+    own = {one.name for one in stream.evaluations if one.preset is None}
+    assert own <= {"exam-captions", "exam-joint"}, (
+        "which are of what the models were taught before, and published as no set"
+    )
