@@ -2,6 +2,7 @@
 
 import importlib.util
 
+from liit.engine.answers.metrics import check_metric
 from liit.engine.data.readers.formats import read as open_release
 from liit.engine.pages.tracking_wandb import signed_in
 from liit.engine.settings.config import Config, ConfigError
@@ -28,8 +29,10 @@ def check_model(config: Config) -> None:
 
 
 def check_files(config: Config) -> None:
-    """Raises ValueError for a release or evaluation set whose files or image folder are not here."""
+    """Raises ValueError for a release or evaluation set whose files or image folder are not here, or whose metric is not."""
     if isinstance(config.stream, FileStream):
+        for held_out in (*config.stream.evaluations, *config.stream.targets):
+            check_metric(held_out.metric, held_out.options)
         for one in (*config.stream.releases, *config.stream.evaluations, *config.stream.targets):
             open_release(one)
 

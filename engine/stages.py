@@ -90,7 +90,7 @@ class Stages:
 
         if not sets:
             return None
-        settings = [[stream.mark(one), one.limit, one.metric] for one in sets]
+        settings = [[stream.mark(one), one.limit, one.metric, *filter(None, [one.options])] for one in sets]
         return self.store.make(f"{name}.parquet", work, settings=[settings, self._reads(), self.config.max_bad_share])
 
     def pool(self, t: int, previous: tuple[Made, ...], exam: Made | None) -> Made:
@@ -241,7 +241,7 @@ class Stages:
                 self.model_mark,
                 self.config.model.model_dump(include={"dtype", "attention"}),
                 limits,
-                [(one.name, one.skill, one.metric, one.max_new_tokens) for one in sets],
+                [(one.name, one.skill, one.metric, one.max_new_tokens, *filter(None, [one.options])) for one in sets],
             ],
             parents=(exam, *there(adapter), *there(queries)),
         )

@@ -11,13 +11,15 @@ import numpy.typing as npt
 import pandas as pd
 
 Matrix = npt.NDArray[np.float64]
+HIGHEST = 1000
+"""Of CIDEr, the one value here that is above 100 when it is good."""
 
 
 def accuracy_table(timesteps: Sequence[Mapping[str, float]]) -> pd.DataFrame:
     """Rows t0, t1, ...; one column a skill, in the order of the first timestep; percent.
 
     Raises ValueError where there is no timestep or skill, where a timestep has other skills than the first, and for a
-    value outside 0 to 100.
+    value outside 0 to 100 (to 1000, since CIDEr is reported so).
     """
     if not timesteps or not timesteps[0]:
         raise ValueError("no accuracy to compute metrics from: at least one timestep and one skill are needed")
@@ -26,7 +28,7 @@ def accuracy_table(timesteps: Sequence[Mapping[str, float]]) -> pd.DataFrame:
         if set(values) != set(skills):
             raise ValueError(f"timestep {timestep} has skills {sorted(values)}, timestep 0 has {sorted(skills)}")
         for skill, value in values.items():
-            if not 0 <= value <= 100:
+            if not 0 <= value <= HIGHEST:
                 raise ValueError(f"timestep {timestep}, skill {skill}: {value} is not a percentage")
     rows = [[float(values[skill]) for skill in skills] for values in timesteps]
     return pd.DataFrame(rows, index=pd.Index([f"t{t}" for t in range(len(rows))], name="timestep"), columns=skills)

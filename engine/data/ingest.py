@@ -12,7 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from liit.engine.answers.metrics import accepted_answers, check_references
+from liit.engine.answers.metrics import (
+    accepted_answers,
+    check_references,
+    metric_of,
+    options_for,
+    question_of,
+)
 from liit.engine.data.copies import content_hash
 from liit.engine.data.readers.checks import Bad, Sample
 from liit.engine.data.readers.formats import read
@@ -96,7 +102,8 @@ def _read(release: Release, arrival: int, good: list[dict[str, Any]], bad: list[
 def _unscorable(source: EvaluationSet, sample: Sample) -> str | None:
     """Why the metric can compare nothing with this sample's references; found here, before any model has answered."""
     try:
-        check_references(source.metric, accepted_answers(sample))
+        metric = metric_of(sample, source)
+        check_references(metric, accepted_answers(sample), options_for(metric, source), question_of(sample))
     except ValueError as error:
         return str(error)
     return None

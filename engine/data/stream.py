@@ -7,7 +7,7 @@ from liit.engine.run.fingerprints import file_fingerprint
 from liit.engine.run.progress import log
 from liit.engine.run.store import Made, Store
 from liit.engine.settings.config import Config
-from liit.engine.settings.sections import DigitsStream, FileStream, Release
+from liit.engine.settings.sections import DigitsStream, EvaluationSet, FileStream, Release
 
 
 def open_stream(config: Config, store: Store) -> FileStream:
@@ -32,4 +32,11 @@ def mark(release: Release) -> dict[str, str]:
     Paths of images are kept by everything that is made, so they must be made anew where the images have moved.
     """
     images = {} if release.images is None else {"images": str(Path(release.images).resolve())}
-    return {"name": release.name, "format": release.format, "content": file_fingerprint(release.path), **images}
+    preset = {"preset": release.preset} if isinstance(release, EvaluationSet) and release.preset else {}
+    return {
+        "name": release.name,
+        "format": release.format,
+        "content": file_fingerprint(release.path),
+        **images,
+        **preset,
+    }

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from liit.engine.answers.metrics import accepted_answers, score
 from liit.engine.evaluation.answering import Answerer, answered
+from liit.engine.evaluation.judged import judged
 from liit.engine.evaluation.recalling import Recaller
 from liit.engine.run.files import read_json, read_table, remove, write_json, write_table
 from liit.engine.run.store import Clock
@@ -66,7 +66,8 @@ def summarise(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Per skill and data set the value in percent and the parse failures; and one ANSWER row per sample.
 
-    A skill's value is the mean over its data sets; so is its loss, where there are some.
+    A skill's value is the mean over its data sets that have one, None where answers are only stored; so is its loss, where there
+    are some.
     """
     summary: dict[str, Any] = {}
     rows = []
@@ -74,22 +75,14 @@ def summarise(
         mine = [sample for sample in samples if sample["dataset"] == one.name]
         if not mine:
             raise ValueError(f"evaluation set {one.name} has no usable sample; see its quarantine table")
-        given = [answers[sample["id"]] for sample in mine]
-        result = score(one.metric, given, [accepted_answers(sample) for sample in mine])
-        skill = summary.setdefault(one.skill, {"value": 0.0, "datasets": {}})
-        skill["datasets"][one.name] = {
-            "metric": one.metric,
-            "value": result.value,
-            "n": len(mine),
-            "parse_failures": result.parse_failures,
-            **result.extra,
-        }
-        for sample, answer, value in zip(mine, given, result.values, strict=True):
-            row = {"id": sample["id"], "skill": one.skill, "dataset": one.name, "answer": answer, "value": value}
+        skill = summary.setdefault(one.skill, {"value": None, "datasets": {}})
+        skill["datasets"][one.name], given = judged(one, mine, answers)
+        for sample, row in zip(mine, given, strict=True):
             rows.append(row | {"loss": None if losses is None else losses[sample["id"]]})
         if losses is not None:
             skill["datasets"][one.name]["loss"] = float(np.mean([losses[sample["id"]] for sample in mine]))
     for skill in summary.values():
         for figure in ("value", "loss") if losses is not None else ("value",):
-            skill[figure] = float(np.mean([data[figure] for data in skill["datasets"].values()]))
+            known = [data[figure] for data in skill["datasets"].values() if data[figure] is not None]
+            skill[figure] = float(np.mean(known)) if known else None
     return summary, rows

@@ -26,7 +26,7 @@ def write_results(store: Store, config: Config, releases: Sequence[str], evaluat
         "samples": [counts(store.root / f"t{t:02d}") for t in range(len(releases))],
         "seconds": store.seconds(),
     }
-    if answers:
+    if answers and skill_values(evaluations[0].path):
         accuracy = accuracy_table([skill_values(made.path) for made in evaluations])
         failures = [
             {name: data["parse_failures"] for entry in step.values() for name, data in entry["datasets"].items()}

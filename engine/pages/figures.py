@@ -67,7 +67,7 @@ def skills_over_time(accuracy: Mapping[str, pd.DataFrame]) -> Picture:
                 axis.plot(np.arange(len(shown)), shown[panel], label=name, marker="o", markersize=2.5, **look)
         for axis, panel in zip(axes, panels, strict=False):
             axis.set_title(str(panel))
-            axis.set_ylim(0, 102)
+            axis.set_ylim(0, max(102, axis.get_ylim()[1]))  # CIDEr goes above 100
         for axis in axes[len(panels) :]:
             axis.set_visible(False)
         figure.supxlabel("timestep")

@@ -45,7 +45,7 @@ def measured(store: Store, t: int) -> dict[str, float]:
         if folder == step.name:
             figures[f"seconds/{stage.partition('.')[0]}"] = seconds
     answered = [store.root / f"t{at:02d}" / "evaluation.json" for at in range(t + 1)]
-    if all(path.is_file() for path in answered):
+    if all(path.is_file() for path in answered) and skill_values(answered[0]):
         accuracy = accuracy_table([skill_values(path) for path in answered])
         figures |= {f"skill/{skill}": float(accuracy[skill].iloc[-1]) for skill in accuracy}
         figures["stream/average_accuracy"] = average_accuracy(accuracy.to_numpy(float))

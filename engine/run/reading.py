@@ -216,8 +216,9 @@ def open_run(path: str | Path) -> Run:
 
 
 def skill_values(evaluation: Path) -> dict[str, float]:
-    """The value of each skill in an evaluation.json, in percent."""
-    return {skill: entry["value"] for skill, entry in read_json(evaluation).items()}
+    """The value of each skill in an evaluation.json, in percent; skills whose answers are only stored have none."""
+    entries = read_json(evaluation).items()
+    return {skill: entry["value"] for skill, entry in entries if entry["value"] is not None}
 
 
 def by_id(table: pa.Table) -> pd.DataFrame:

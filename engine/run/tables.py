@@ -61,6 +61,7 @@ ANSWER = pa.schema(
         ("answer", pa.string()),
         ("value", pa.float32()),
         ("loss", pa.float32()),
+        ("judgement", pa.string()),  # what another model wrote about the answer, where one judges
     ]
 )
 # What was said in a conversation: a row for each turn. `value`: percent.

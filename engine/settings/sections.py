@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
+from liit.engine.settings.metric_options import options_of
+from liit.engine.settings.presets import filled
 from liit.engine.settings.sketch_spec import SketchSpec
 
 
@@ -38,17 +40,33 @@ class Release(Settings):
     """How many samples there are, for the estimate of `--dry-run` where the files are not here."""
 
 
-Metric = Literal["exact", "vqa", "choice", "number", "iou", "bleu", "bleu-zh"]
+Metric = str
+"""A name of `metric_options.METRICS`, of an installed package's metric, or `module:function`."""
 
 
 class EvaluationSet(Release):
     """Held-out samples. A row's `references`, a list of accepted answers, are the references, else its last assistant turn."""
 
+    preset: str | None = None
+    """A published set (`presets.py`): `path` holds files with the columns it is published with, and all other keys but `path`
+    have values. None: rows are samples as a release's are."""
     skill: str
     metric: Metric = "exact"
+    options: dict[str, Any] = {}
+    """What the metric is told (`metric_options.py`), e.g. {box: xywh, scale: 1000}."""
     limit: PositiveInt | None = None
     """Use the first so many samples in the order of their keys."""
     max_new_tokens: PositiveInt = 32
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_what_its_preset_says(cls, values: Any) -> Any:
+        return filled(values) if isinstance(values, dict) else values
+
+    @model_validator(mode="after")
+    def _can_be_judged(self) -> "EvaluationSet":
+        options_of(self.metric, self.options)
+        return self
 
 
 class DigitsStream(Settings):

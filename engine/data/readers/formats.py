@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from liit.engine.data.presets.mapping import mapped
 from liit.engine.data.readers import checks, llava, parquet
 from liit.engine.data.readers.checks import Bad, Sample
 from liit.engine.run.tables import key_of
@@ -19,7 +20,8 @@ __all__ = ["Bad", "Reader", "Sample", "read"]
 
 class Format(NamedTuple):
     suffixes: tuple[str, ...]
-    rows: Callable[[Path], Iterator[object]]
+    rows: Callable[..., Iterator[object]]
+    """Of a file; with `raw`, all of their columns."""
 
 
 FORMATS = {
@@ -68,7 +70,9 @@ def read(release: "Release") -> Reader:
     if not folder.is_dir():
         raise ValueError(f"release {release.name}: image folder {folder} does not exist")
     rows = FORMATS[release.format].rows
-    return Reader(release.name, (row for file in files for row in rows(file)), str(folder))
+    raw = getattr(release, "preset", None) is not None
+    found = (row for file in files for row in rows(file, raw))
+    return Reader(release.name, mapped(release, found, str(folder)), str(folder))
 
 
 def files_of(release: "Release") -> list[Path]:

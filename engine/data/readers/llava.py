@@ -15,7 +15,7 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 _DECODER = json.JSONDecoder()
 
 
-def rows(file: Path) -> Iterator[object]:
+def rows(file: Path, raw: bool = False) -> Iterator[object]:
     """The samples as they stand in the file. A broken line of JSON lines comes as a ValueError, and the rest follows.
 
     Raises ValueError naming the file if it is missing or empty, is not UTF-8, is neither a list nor JSON lines, or is

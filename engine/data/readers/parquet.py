@@ -14,7 +14,7 @@ _BATCH = 64
 """Rows in memory at a time; with their images they may be a few MB each."""
 
 
-def rows(file: Path) -> Iterator[object]:
+def rows(file: Path, raw: bool = False) -> Iterator[object]:
     """The samples as they stand in the file. A row that is not Unicode comes as a ValueError, and the rest follows.
 
     Raises ValueError naming the file if it is missing, is not Parquet, is damaged or has no column with conversations.
@@ -22,10 +22,10 @@ def rows(file: Path) -> Iterator[object]:
     try:
         with pq.ParquetFile(file) as table:
             names = table.schema_arrow.names
-            if not set(names) & set(CONVERSATION_KEYS):
+            if not raw and not set(names) & set(CONVERSATION_KEYS):
                 raise ValueError(f"{file} has columns {', '.join(names)}, but none of {', '.join(CONVERSATION_KEYS)}")
             start = 0
-            for batch in table.iter_batches(_BATCH, columns=[name for name in names if name in KEYS]):
+            for batch in table.iter_batches(_BATCH, columns=[name for name in names if raw or name in KEYS]):
                 yield from _plain(batch, start)
                 start += batch.num_rows
     except (pa.ArrowException, OSError) as error:

@@ -119,7 +119,7 @@ def test_figures_that_are_not_defined_are_none_for_the_base_model_alone() -> Non
         ([], "at least one timestep and one skill"),
         ([{}], "at least one timestep and one skill"),
         ([{"a": 1.0}, {"b": 1.0}], r"timestep 1 has skills \['b'\], timestep 0 has \['a'\]"),
-        ([{"a": 101.0}], "timestep 0, skill a: 101.0 is not a percentage"),
+        ([{"a": 1001.0}], "timestep 0, skill a: 1001.0 is not a percentage"),
         ([{"a": -1.0}], "skill a: -1.0 is not a percentage"),
         ([{"a": float("nan")}], "skill a: nan is not a percentage"),
     ],

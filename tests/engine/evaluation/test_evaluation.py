@@ -12,6 +12,8 @@ from liit.engine.evaluation.evaluation import first_of_each, summarise
 from liit.engine.evaluation.recalling import reference_losses
 from liit.engine.models import loading
 from liit.engine.models.encoding import encode, encode_prompt
+from liit.engine.run.files import write_json
+from liit.engine.run.reading import skill_values as values
 from liit.engine.settings.sections import EvaluationSet
 
 
@@ -89,6 +91,48 @@ def test_a_skill_is_the_mean_of_its_sets_and_parse_failures_are_wrong_and_counte
     assert [row["loss"] for row in rows] == list(losses.values())
     with pytest.raises(ValueError, match="evaluation set none has no usable sample"):
         summarise(samples, answers, [EvaluationSet(name="none", path="x", skill="s")])
+
+
+def test_a_row_s_own_metric_counts_by_its_rows_and_the_set_s_options_are_for_the_set_s_metric() -> None:
+    one = EvaluationSet(name="m", path="x", skill="s", metric="number", options={"percent": "hundredth"})
+    samples = [
+        sample("m", 0, "Which?\nA. cat\nB. dog", "A", ["A"]) | {"metric": "choice"},
+        sample("m", 1, "How much?", "0.5"),
+        sample("m", 2, "How much?", "0.25") | {"metric": None},
+        sample("m", 3, "Why?", "x") | {"metric": "stored"},
+    ]
+    answers = {"m/0": "a cat", "m/1": "50 %", "m/2": "much", "m/3": "because"}
+    summary, rows = summarise(samples, answers, [one])
+    found = summary["s"]["datasets"]["m"]
+    assert (found["metric"], found["n"], found["parse_failures"]) == ("number", 4, 1)
+    assert found["value"] == summary["s"]["value"] == pytest.approx(200 / 3)
+    assert [row["value"] for row in rows] == [100, 100, 0, None]
+    assert [row["answer"] for row in rows] == list(answers.values())
+    assert {name: (part["n"], part["value"]) for name, part in found["metrics"].items()} == {
+        "choice": (1, 100),
+        "number": (2, 50),
+        "stored": (1, None),
+    }
+
+
+def test_stored_answers_have_no_value_and_leave_the_skill_s_to_others(tmp_path: Path) -> None:
+    stored = EvaluationSet(name="code", path="x", skill="code", metric="stored")
+    words = EvaluationSet(name="words", path="x", skill="words")
+    also = EvaluationSet(name="talk", path="x", skill="words", metric="stored")
+    samples = [sample("code", 0, "Write it", "x"), sample("words", 0, "Which?", "x"), sample("talk", 0, "Talk", "x")]
+    summary, rows = summarise(samples, {"code/0": "def f", "words/0": "x", "talk/0": "hm"}, [stored, words, also])
+    assert (summary["code"]["value"], summary["words"]["value"]) == (None, 100)
+    assert {row["dataset"]: row["value"] for row in rows} == {"code": None, "words": 100, "talk": None}
+    write_json(tmp_path / "evaluation.json", summary)
+    assert values(tmp_path / "evaluation.json") == {"words": 100}
+
+
+def test_figures_of_a_metric_stand_beside_the_set_s_value() -> None:
+    sets = [EvaluationSet(name="c", path="x", skill="s", metric="bleu")]
+    samples = [sample("c", number, "Describe it", "two dogs") for number in range(3)]
+    summary, _ = summarise(samples, {f"c/{number}": "two dogs" for number in range(3)}, sets)
+    found = summary["s"]["datasets"]["c"]
+    assert (found["value"], found["corpus_bleu"], found["mean_sentence_bleu"]) == (100, 0, 100)
 
 
 def test_limits_take_the_first_of_each_set_by_key() -> None:
