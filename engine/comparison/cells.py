@@ -25,6 +25,8 @@ from liit.engine.main import begin, commit
 from liit.engine.models.experts import Experts, is_experts
 from liit.engine.run.files import appearing, read_json, write_json
 from liit.engine.run.fingerprints import fingerprint
+from liit.engine.run.progress import log
+from liit.engine.run.rules import RULES, rules_of
 from liit.engine.run.store import Store, StoreError
 from liit.engine.settings.config import Config, ConfigError, load, one_line, override
 from liit.engine.settings.sections import FileStream, Settings
@@ -129,19 +131,23 @@ def cells(comparison: Comparison, overrides: list[str], methods: list[str], seed
 
 
 def kept(cell: Cell, results: Path) -> bool:
-    """Whether the cell's JSON is there. Raises ConfigError where it was made from other settings."""
+    """Whether the cell's JSON is there, by today's rules. Raises ConfigError where it was made from other settings."""
     path = results / f"{cell.name}.json"
     if not path.is_file():
         return False
-    if read_json(path)["settings"] != cell.settings:
+    found = read_json(path)
+    if rules_of(found) != RULES:
+        log.info("%s is stale: of rules %d, today's are %d", path.name, rules_of(found), RULES)
+        return False
+    if found["settings"] != cell.settings:
         raise ConfigError(f"{path} was made from other settings; remove it, or name another folder with --results")
     return True
 
 
 def same_settings(cell: Cell, results: Path) -> dict[str, Any] | None:
-    """A finished cell of the same settings in a folder, whatever its name; None where there is none."""
+    """A finished cell of the same settings and today's rules in a folder, whatever its name; None where there is none."""
     found = (read_json(path) for path in sorted(results.glob("*-s*.json")))
-    return next((known for known in found if known["settings"] == cell.settings), None)
+    return next((one for one in found if one["settings"] == cell.settings and rules_of(one) == RULES), None)
 
 
 def run_cell(cell: Cell, root: Path, results: Path, recovers: str | None = None) -> dict[str, Any]:
@@ -172,11 +178,20 @@ def run_cell(cell: Cell, root: Path, results: Path, recovers: str | None = None)
         store.close()
     found = _result(cell, stream, store)
     results.mkdir(parents=True, exist_ok=True)
+    _set_aside(results / f"{cell.name}.json")
     write_cell(results / f"{cell.name}.json", found)
     for profile in folder.glob("t*/profile"):
         if profile.parent.name != "t01":  # others may need that one
             store.forget(f"{profile.parent.name}/profile")
     return found
+
+
+def _set_aside(path: Path) -> None:
+    """A stale cell moves to a folder of its rules: its figures are of code that was, and stay what they are."""
+    if path.is_file():
+        aside = path.parent / f"rules-{rules_of(read_json(path))}"
+        aside.mkdir(exist_ok=True)
+        path.rename(aside / path.name)
 
 
 def write_cell(path: Path, found: dict[str, Any]) -> None:
@@ -217,6 +232,7 @@ def _result(cell: Cell, stream: FileStream, store: Store) -> dict[str, Any]:
         "seed": cell.seed,
         "budget": cell.config.strategy.budget,
         "settings": cell.settings,
+        "rules": RULES,
         "commit": commit(),
         "date": date.today().isoformat(),
         "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}",

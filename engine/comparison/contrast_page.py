@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -13,9 +14,21 @@ from liit.engine.pages.figures import Picture
 from liit.engine.pages.page import Section, write_page
 from liit.engine.run.files import appearing, read_json
 from liit.engine.run.progress import log
+from liit.engine.run.rules import RULES, changed_since, rules_of
 
 LINES = 8
 """Methods in the picture of skills over time, where the comparison does not name them."""
+
+
+def _of_one_rules(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of the newest rules that there are: cells of two are never in one table, and what is left out is said."""
+    newest = max(map(rules_of, cells), default=RULES)
+    stale = [f"{cell['method']}-s{cell['seed']}" for cell in cells if rules_of(cell) != newest]
+    if stale:
+        log.warning("left out of the tables, as they are of older rules than %d: %s", newest, ", ".join(sorted(stale)))
+    if newest != RULES:
+        log.warning("the tables are of rules %d; since then %s", newest, changed_since(newest))
+    return [cell for cell in cells if rules_of(cell) == newest]
 
 
 def write_contrast(
@@ -33,7 +46,7 @@ def write_contrast(
     """
     cells = {path.stem: read_json(path) for path in results.glob("*-s*.json")}
     order = {name: place for place, name in enumerate(comparison.methods)}
-    found = [cell for name, cell in cells.items() if current.get(name) == cell["settings"]]
+    found = _of_one_rules([cell for name, cell in cells.items() if current.get(name) == cell["settings"]])
     found.sort(key=lambda cell: (order[cell["method"]], cell["seed"]))
     if not found:
         return None

@@ -10,6 +10,7 @@ from liit import __version__
 from liit.engine.answers.accuracy import accuracy_table, drop_table, summary
 from liit.engine.run.files import read_json, write_json
 from liit.engine.run.reading import skill_values
+from liit.engine.run.rules import RULES
 from liit.engine.run.store import Made, Store
 from liit.engine.settings.config import Config
 
@@ -22,6 +23,7 @@ def write_results(store: Store, config: Config, releases: Sequence[str], evaluat
         "strategy": config.strategy.name,
         "seed": config.seed,
         "version": __version__,
+        "rules": RULES,
         "releases": list(releases),
         "samples": [counts(store.root / f"t{t:02d}") for t in range(len(releases))],
         "seconds": store.seconds(),

@@ -18,6 +18,8 @@ from typing import Any
 
 from liit.engine.run.files import read_json, remove, write_json
 from liit.engine.run.fingerprints import fingerprint
+from liit.engine.run.progress import log
+from liit.engine.run.rules import RULES, changed_since, rules_of, versions
 
 
 class StoreError(ValueError):
@@ -78,6 +80,7 @@ class Store:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).resolve()
         self._asked: dict[str, str] = {}
+        self._other_versions: set[str] = set()
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             self._lock = (self.root / ".lock").open("a")
@@ -107,7 +110,7 @@ class Store:
         when something is to be made from it.
         """
         final, note = self.root / name, self.root / f"{name}.made.json"
-        mark = fingerprint(name, settings, [parent.fingerprint for parent in parents])
+        mark = fingerprint(RULES, name, settings, [parent.fingerprint for parent in parents])
         self._asked[name] = mark
         known = read_json(note) if note.is_file() else {}
 
@@ -117,6 +120,8 @@ class Store:
         done = known.get("fingerprint") == mark and (final.exists() or known.get("forgotten", False))
         if not done:
             again()
+        else:
+            self._say_versions(name, known)
         return Made(final, mark, fresh=not done, again=again)
 
     def _make(self, name: str, work: Callable[[Path, Clock], object], mark: str, parents: tuple[Made, ...]) -> None:
@@ -126,13 +131,16 @@ class Store:
         partial = final.with_name(final.name + ".partial")
         known = read_json(note) if note.is_file() else {}
         if known.get("fingerprint") != mark:
+            if known and (old := rules_of(known)) != RULES:
+                log.info("%s is made anew: it is of rules %d, and since then %s", name, old, changed_since(old))
             known = {}
             note.unlink(missing_ok=True)
             for left in final.parent.glob(f"{glob.escape(partial.name)}*"):
                 remove(left)
         remove(final)
         final.parent.mkdir(parents=True, exist_ok=True)
-        record = {"fingerprint": mark, "parents": [str(p.path.relative_to(self.root)) for p in parents]}
+        made = [str(parent.path.relative_to(self.root)) for parent in parents]
+        record = {"fingerprint": mark, "parents": made, "rules": RULES, "versions": versions()}
         clock = Clock(note, record, before=float(known.get("seconds", 0.0)))
         clock.tick(0)
         self._note(name, "resumed" if clock.before else "began", clock)
@@ -144,6 +152,14 @@ class Store:
         clock.tick(0)
         partial.rename(final)
         self._note(name, "finished", clock)
+
+    def _say_versions(self, name: str, record: dict[str, Any]) -> None:
+        """Once for each package of which another version made a result that is kept."""
+        now = versions()
+        for package, made_by in record.get("versions", {}).items():
+            if now.get(package, made_by) != made_by and package not in self._other_versions:
+                self._other_versions.add(package)
+                log.warning("%s was made with %s %s and is kept; here is %s", name, package, made_by, now[package])
 
     def drop(self, name: str) -> bool:
         """Remove a result that this run does not make, and its beginnings; whether there was one."""

@@ -1,6 +1,7 @@
 """What a comparison says of its cells: against naive formulas on made-up answers."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from liit.engine.comparison.continual_page import write_benchmarks
 from liit.engine.comparison.contrast import Contrast, interval
 from liit.engine.comparison.contrast_page import write_contrast
 from liit.engine.comparison.contrast_tables import differences, over_seeds
+from liit.engine.run.progress import start_logging
+from liit.engine.run.rules import RULES
 from liit.engine.settings.config import ConfigError
 
 SHIPPED = Path(__file__).parents[3] / "jobs" / "comparisons"
@@ -115,6 +118,30 @@ def test_the_page_has_every_method_and_every_skill(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "report.html").is_file()
 
 
+def test_cells_of_two_rules_are_never_in_one_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = tmp_path / "mine"
+    results.mkdir()
+    methods: dict[str, dict[str, Any]] = {name: {} for name in ("random", "other", "sequential")}
+    current = {f"{name}-s{seed}": "now" for name in methods for seed in range(3)}
+
+    def write(rules: Callable[[str, int], int]) -> list[tuple[str, int]]:
+        for one in contrast(0.3, 0.5, 0.6).found:
+            number = rules(one["method"], one["seed"])
+            (results / f"{one['method']}-s{one['seed']}.json").write_text(json.dumps({**one, "rules": number}))
+        comparison = Comparison(config="digits.yaml", methods=methods)
+        found = write_contrast(results, tmp_path / "out", comparison, current, dict.fromkeys(methods, (2, 1)))
+        assert found is not None
+        return [(one["method"], one["seed"]) for one in found.found]
+
+    start_logging()
+    assert len(write(lambda method, seed: 1)) == 9
+    assert "the tables are of rules 1; since then" in capsys.readouterr().out
+    mixed = write(lambda method, seed: RULES - int(method == "other" and seed == 2))
+    assert ("other", 2) not in mixed
+    assert len(mixed) == 8
+    assert f"left out of the tables, as they are of older rules than {RULES}: other-s2" in capsys.readouterr().out
+
+
 def test_cells_are_methods_times_seeds_and_their_settings_are_all_that_matters() -> None:
     comparison = Comparison(
         config="digits.yaml", methods={"x": {"strategy": "random"}, "y": {"strategy.budget": 9}}, fewer={"y": 1}
@@ -132,9 +159,12 @@ def test_cells_are_methods_times_seeds_and_their_settings_are_all_that_matters()
 def test_a_cell_of_other_settings_is_refused(tmp_path: Path) -> None:
     one = cells(Comparison(config="digits.yaml", methods={"x": {"strategy": "random"}}), [], [], [0])[0]
     assert not kept(one, tmp_path)
-    (tmp_path / "x-s0.json").write_text(json.dumps({"settings": one.settings}))
+    (tmp_path / "x-s0.json").write_text(json.dumps({"settings": one.settings, "rules": RULES}))
     assert kept(one, tmp_path)
-    (tmp_path / "x-s0.json").write_text(json.dumps({"settings": "else"}))
+    for stale in ({}, {"rules": RULES - 1}):
+        (tmp_path / "x-s0.json").write_text(json.dumps({"settings": one.settings, **stale}))
+        assert not kept(one, tmp_path)
+    (tmp_path / "x-s0.json").write_text(json.dumps({"settings": "else", "rules": RULES}))
     with pytest.raises(ConfigError, match=r"x-s0\.json was made from other settings"):
         kept(one, tmp_path)
 

@@ -7,6 +7,8 @@ import pytest
 
 from liit.engine.run.files import read_json, write_json
 from liit.engine.run.fingerprints import fingerprint
+from liit.engine.run.progress import start_logging
+from liit.engine.run.rules import RULES, versions
 from liit.engine.run.store import Clock, Store, StoreError
 
 
@@ -138,3 +140,21 @@ def test_json_is_replaced_whole(tmp_path: Path) -> None:
         write_json(tmp_path / "x.json", {"a": float("nan")})
     assert read_json(tmp_path / "x.json") == {"a": 1}
     assert json.loads((tmp_path / "x.json").read_text()) == {"a": 1}
+
+
+def test_other_rules_make_a_result_anew_and_other_versions_are_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_logging()
+    store = Store(tmp_path)
+    for name in ("x", "y"):
+        store.make(name, lambda partial, clock: partial.write_text("done"))
+        record = read_json(tmp_path / f"{name}.made.json")
+        assert (record["rules"], record["versions"]) == (RULES, versions())
+        write_json(tmp_path / f"{name}.made.json", record | {"versions": record["versions"] | {"torch": "1.0"}})
+    assert not store.make("x", lambda partial, clock: pytest.fail("it is there")).fresh
+    assert not store.make("y", lambda partial, clock: pytest.fail("it is there")).fresh
+    assert capsys.readouterr().out.count("was made with torch 1.0 and is kept; here is") == 1
+    monkeypatch.setattr("liit.engine.run.store.RULES", RULES + 1)
+    assert store.make("x", lambda partial, clock: partial.write_text("anew")).fresh
+    assert f"x is made anew: it is of rules {RULES}, and since then" in capsys.readouterr().out
