@@ -92,9 +92,10 @@ def as_samples(table: pa.Table) -> pa.Table:
         at, wanted = table.schema.get_field_index(name), SAMPLE.field(name)
         if at >= 0 and table[name].type != wanted.type and pa.types.is_struct(table[name].type.value_type):
             table = table.set_column(at, wanted, table[name].cast(wanted.type))
-    if "conversation" in table.column_names and "metric" not in table.column_names:
-        at = table.schema.get_field_index("references") + 1
-        table = table.add_column(at or table.num_columns, SAMPLE.field("metric"), pa.nulls(len(table), pa.string()))
+    names = table.column_names
+    if {"conversation", "references"} <= set(names) and "metric" not in names:
+        nothing = pa.nulls(len(table), pa.string())
+        table = table.add_column(names.index("references") + 1, SAMPLE.field("metric"), nothing)
     return table
 
 

@@ -35,7 +35,7 @@ def test_samples_of_earlier_runs_gain_what_they_lack_as_null() -> None:
     assert row == ROW | {"task": None}
 
 
-@pytest.mark.parametrize("columns", [["id", "key"], ["id", "images"], ["images", "expert"]], ids=str)
+@pytest.mark.parametrize("columns", [["id", "key"], ["id", "conversation"], ["images", "expert"]], ids=str)
 def test_some_columns_stay_those_and_others_beside_them_stay_as_they_are(columns: list[str]) -> None:
     whole = pa.Table.from_pylist([ROW], schema=BEFORE).append_column("expert", pa.array(["base"]))
     table = as_samples(whole.select(columns))
