@@ -101,7 +101,7 @@ def _source(
     taken.settle(spooled)
     stops = _stops(taken, config)
     if stops is None:
-        table = _checked(spooled, config, checker, folder, source.name)
+        table = _checked(spooled, config, checker, source.name)
         failed = table.filter(pc.is_valid(table["reason"])).select(["id", "reason"]).to_pylist()
         taken.bad += [Bad(row["id"], source.name, row["reason"], "check") for row in failed]
         stops = _stops(taken, config)
@@ -131,9 +131,12 @@ def _stops(taken: Taken, config: Config) -> str | None:
     return None
 
 
-def _checked(spooled: Spooled, config: Config, checker: Checker, folder: Path, name: str) -> pa.Table:
+def _checked(spooled: Spooled, config: Config, checker: Checker, name: str) -> pa.Table:
     if len(spooled.keys) > HERE:
-        return checked(spooled, config, folder / "checks", name, lambda: None)
+        shared = Path(config.output).parent  # where every node of a cluster sees it
+        shared.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".check-", dir=shared) as folder:
+            return checked(spooled, config, Path(folder) / "checks", name, lambda: None)
     parts = [checker(samples.to_pylist()) for chunk in spooled.chunks() for samples in _slices(chunk)]
     return pa.concat_tables(parts) if parts else checker([])
 

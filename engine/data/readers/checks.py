@@ -12,13 +12,13 @@ from typing import Any
 from liit.engine.data.readers import pictures, turns
 from liit.engine.data.readers.pictures import IMAGE_KEYS, Piece, Shown
 from liit.engine.data.readers.sample import PLACEHOLDER, Bad, Image, Sample, Turn, as_text, empty
-from liit.engine.data.readers.turns import CONVERSATION_KEYS, TOOLS, Said
+from liit.engine.data.readers.turns import CONVERSATION_KEYS, SYSTEM_KEYS, TOOLS, Said
 
 __all__ = ["CONVERSATION_KEYS", "KEYS", "PLACEHOLDER", "Bad", "Sample", "content", "sample", "sample_id"]
 
 MEDIA = ("video", "videos", "audio", "audios")
 REASONING = "reasoning_content"
-KEYS = ("id", *CONVERSATION_KEYS, *IMAGE_KEYS, *MEDIA, *TOOLS, REASONING, "system", "references", "task", "metric")
+KEYS = ("id", *CONVERSATION_KEYS, *IMAGE_KEYS, *MEDIA, *TOOLS, REASONING, *SYSTEM_KEYS, "references", "task", "metric")
 """What is read of a row, or refused where it says something; anything else in it is ignored, and counted."""
 
 PLACED = "pictures without <image> put before the first user turn"
@@ -78,9 +78,8 @@ def sample(row: object, dataset: str, folder: str, held_out: bool = False) -> tu
     return value, done
 
 
-def content(one: Sample, folder: str) -> int:
-    """64 bits of all that a sample is but its id; pictures by their bytes, or their path within the folder."""
-    root = os.path.realpath(folder)
+def content(one: Sample, root: str) -> int:
+    """64 bits of all that a sample is but its id; pictures by their bytes, or their path from `root`, the real image folder."""
     told = {key: value for key, value in one.items() if key not in ("id", "dataset", "images")}
     told["images"] = [_named(image, root) for image in one["images"]]
     text = json.dumps(told, sort_keys=True, ensure_ascii=False)

@@ -8,6 +8,7 @@
 """
 
 import importlib
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from importlib.metadata import entry_points
 from itertools import chain, islice
@@ -65,7 +66,7 @@ class Reader:
 
     def __init__(self, release: Release, found: files.Found, folder: str, first: int | None = None) -> None:
         self.release = release
-        self.folder = folder
+        self.folder = os.path.realpath(folder)
         self.held_out = isinstance(release, EvaluationSet)
         self.counts = Counts(left_out=list(found.left_out))
         self._files = found.files

@@ -33,7 +33,7 @@ _NAMES_ONE = re.compile(
     re.IGNORECASE,
 )
 _IMAGE_FILE = re.compile(r".+\.(?:jpe?g|png|webp|gif|bmp|tiff?)", re.IGNORECASE)
-_ELSE = {*IMAGE_KEYS, "id", "task", "system", "references", "metric"}
+_ELSE = {*IMAGE_KEYS, "id", "task", "system", "system_prompt", "references", "metric"}
 """Keys that are read, and name no picture whatever their value looks like."""
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]{200,}=*\s*")
 _DATA = re.compile(r"data:image/[\w.+-]+;base64,", re.IGNORECASE)
@@ -56,6 +56,9 @@ def split(said: str, asked: bool) -> Iterator[Piece]:
 
     Raises ValueError for a place of a picture, video or sound in another spelling: it would go on as mere letters.
     """
+    if "<" not in said:
+        yield said
+        return
     at = 0
     for match in (_SPOKEN if asked else _SHOWN).finditer(said):
         found = match.groupdict()

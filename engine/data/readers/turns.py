@@ -19,13 +19,15 @@ ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
 }
 TOOL_ROLES = ("tool", "function", "function_call", "tool_call", "observation", "tool_response", "ipython")
+SYSTEM_KEYS = ("system", "system_prompt")
 SWITCHES = ("weight", "loss", "train", "loss_weight")
 """Of a turn, in the files of OpenAI, ms-swift, Axolotl and XTuner: 0 or false is context, 1 or true is learned."""
 
 TOOLS = ("tools", "functions", "tool_calls", "function_call")
 REASONING = ("reasoning_content", "reasoning", "thinking")
 MEDIA = ("image", "images", "audio", "video", "videos", "audios")
-_READ = {"from", "role", "value", "content", *SWITCHES, *TOOLS, *REASONING, *MEDIA}
+_REFUSED = {*TOOLS, *REASONING, *MEDIA}
+_READ = {"from", "role", "value", "content", *SWITCHES, *_REFUSED}
 
 
 @dataclass
@@ -45,13 +47,13 @@ def said(row: Mapping[str, Any]) -> list[Said]:
     """The turns of a row as they stand there, a system prompt beside them first. Raises ValueError with the reason."""
     turns = _turns(row)
     found = [_turn(turn, number) for number, turn in enumerate(turns)]
-    system = row.get("system")
-    if empty(system):
-        return found
-    if found[0].role != "system":
-        return [Said("system", [text(system, "system")]), *found]
-    if found[0].text != system:
-        raise ValueError("ambiguous system: the row and its first turn give two system prompts; keep one")
+    given = [text(row[key], key) for key in SYSTEM_KEYS if not empty(row.get(key))]
+    if found[0].role == "system":
+        given.append(found[0].text)
+    elif given:
+        found.insert(0, Said("system", [given[0]]))
+    if len(set(given)) > 1:
+        raise ValueError("ambiguous system: the row gives two system prompts; keep one")
     return found
 
 
@@ -59,8 +61,8 @@ def ignored(row: Mapping[str, Any]) -> Iterator[str]:
     """Keys of turns that say something and are not read."""
     turns: list[object] = next((row[key] for key in CONVERSATION_KEYS if isinstance(row.get(key), list)), [])
     for turn in turns:
-        if isinstance(turn, dict):
-            yield from (f"turn.{key}" for key in turn.keys() - _READ if not empty(turn[key]))
+        if isinstance(turn, dict) and not _READ.issuperset(turn):
+            yield from (f"turn.{key}" for key in turn if key not in _READ and not empty(turn[key]))
 
 
 def trim(turns: list[Said], asks: bool) -> tuple[list[Said], list[str]]:
@@ -139,8 +141,8 @@ def _role(turn: Mapping[str, Any], number: int) -> str:
 
 def _refuse(turn: Mapping[str, Any], number: int) -> None:
     """Raises ValueError for what a turn says beside its text, and would be lost."""
-    for key in (*TOOLS, *REASONING, *MEDIA):
-        if empty(turn.get(key)) or turn[key] is False:
+    for key in turn:
+        if key not in _REFUSED or empty(turn[key]) or turn[key] is False:
             continue
         if key in TOOLS:
             raise ValueError(f"tool use: turn {number} has {key!r}; conversations with tools are not read")
@@ -151,7 +153,8 @@ def _refuse(turn: Mapping[str, Any], number: int) -> None:
 
 def _context(turn: Mapping[str, Any], role: str, number: int) -> bool:
     """Whether a turn's answer is not to be learned. Only answers can be learned, so for the others it says nothing new."""
-    given = {key: as_bool(turn[key], f"{key} of turn {number}") for key in SWITCHES if not empty(turn.get(key))}
+    given = {key: turn[key] for key in SWITCHES if key in turn and not empty(turn[key])}
+    given = {key: as_bool(value, f"{key} of turn {number}") for key, value in given.items()}
     if len(set(given.values())) > 1:
         raise ValueError(f"loss weight: {' and '.join(given)} of turn {number} contradict each other")
     learned = next(iter(given.values()), None)

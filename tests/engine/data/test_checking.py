@@ -151,6 +151,16 @@ def test_a_set_that_cannot_be_read_does_not_hide_the_others(values: dict[str, An
     assert sets["second"][0].startswith("release second: 33 rows, 33 samples")
 
 
+def test_what_rays_tasks_find_is_what_is_found_here(
+    ray_cluster: None, values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = told(values)
+    monkeypatch.setattr(checking, "HERE", 20)
+    values["resources"] = {"num_cpus": 2, "cpus_per_actor": 0.5}
+    assert told(values) == here
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
 def called(values: dict[str, Any], tmp_path: Path, *more: str) -> tuple[int, str]:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(values))

@@ -167,11 +167,15 @@ def test_a_system_prompt_beside_the_turns_is_the_first_turn(folder: Path) -> Non
         row(1, system="Answer as a pirate."),
         row(2, {"from": "system", "value": "Be brief."}, ASK, TELL, system="Be brief."),
         row(3, {"from": "system", "value": "Be brief."}, ASK, TELL, system="Be long."),
+        row(4, system="Be brief.", system_prompt="Be long."),
+        row(5, system="", system_prompt="Be long."),
     ]
-    (first, second), (bad,), _ = read(write(folder, *rows))
+    (first, second, other), (bad, both), _ = read(write(folder, *rows))
     assert first["conversation"][0] == {"role": "system", "text": "Answer as a pirate."}
     assert said(second) == ["Be brief.", "What is it?", "A seven."]
     assert bad.reason.startswith("ambiguous system: ")
+    assert both.reason.startswith("ambiguous system: ")
+    assert said(other)[0] == "Be long."
 
 
 def test_boxes_that_a_text_leaves_to_objects_are_refused(folder: Path) -> None:
