@@ -4,6 +4,7 @@ The same code for a run and for `liit check`.
 """
 
 from dataclasses import dataclass, field
+from typing import cast
 
 from liit.engine.answers.metrics import accepted_answers, check_references
 from liit.engine.data.readers.checks import Bad, content
@@ -12,7 +13,7 @@ from liit.engine.data.readers.formats import read
 from liit.engine.data.readers.sample import Sample, by_kind
 from liit.engine.data.spool import Spool, Spooled
 from liit.engine.run.progress import log
-from liit.engine.settings.sections import EvaluationSet, Release
+from liit.engine.settings.sections import EvaluationSet, Metric, Release
 
 
 class TooManyBadSamples(RuntimeError):
@@ -71,9 +72,9 @@ def say(taken: Taken) -> None:
 
 
 def _unscorable(source: EvaluationSet, sample: Sample) -> str | None:
-    """Why the metric can compare nothing with this sample's references; found here, before any model has answered."""
+    """Why its metric can compare nothing with this sample's references; found here, before any model has answered."""
     try:
-        check_references(source.metric, accepted_answers(sample))
+        check_references(cast(Metric, sample["metric"] or source.metric), accepted_answers(sample))
     except ValueError as error:
         return str(error)
     return None

@@ -79,7 +79,8 @@ class Reader:
             try:
                 sample, done = checks.sample(row, self.release.name, self.folder, self.held_out)
             except ValueError as error:
-                yield Bad(checks.sample_id(raw, self.release.name), self.release.name, str(error))
+                named = row if isinstance(row, dict) else raw
+                yield Bad(checks.sample_id(named, self.release.name), self.release.name, str(error))
                 continue
             for kind in done:
                 self.counts.repair(kind, sample["id"])
@@ -239,6 +240,8 @@ def _own(name: str) -> Callable[[Path], Iterator[object]]:
 
 def _guarded(name: str, rows: Callable[[Path], Iterator[object]], file: Path) -> Iterator[object]:
     try:
-        yield from rows(file)
+        for row in rows(file):
+            named = not isinstance(row, dict) or all(isinstance(key, str) for key in row)
+            yield row if named else ValueError("wrong type: the columns of a row must have names of text")
     except Exception as error:
         raise ValueError(f"format {name}: {file}: {type(error).__name__}: {error}") from error

@@ -143,9 +143,10 @@ def test_columns_map_whatever_has_other_names(folder: Path, given: Any, columns:
 def test_columns_map_ids_tasks_and_references(folder: Path) -> None:
     given = {"uid": 12.0, "kind": 3, "q": "Q", "answers": ["a", "b"], "how": "vqa"}
     columns = {"uid": "id", "kind": "task", "q": "user", "answers": "references", "how": "metric"}
-    (sample,), bad, _ = read(write(folder, given), columns=columns, skill="s")
+    (sample,), (bad,), _ = read(write(folder, given, given | {"uid": 13.0, "tools": "[1]"}), columns=columns, skill="s")
+    assert bad.id == "mine/13"
     assert (sample["id"], sample["task"], sample["references"], sample["metric"]) == ("mine/12", "3", ["a", "b"], "vqa")
-    assert (said(sample), bad) == (["Q", "a"], [])
+    assert said(sample) == ["Q", "a"]
 
 
 def test_unknown_columns_are_named_with_what_is_known(folder: Path) -> None:
@@ -180,6 +181,7 @@ def numbered(path: Path) -> Iterator[object]:
     for line in path.read_text().splitlines():
         question, tab, answer = line.partition("\t")
         yield {"instruction": question, "output": answer} if tab else ValueError(f"no tab: {line!r}")
+    yield {1: "no name"}
 
 
 def failing(path: Path) -> Iterator[object]:
@@ -195,9 +197,10 @@ def test_a_format_of_ones_own_is_a_function_of_a_file(folder: Path, monkeypatch:
     point = EntryPoint("tabs", f"{HERE}:numbered", formats.GROUP)
     monkeypatch.setattr(formats, "entry_points", lambda group: [point] if group == "liit.formats" else [])
     for name in (f"{HERE}:numbered", "tabs"):
-        samples, (bad,), reader = read(folder / "b.tsv", format=name)
+        samples, (bad, other), reader = read(folder / "b.tsv", format=name)
         assert [said(sample) for sample in samples] == [["Q", "A"], ["Q2", "A2"]]
-        assert (bad.reason, reader.counts.rows) == ("no tab: ''", 3)
+        assert (bad.reason, reader.counts.rows) == ("no tab: ''", 4)
+        assert other.reason.startswith("wrong type: the columns of a row must have names")
         assert reader.counts.taken_for() == f"1 {name} file, alpaca by instruction, output"
 
 
