@@ -1,13 +1,12 @@
 """What a run will do and about what it will take, from stated throughputs; printed before anything starts."""
 
 import json
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-import pyarrow.parquet as pq
-
-from liit.engine.data.readers.formats import FORMATS, files_of
+from liit.engine.data.readers.formats import count, files_of, raw_rows
 from liit.engine.settings.config import Config
 from liit.engine.settings.sections import DigitsStream, Release
 from liit.selectors import catalog
@@ -96,17 +95,30 @@ def _releases(config: Config) -> Iterator[tuple[str, int]]:
 
 def about(release: Release, first: int = 1000) -> int:
     """How many samples a release's files hold: counted where they are few, else from the size of the first rows."""
-    files = files_of(release)
-    rows = list(islice((row for file in files for row in FORMATS[release.format].rows(file)), first + 1))
+    known = count(release)
+    if known is not None:
+        return known
+    rows = list(islice(raw_rows(release), first + 1))
     if len(rows) <= first:
         return len(rows)
-    if release.format == "parquet":
-        return sum(pq.read_metadata(file).num_rows for file in files)
-    sound = [row for row in rows if not isinstance(row, ValueError)] or [
-        ""
-    ]  # a broken line of JSON lines comes as its error
-    size = sum(len(json.dumps(row, ensure_ascii=False).encode()) for row in sound) / len(sound)
-    return round(sum(file.stat().st_size for file in files) / size)
+    files = files_of(release)
+    sound = [row for row in rows if not isinstance(row, ValueError)]  # a broken line of JSON lines comes as its error
+    told = "\n".join(json.dumps(row, ensure_ascii=False, default=_unsaid) for row in sound).encode()
+    if files[0].suffix in (".gz", ".zst", ".tgz"):
+        told = zlib.compress(told)
+    size = (len(told) + sum(_stored(row) for row in sound)) / max(len(sound), 1)
+    return round(sum(file.stat().st_size for file in files) / max(size, 1))
+
+
+def _unsaid(value: object) -> None:
+    """Bytes have no place in JSON; `_stored` counts them."""
+
+
+def _stored(value: object) -> int:
+    """Bytes of images that a row holds."""
+    if isinstance(value, dict | list):
+        return sum(map(_stored, value.values() if isinstance(value, dict) else value))
+    return len(value) if isinstance(value, bytes) else 0
 
 
 def _answers(config: Config) -> int:

@@ -4,13 +4,14 @@ from collections.abc import Callable
 
 import typer
 
-from liit.jobs import base, chat, choose, compare, config, continual, export, lifelong, recovery, status
+from liit.jobs import base, chat, check, choose, compare, config, continual, export, lifelong, recovery, status
 from liit.tune import ablate
 
 COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "A stream": {
         "run": lifelong.lifelong,
         "plan": lifelong.plan,
+        "check": check.check,
         "status": status.status,
         "config": config.config,
     },

@@ -16,7 +16,7 @@ from liit.engine.answers.metrics import score
 from liit.engine.data import stream
 from liit.engine.data.ingest import ingest
 from liit.engine.data.readers import checks
-from liit.engine.data.readers.formats import FORMATS, files_of
+from liit.engine.data.readers.formats import raw_rows
 from liit.engine.evaluation.answering import Answerer, answered
 from liit.engine.holding.task_features import first_question
 from liit.engine.models.encoding import PLACEHOLDER, TooLong
@@ -169,15 +169,14 @@ def _check(samples: pa.Table, wanted: Mapping[str, Sequence[Mapping[str, Any]]])
 def turns_of(talk: Release) -> dict[str, list[dict[str, Any]]]:
     """Skill and metric of every turn, by the conversation's id. Raises ValueError naming file and row that lack them."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for file in files_of(talk):
-        for row in FORMATS[talk.format].rows(file):
-            turns = row.get("turns") if isinstance(row, dict) else None
-            name = checks.sample_id(row, talk.name)
-            if not isinstance(turns, list) or not all(_says_how(one) for one in turns):
-                raise ValueError(f"{file}: {name} has no `turns`; list `skill` and `metric` of each of its answers")
-            if name in found:
-                raise ValueError(f"{file}: {name} occurs twice; give every conversation an id of its own")
-            found[name] = turns
+    for row in raw_rows(talk):
+        turns = row.get("turns") if isinstance(row, dict) else None
+        name = checks.sample_id(row, talk.name)
+        if not isinstance(turns, list) or not all(_says_how(one) for one in turns):
+            raise ValueError(f"{talk.path}: {name} has no `turns`; list `skill` and `metric` of each of its answers")
+        if name in found:
+            raise ValueError(f"{talk.path}: {name} occurs twice; give every conversation an id of its own")
+        found[name] = turns
     return found
 
 

@@ -3,16 +3,22 @@
 import hashlib
 import unicodedata
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image
 
 
-def content_hash(conversation: Sequence[Mapping[str, str]], images: Sequence[Image.Image]) -> bytes:
-    """128 bits over roles, normalised texts (NFKC, case folded, runs of white space one space) and decoded images."""
+def content_hash(conversation: Sequence[Mapping[str, Any]], images: Sequence[Image.Image]) -> bytes:
+    """128 bits over roles, normalised texts (NFKC, case folded, runs of white space one space) and decoded images.
+
+    An answer that is context alone is another one than the same that is learned.
+    """
     digest = hashlib.blake2b(digest_size=16)
     for turn in conversation:
+        if turn.get("context"):
+            digest.update(b"context\0")
         digest.update(f"{turn['role']}\0{normalised(turn['text'])}\0".encode())
     for image in images:
         digest.update(f"{image.mode} {image.size}\0".encode())

@@ -1,7 +1,7 @@
 """The samples of a selection as other trainers read them: LLaVA JSON, ShareGPT with `dataset_info.json`, TRL's Parquet.
 
-Conversations stay word for word, with one `<image>` per image where it stood. Samples are streamed from the releases,
-in the order of their arrival.
+Conversations stay word for word, with one `<image>` per image where it stood. An answer that is context alone is said so where
+the format can; where it cannot, the sample is refused. Samples are streamed from the releases, in the order of their arrival.
 """
 
 import json
@@ -142,7 +142,9 @@ def llava(output: Path, name: str, samples: Samples, root: Path | None) -> Path:
         images = _references(paths, root)
         image = {"image": images[0] if len(images) == 1 else images} if images else {}
         task = {"task": sample["task"]} if sample["task"] is not None else {}
-        return {"id": sample["id"], **image, "conversations": _turns(sample), **task}
+        turns = zip(_turns(sample), sample["conversation"], strict=True)
+        spoken = [{**turn, "loss": False} if said.get("context") else turn for turn, said in turns]
+        return {"id": sample["id"], **image, "conversations": spoken, **task}
 
     return _write_json(output / f"{name}.json", samples, row)
 
@@ -151,6 +153,7 @@ def sharegpt(output: Path, name: str, samples: Samples, root: Path | None) -> Pa
     """`conversations` of from/value and `images`, and an entry `name` in `dataset_info.json` as LLaMA-Factory reads it."""
 
     def row(sample: Row, paths: list[Path]) -> Row:
+        _all_learned(sample, "sharegpt")
         return {"id": sample["id"], "conversations": _turns(sample), "images": _references(paths, root)}
 
     path, info = _write_json(output / f"{name}.json", samples, row), output / "dataset_info.json"
@@ -176,6 +179,8 @@ def trl(output: Path, name: str, samples: Samples, root: Path | None) -> Path:
     path = output / f"{name}.parquet"
     with appearing(path) as temporary, pq.ParquetWriter(temporary, TRL) as writer:
         for chunk in samples:
+            for sample, _ in chunk:
+                _all_learned(sample, "trl")
             rows = [
                 {
                     "id": sample["id"],
@@ -204,6 +209,12 @@ def parts(text: str) -> list[dict[str, str]]:
         if piece:
             pieces.append({"type": "text", "text": piece})
     return pieces or [{"type": "text", "text": ""}]
+
+
+def _all_learned(sample: Row, form: str) -> None:
+    """Raises ValueError for a sample with an answer that the trainer of this format would learn, though it is context."""
+    if any(turn.get("context") for turn in sample["conversation"]):
+        raise ValueError(f"sample {sample['id']}: an answer of it is context, which {form} cannot say; export llava")
 
 
 def _turns(sample: Row) -> list[dict[str, str]]:

@@ -1,44 +1,51 @@
 """A release enters the pool: read, checked with the run's own model and image decoder, measured in tokens.
 
-in = kept + quarantined, and the counts are said. Whatever cannot be used is in `tNN/quarantine.parquet` with its reason.
+in = kept + quarantined + merged with an equal row, and the counts are said. Whatever cannot be used is in
+`tNN/quarantine.parquet` with its reason. Samples go from disk to disk; memory holds a few megabytes of them at a time.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from liit.engine.answers.metrics import (
-    accepted_answers,
-    check_references,
-    metric_of,
-    options_for,
-    question_of,
-)
 from liit.engine.data.copies import content_hash
-from liit.engine.data.readers.checks import Bad, Sample
-from liit.engine.data.readers.formats import read
 from liit.engine.data.readers.images import open_image
+from liit.engine.data.readers.sample import Bad, by_kind
+from liit.engine.data.reading import Taken, TooManyBadSamples, say, take
+from liit.engine.data.spool import Spool, Spooled, by_key, in_key_order
 from liit.engine.fleet import planned
+from liit.engine.fleet.work import dealt
 from liit.engine.models.encoding import SampleError, encode
 from liit.engine.models.loading import load_processor
-from liit.engine.run.files import read_table, remove, write_table
+from liit.engine.run.files import appearing, read_table, remove, write_table
 from liit.engine.run.progress import log
 from liit.engine.run.store import Clock
-from liit.engine.run.tables import QUARANTINE, SAMPLE, key_of, sort_by_key
+from liit.engine.run.tables import QUARANTINE, SAMPLE
 from liit.engine.settings.config import Config
-from liit.engine.settings.sections import EvaluationSet, Model, Release
+from liit.engine.settings.sections import Model, Release
 
-CHECKED = pa.schema([("id", pa.string()), ("length", pa.int32()), ("content", pa.binary(16)), ("reason", pa.string())])
+__all__ = ["Checker", "TooManyBadSamples", "checked", "ingest", "quarantine"]
+
+CHECKED = pa.schema(
+    [
+        ("id", pa.string()),
+        ("key", pa.uint64()),
+        ("length", pa.int32()),
+        ("content", pa.binary(16)),
+        ("reason", pa.string()),
+    ]
+)
 SAMPLES_PER_TASK = 256
-
-
-class TooManyBadSamples(RuntimeError):
-    """A release has a larger share of bad samples than the configuration allows."""
+BYTES_PER_TASK = 64 << 20
+BYTES_PER_BUCKET = 256 << 20
+"""Of samples that the driver holds in memory while it hands them out or sorts them; more where that would be too many files."""
+MOST_BUCKETS = 200
 
 
 class Checker:
@@ -52,103 +59,115 @@ class Checker:
         return pa.Table.from_pylist([self._check(sample) for sample in samples], schema=CHECKED)
 
     def _check(self, sample: dict[str, Any]) -> dict[str, Any]:
+        known = {"id": sample["id"], "key": sample["key"]}
         try:
             images = [open_image(image) for image in sample["images"]]
             encoded = encode(self.processor, sample["conversation"], images, self.max_length)
         except (SampleError, ValueError, OSError) as error:
-            return {"id": sample["id"], "reason": str(error) or type(error).__name__}
+            return {**known, "reason": str(error) or type(error).__name__}
         content = content_hash(sample["conversation"], images)
-        return {"id": sample["id"], "length": len(encoded.input_ids), "content": content}
+        return {**known, "length": len(encoded.input_ids), "content": content}
 
 
 def ingest(
     sources: Sequence[Release], arrival: int, config: Config, partial: Path, quarantined: Path, label: str, clock: Clock
 ) -> None:
-    """Write the usable samples of the sources as SAMPLE rows to `partial`, the others to `quarantined`.
+    """Write the usable samples of the sources as SAMPLE rows, sorted by key, to `partial`, the others to `quarantined`.
 
-    Raises TooManyBadSamples when the bad share of a source is above `max_bad_share`, and ValueError for a file that is not
-    what its source says it is, or that holds nothing.
+    Raises TooManyBadSamples when the bad share of a source is above `max_bad_share`, before images are decoded or after, and
+    ValueError for a file that is not what its source says it is, or that holds nothing.
     """
-    good: list[dict[str, Any]] = []
-    bad: list[Bad] = []
-    for source in sources:
-        _read(source, arrival, good, bad)
-    samples = pa.Table.from_pylist(good, schema=SAMPLE)
-    folder = partial.with_name(partial.name + ".checks")
-    table, failed = _check(samples, config, folder, label, clock)
-    bad += failed
-    quarantine(quarantined, {"read", "check"}, bad)
-    for source in sources:
-        kept = int(pc.sum(pc.equal(table["dataset"], source.name)).as_py() or 0)
-        _settle(source, kept, [one for one in bad if one.dataset == source.name], config.max_bad_share, quarantined)
-    write_table(partial, sort_by_key(table))
+    work = partial.with_name(partial.name + ".read")
+    remove(work)
+    work.mkdir(parents=True)
+    spool = Spool(work / "samples.parquet")
+    taken = [take(source, arrival, spool) for source in sources]
+    spooled = spool.settle()
+    for one in taken:
+        one.settle(spooled)
+        say(one)
+    _judge(taken, config.max_bad_share, quarantined)
+    table = checked(spooled, config, partial.with_name(partial.name + ".checks"), label, clock.tick)
+    failures = [
+        Bad(row["id"], row["id"].partition("/")[0], row["reason"], "check")
+        for row in table.filter(pc.is_valid(table["reason"])).select(["id", "reason"]).to_pylist()
+    ]
+    for one in taken:
+        one.bad += [bad for bad in failures if bad.dataset == one.source.name]
+    _judge(taken, config.max_bad_share, quarantined)
+    _write(partial, spooled, table, work)
+    for one in taken:
+        _say_counts(one)
+    remove(work)
 
 
-def _read(release: Release, arrival: int, good: list[dict[str, Any]], bad: list[Bad]) -> None:
-    reader = read(release)
-    for row in reader:
-        if isinstance(row, Bad):
-            bad.append(row)
-        elif isinstance(release, EvaluationSet) and (fault := _unscorable(release, row)):
-            bad.append(Bad(row["id"], release.name, f"unusable reference: {fault}"))
-        else:
-            good.append({**row, "key": key_of(row["id"]), "arrival": arrival, "length": None, "content": None})
-    if reader.prepended:
-        log.info(
-            "%s: %d samples had images but no <image>; put before their first turn", release.name, reader.prepended
-        )
-
-
-def _unscorable(source: EvaluationSet, sample: Sample) -> str | None:
-    """Why the metric can compare nothing with this sample's references; found here, before any model has answered."""
-    try:
-        metric = metric_of(sample, source)
-        check_references(metric, accepted_answers(sample), options_for(metric, source), question_of(sample))
-    except ValueError as error:
-        return str(error)
-    return None
-
-
-def _check(samples: pa.Table, config: Config, folder: Path, label: str, clock: Clock) -> tuple[pa.Table, list[Bad]]:
-    """The samples that the model can take, with their lengths, and the others with their reasons."""
-    if not len(samples):
-        return samples, []
+def checked(spooled: Spooled, config: Config, folder: Path, label: str, tick: Callable[[], None]) -> pa.Table:
+    """CHECKED rows of the samples of a spool, in its order: whether the model can take them, and their lengths."""
+    keys_N, size_N = spooled.keys, spooled.sizes
+    if not len(keys_N):
+        return CHECKED.empty_table()
     model: Model = config.model
     job = planned.Job(
         label=f"check {label}",
         worker=Checker,
         arguments={"path": model.path, "revision": model.revision, "max_length": model.max_length},
-        keys_N=samples["key"].to_numpy(),
-        batch_N=(np.arange(len(samples)) // SAMPLES_PER_TASK).astype(np.int32),
-        chunks=lambda: [samples],
+        keys_N=keys_N,
+        batch_N=batches(size_N),
+        chunks=spooled.chunks,
         batches_per_file=1,
+        rows_per_bucket=max(1, int(_bucket_bytes(size_N) / size_N.mean())),
         pooled=False,
     )
-    checked = pa.concat_tables([read_table(part) for part in planned.run(folder, job, config.resources, clock.tick)])
-    checked = checked.take(pc.index_in(samples["id"].combine_chunks(), checked["id"].combine_chunks()))
+    table = pa.concat_tables([read_table(part) for part in planned.run(folder, job, config.resources, tick)])
     remove(folder)
-    fine = pc.is_null(checked["reason"])
-    measured = samples
-    for name in ("length", "content"):
-        measured = measured.set_column(SAMPLE.get_field_index(name), SAMPLE.field(name), checked[name])
-    failed = samples.select(["id", "dataset"]).append_column("reason", checked["reason"]).filter(pc.invert(fine))
-    return measured.filter(fine), [Bad(row["id"], row["dataset"], row["reason"], "check") for row in failed.to_pylist()]
+    return table.take(pc.index_in(pa.array(keys_N), table["key"].combine_chunks()))
 
 
-def _settle(source: Release, kept: int, bad: list[Bad], allowed: float, quarantined: Path) -> None:
-    """Say what became of a source; stop the run where it holds nothing, or too much that is bad."""
-    total = kept + len(bad)
-    log.info("%s: %d samples in = %d kept + %d quarantined", source.name, total, kept, len(bad))
-    kinds = Counter(one.reason.split(":")[0] for one in bad)
-    for kind, count in kinds.most_common(10):
-        log.info("%s: quarantined %d: %s", source.name, count, kind)
-    if total == 0:
-        raise ValueError(f"{source.name}: {source.path} holds no sample")
-    if len(bad) > allowed * total:
-        raise TooManyBadSamples(
-            f"{source.name}: {len(bad)} of {total} samples are bad, more than max_bad_share={allowed:g} allows; "
-            f"their reasons are in {quarantined}"
-        )
+def batches(size_N: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+    """(N,) task of each sample in its order: so many samples and bytes at most, a larger sample alone."""
+    batch_N, batch, count, held = np.empty(len(size_N), np.int32), -1, SAMPLES_PER_TASK, 0
+    for row, size in enumerate(size_N.tolist()):
+        if count >= SAMPLES_PER_TASK or held + size > BYTES_PER_TASK:
+            batch, count, held = batch + 1, 0, 0
+        batch_N[row], count, held = batch, count + 1, held + size
+    return batch_N
+
+
+def _bucket_bytes(size_N: npt.NDArray[np.int64]) -> int:
+    return max(BYTES_PER_BUCKET, int(size_N.sum()) // MOST_BUCKETS)
+
+
+def _write(partial: Path, spooled: Spooled, table: pa.Table, work: Path) -> None:
+    """The samples that the model can take, in the order of their keys, from the spool to `partial`."""
+    fine = pc.is_null(table["reason"])
+    keys_n, size_n = spooled.keys[fine.to_numpy()], spooled.sizes[fine.to_numpy()]
+    good = table.filter(fine)
+    bucket_n = by_key(keys_n, size_n, _bucket_bytes(size_n)) if len(keys_n) else np.empty(0, np.int64)
+    with appearing(partial) as temporary, pq.ParquetWriter(temporary, SAMPLE) as writer:
+        if len(keys_n):
+            rows = dealt(work, spooled.chunks, keys_n, bucket_n)
+            in_key_order(rows, good["length"], good["content"], writer)
+
+
+def _judge(taken: Sequence[Taken], allowed: float, quarantined: Path) -> None:
+    """Write what is bad so far; stop the run where a source holds nothing, or too much that is bad."""
+    quarantine(quarantined, {"read", "check"}, [bad for one in taken for bad in one.bad])
+    for one in taken:
+        try:
+            one.judge(allowed, quarantined)
+        except TooManyBadSamples:
+            _say_counts(one)
+            raise
+
+
+def _say_counts(taken: Taken) -> None:
+    """in = kept + quarantined + merged."""
+    name, rows, bad, merged = taken.source.name, taken.counts.rows, len(taken.bad), taken.merged
+    equal = f" + {merged} equal to another" if merged else ""
+    sums = f"{rows} samples in = {rows - bad - merged} kept + {bad} quarantined{equal}"
+    log.info("%s: %s (%s)", name, sums, taken.counts.taken_for())
+    for kind, tally in list(by_kind(taken.bad).items())[:10]:
+        log.info("%s: quarantined %s: %s", name, tally, kind)
 
 
 def quarantine(path: Path, stages: set[str], bad: Iterable[Bad]) -> None:

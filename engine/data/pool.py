@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from liit.engine.data.copies import words
 from liit.engine.run.files import read_table, write_table
 from liit.engine.run.progress import log
-from liit.engine.run.tables import POOL, QUARANTINE, REMOVED, sort_by_key
+from liit.engine.run.tables import POOL, QUARANTINE, REMOVED, as_samples, sort_by_key
 from liit.engine.settings.sections import Pool
 from liit.selectors.duplicates import contamination, duplicates
 
@@ -97,7 +97,7 @@ def samples(releases: list[Path], ids: pa.ChunkedArray) -> pa.Table:
 
 
 def _of(releases: list[Path], ids: pa.ChunkedArray, columns: list[str] | None) -> pa.Table:
-    tables = (read_table(release, columns) for release in releases)
+    tables = (as_samples(read_table(release, columns)) for release in releases)
     found = [table.filter(pc.is_in(table["id"], ids.combine_chunks())) for table in tables]
     table = sort_by_key(pa.concat_tables(found))
     if len(table) != len(ids):

@@ -1,8 +1,10 @@
 """Where the releases and evaluation sets of a run are: the user's files, or the digits written into the run folder."""
 
+import json
 from pathlib import Path
 
 from liit.engine.data.digits.stream import write_stream
+from liit.engine.data.readers.formats import files_of
 from liit.engine.run.fingerprints import file_fingerprint
 from liit.engine.run.progress import log
 from liit.engine.run.store import Made, Store
@@ -27,16 +29,12 @@ def open_stream(config: Config, store: Store) -> FileStream:
 
 
 def mark(release: Release) -> dict[str, str]:
-    """What a release is, for fingerprints: its annotations' content, wherever they lie, and the folder of its images.
+    """What a release is, for fingerprints: its annotations' content, wherever they lie, how it is read, and its image folder.
 
     Paths of images are kept by everything that is made, so they must be made anew where the images have moved.
     """
     images = {} if release.images is None else {"images": str(Path(release.images).resolve())}
+    columns = {"columns": json.dumps(release.columns)} if release.columns else {}
+    content = file_fingerprint(*files_of(release))
     preset = {"preset": release.preset} if isinstance(release, EvaluationSet) and release.preset else {}
-    return {
-        "name": release.name,
-        "format": release.format,
-        "content": file_fingerprint(release.path),
-        **images,
-        **preset,
-    }
+    return {"name": release.name, "format": release.format, "content": content, **images, **columns, **preset}

@@ -48,6 +48,8 @@ class Job:
     chunks: Chunks
     """The planned samples, in any order, among others maybe: tables with a column `key`."""
     batches_per_file: int
+    rows_per_bucket: int | None = None
+    """Samples that the driver holds in memory at a time; fewer than usual where they are large."""
     pooled: bool = True
     """Whether workers are held by an actor pool, with its GPUs; else by Ray's task processes, which outlive the job."""
 
@@ -66,7 +68,7 @@ def run(folder: Path, job: Job, resources: Resources, tick: Callable[[], None]) 
             work = folder / "work"
             remove(work)
             work.mkdir()
-            write_work(work, job.chunks, job.keys_N[left], job.batch_N[left], task_N[left])
+            write_work(work, job.chunks, job.keys_N[left], job.batch_N[left], task_N[left], job.rows_per_bucket)
             for row in _stream(work, folder, job, resources, len(todo)):
                 done += int(row["rows"])
                 bar.move_to(done)

@@ -11,34 +11,45 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from liit.engine.run.tables import as_samples
+
 Chunks = Callable[[], Iterable[pa.Table]]
 ROWS_PER_BUCKET = 8192
 ROWS_PER_CHUNK = 8192
 
 
 def read_chunks(files: Iterable[Path]) -> Iterator[pa.Table]:
-    """The rows of Parquet files, a few thousand at a time."""
+    """The rows of Parquet files, a few thousand at a time, and never of two row groups: those are small where rows are large."""
     for file in files:
         with pq.ParquetFile(file) as opened:
-            for batch in opened.iter_batches(batch_size=ROWS_PER_CHUNK):
-                yield pa.Table.from_batches([batch])
+            for group in range(opened.num_row_groups):
+                for batch in opened.iter_batches(batch_size=ROWS_PER_CHUNK, row_groups=[group]):
+                    yield as_samples(pa.Table.from_batches([batch]))
 
 
-def write_work(folder: Path, chunks: Chunks, keys_N: np.ndarray, batch_N: np.ndarray, task_N: np.ndarray) -> None:
+def write_work(
+    folder: Path,
+    chunks: Chunks,
+    keys_N: np.ndarray,
+    batch_N: np.ndarray,
+    task_N: np.ndarray,
+    rows_per_bucket: int | None = None,
+) -> None:
     """Write rows `task`, `batches` (each a list of whole samples, sorted by key) for the planned samples into `folder`.
 
     Args:
         chunks: tables with a uint64 column `key`; rows whose key is not planned are passed over.
         keys_N: keys of the planned samples, with their batch and the task that the batch belongs to.
+        rows_per_bucket: about how many samples are held in memory; ROWS_PER_BUCKET where it is not said.
 
     Raises:
         KeyError: a planned sample is in no chunk.
     """
     order = np.lexsort((keys_N, batch_N))
     bucket_N = np.empty(len(keys_N), np.int64)
-    bucket_N[order] = _buckets(task_N[order])
+    bucket_N[order] = _buckets(task_N[order], rows_per_bucket or ROWS_PER_BUCKET)
     found = np.zeros(len(keys_N), bool)
-    for number, table, rows in _dealt(folder, chunks, keys_N, bucket_N):
+    for number, table, rows in dealt(folder, chunks, keys_N, bucket_N):
         found[rows] = True
         sort = np.lexsort((keys_N[rows], batch_N[rows]))
         _write_bucket(folder / f"work-{number:06d}.parquet", table.take(sort), batch_N[rows[sort]], task_N[rows[sort]])
@@ -46,17 +57,17 @@ def write_work(folder: Path, chunks: Chunks, keys_N: np.ndarray, batch_N: np.nda
         raise KeyError(f"{(~found).sum()} planned samples are in no release, the first has key {keys_N[~found][0]}")
 
 
-def _buckets(task_N: np.ndarray) -> np.ndarray:
+def _buckets(task_N: np.ndarray, rows: int) -> np.ndarray:
     """A bucket for each row: whole tasks in order, a new one where the last is full."""
     starts = np.flatnonzero(np.r_[True, np.diff(task_N) != 0])
-    bucket_of_task = starts // ROWS_PER_BUCKET
+    bucket_of_task = starts // rows
     return np.repeat(bucket_of_task, np.diff(np.r_[starts, len(task_N)]))
 
 
-def _dealt(
+def dealt(
     folder: Path, chunks: Chunks, keys_N: np.ndarray, bucket_N: np.ndarray
 ) -> Iterator[tuple[int, pa.Table, np.ndarray]]:
-    """Bucket by bucket: its number, its samples, and which planned sample each is."""
+    """Bucket by bucket, dealt out on disk: its number, its samples in any order, and which planned sample each is."""
     sorter = np.argsort(keys_N)
     writers: dict[int, pq.ParquetWriter] = {}
     for chunk in chunks():

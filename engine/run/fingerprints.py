@@ -20,14 +20,13 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no place in a fingerprint")
 
 
-def file_fingerprint(path: str | Path) -> str:
-    """A short hash of a file's content, or of every file in a folder by name."""
-    root = Path(path)
-    files = sorted(file for file in root.rglob("*") if file.is_file()) if root.is_dir() else [root]
+def file_fingerprint(*paths: str | Path) -> str:
+    """A short hash of the content of files, and of every file in folders by name."""
     digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.name}:".encode())
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 22):
-                digest.update(block)
+    for root in map(Path, paths):
+        for file in sorted(file for file in root.rglob("*") if file.is_file()) if root.is_dir() else [root]:
+            digest.update(f"{file.name}:".encode())
+            with file.open("rb") as stream:
+                while block := stream.read(1 << 22):
+                    digest.update(block)
     return digest.hexdigest()[:16]

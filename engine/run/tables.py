@@ -4,11 +4,13 @@ import hashlib
 
 import pyarrow as pa
 
-TURN = pa.struct([("role", pa.string()), ("text", pa.string())])
-IMAGE = pa.struct([("path", pa.string()), ("bytes", pa.binary())])
+# Large types where a table may hold more than 2 GiB: with others, `take` and `sort_by` overflow their offsets.
+TURN = pa.struct([("role", pa.string()), ("text", pa.large_string()), ("context", pa.bool_())])
+IMAGE = pa.struct([("path", pa.string()), ("bytes", pa.large_binary())])
 
 # A sample as every reader yields it. `conversation`: roles user / assistant / system; the text holds exactly one
-# `<image>` per image, in order. `references`: further accepted answers, used by evaluation sets only.
+# `<image>` per image, in order; `context` is true of an answer that is neither trained nor scored, else null.
+# `references`: further accepted answers, and `metric`: that of the row, used by evaluation sets only.
 # `length`: tokens of the whole sample under the run's model, image tokens included; `content`: a hash of its pixels and its
 # words, alike for exact copies; both known after the checks of ingest.
 SAMPLE = pa.schema(
@@ -21,6 +23,7 @@ SAMPLE = pa.schema(
         ("conversation", pa.list_(TURN)),
         ("images", pa.list_(IMAGE)),
         ("references", pa.list_(pa.string())),
+        ("metric", pa.string()),
         ("length", pa.int32()),
         ("content", pa.binary(16)),
     ]
@@ -82,6 +85,19 @@ TASKS = pa.schema([("key", pa.uint64()), ("task", pa.string())])
 def key_of(sample_id: str) -> int:
     """The uint64 that stands for a sample id wherever an array is wanted (64 bits of BLAKE2b)."""
     return int.from_bytes(hashlib.blake2b(sample_id.encode(), digest_size=8).digest(), "little")
+
+
+def as_samples(table: pa.Table) -> pa.Table:
+    """Rows of SAMPLE, whole or some columns, with today's types; what tables of earlier runs lack is null."""
+    for name in ("conversation", "images"):
+        at, wanted = table.schema.get_field_index(name), SAMPLE.field(name)
+        if at >= 0 and table[name].type != wanted.type and pa.types.is_struct(table[name].type.value_type):
+            table = table.set_column(at, wanted, table[name].cast(wanted.type))
+    names = table.column_names
+    if {"conversation", "references"} <= set(names) and "metric" not in names:
+        nothing = pa.nulls(len(table), pa.string())
+        table = table.add_column(names.index("references") + 1, SAMPLE.field("metric"), nothing)
+    return table
 
 
 def sort_by_key(table: pa.Table) -> pa.Table:

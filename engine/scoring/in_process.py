@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,8 +16,9 @@ import torch
 from pydantic import ValidationError
 
 from liit.engine.data.ingest import Checker
-from liit.engine.data.readers.checks import Bad, Sample
-from liit.engine.data.readers.formats import Reader, read
+from liit.engine.data.readers.checks import Bad, Sample, content
+from liit.engine.data.readers.formats import Reader, Source, read
+from liit.engine.data.readers.ids import Ids
 from liit.engine.fleet.batching import plan
 from liit.engine.models.experts import is_experts
 from liit.engine.run.progress import Bar, log
@@ -117,7 +118,7 @@ def _read(samples: str | Path | Rows, name: str | None, images: str | Path | Non
     folder = None if images is None else str(images)
     path = str(samples) if isinstance(samples, str | Path) else "."
     try:
-        release = Release(name=name or UNNAMED, format=_format(path), path=path, images=folder)
+        release = Release(name=name or UNNAMED, path=path, images=folder)
     except ValidationError as error:
         raise ConfigError(one_line(error)) from error
     if isinstance(samples, str | Path):
@@ -125,17 +126,30 @@ def _read(samples: str | Path | Rows, name: str | None, images: str | Path | Non
     elif not Path(folder or ".").is_dir():
         raise ValueError(f"image folder {folder} does not exist")
     else:
-        reader = Reader(release.name, _plain(samples), folder or ".")
-    for row in reader:
-        sample_id = row.id if isinstance(row, Bad) else row["id"]
+        reader = Reader(release, [Source(Path("samples"), "a table, not a", _plain(samples))], folder or ".")
+    rows = list(reader)
+    for sample_id, row in zip(_told_apart(rows, reader.folder), rows, strict=True):
         own = sample_id if name else sample_id.removeprefix(f"{UNNAMED}/")
         yield replace(row, id=own) if isinstance(row, Bad) else {**row, "id": own}
-    if reader.prepended:
-        log.warning("%d samples had images but no <image>; put before their first turn", reader.prepended)
+    for line in reader.counts.lines():
+        log.warning("%s", line)
 
 
-def _format(path: str) -> Literal["llava", "parquet"]:
-    return "parquet" if path.endswith(".parquet") or any(Path(path).glob("*.parquet")) else "llava"
+def _told_apart(rows: list[Sample | Bad], folder: str) -> list[str]:
+    """The id of every row, as a run tells those apart that repeat; one that equals an earlier row becomes a bad one, in place."""
+    names, ids, good = [], Ids(), []
+    for at, row in enumerate(rows):
+        names.append(row.id if isinstance(row, Bad) else row["id"])
+        if not isinstance(row, Bad):
+            ids.add(row["id"], content(row, folder))
+            good.append(at)
+    settled = ids.settled()
+    now = settled.ids(pa.array([names[at] for at in good], pa.string())).to_pylist()
+    for at, own, stays in zip(good, now, settled.stays_N, strict=True):
+        names[at] = own
+        if not stays:
+            rows[at] = Bad(own, own.partition("/")[0], "equals an earlier row", "read")
+    return names
 
 
 def _plain(samples: Rows) -> Iterator[object]:

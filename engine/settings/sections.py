@@ -27,15 +27,39 @@ class Model(Settings):
     """Context in tokens, images included. A longer sample is quarantined, never cut."""
 
 
+Column = Literal[
+    "id",
+    "system",
+    "user",
+    "assistant",
+    "conversation",
+    "image",
+    "image_base64",
+    "references",
+    "task",
+    "metric",
+    "ignore",
+]
+
+
 class Release(Settings):
     """One data set of the stream; the position in the list is the timestep at which it arrives."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    format: Literal["llava", "parquet"] = "llava"
+    format: str = "auto"
+    """auto: by the names of files and columns, and it says what it took. Else the name of a format, or one of your own as
+    `module:function`; `docs/reference/data-formats.md` has them all."""
     path: str
-    """LLaVA JSON (a list of samples, or JSON lines) or Parquet; a file, or a folder of such files."""
+    """A file, a pattern, a folder of files, or `hf://datasets/<owner>/<name>[@<revision>]`."""
     images: str | None = None
     """Folder that image paths are relative to, and that they may not leave. Default: the folder of `path`."""
+    split: str | None = None
+    """Of a folder that holds several. Default: train; of an evaluation set it must be said."""
+    recursive: bool = False
+    """Whether files in subfolders are read too."""
+    columns: dict[str, Column] = Field(default_factory=dict)
+    """What columns are that have other names: {question: user, answer: assistant, photo: image}. Texts that are one turn are
+    joined by line breaks."""
     samples: PositiveInt | None = None
     """How many samples there are, for the estimate of `--dry-run` where the files are not here."""
 
@@ -45,7 +69,8 @@ Metric = str
 
 
 class EvaluationSet(Release):
-    """Held-out samples. A row's `references`, a list of accepted answers, are the references, else its last assistant turn."""
+    """Held-out samples. A row's `references`, an answer or a list of accepted ones, are the references, else its last assistant
+    turn; a row with references may end with its question."""
 
     preset: str | None = None
     """A published set (`presets.py`): `path` holds files with the columns it is published with, and all other keys but `path`

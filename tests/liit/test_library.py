@@ -147,7 +147,7 @@ def test_whoever_cannot_be_used_is_there_with_the_reason(folder: Path, tiny_llav
         ("seen-91", "image path leaves its folder"),
         ("seen-92", "missing conversation"),
         ("long", "200"),
-        ("seen-2", "duplicate id"),
+        ("seen-2", "equals an earlier row"),
     ):
         assert reason in str(failed.loc[name, "status"])
     assert len(failed) == 5

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from io import BytesIO
 from typing import IO, Any
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 """Decoders that run inside this process; Pillow hands EPS, for one, to an external interpreter."""
@@ -14,12 +14,17 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 MAX_PIXELS = 2**26
 """192 MiB once decoded, and below the size at which Pillow itself begins to warn."""
 
+_SNAPSHOT = re.compile(
+    rf"(?P<repository>.*{os.sep}(?:datasets|models|spaces)--[^{os.sep}]+){os.sep}snapshots{os.sep}[^{os.sep}]+{os.sep}"
+)
+_ORIENTATION = 0x0112
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|data:", re.IGNORECASE)
 
 
 def resolve(folder: str | os.PathLike[str], given: str) -> str:
     """The absolute path, symbolic links followed, of a non-empty regular file in `folder`, given relative to it or absolutely.
 
+    In the hub's cache a file is a link to the content that all revisions share; such a link is followed within its repository.
     Raises ValueError, `kind: detail`, for a URL, a path that leaves the folder (absolute, by `..` or by a symbolic
     link), and a file that is missing, empty or not regular.
     """
@@ -32,8 +37,8 @@ def resolve(folder: str | os.PathLike[str], given: str) -> str:
         path = os.path.realpath(os.path.join(root, given))
     except (ValueError, OSError) as error:
         raise ValueError(f"image path not usable: {given[:200]!r}: {error}") from error
-    if os.path.commonpath([root, path]) != root:
-        raise ValueError(f"image path leaves its folder: {given!r} is {path!r}, not inside {root!r}")
+    if not _inside(path, root) and not _linked_by_the_hub(root, os.path.normpath(os.path.join(root, given)), path):
+        raise ValueError(f"image path leaves its folder: {given[:200]!r} is {path[:400]!r}, not inside {root!r}")
     if not os.path.isfile(path):
         found = "is not a regular file" if os.path.exists(path) else "does not exist"
         raise ValueError(f"missing image file: {path[:400]!r} {found}")
@@ -42,8 +47,18 @@ def resolve(folder: str | os.PathLike[str], given: str) -> str:
     return path
 
 
+def _inside(path: str, folder: str) -> bool:
+    return os.path.commonpath([folder, path]) == folder
+
+
+def _linked_by_the_hub(root: str, named: str, path: str) -> bool:
+    """Whether a path in a revision (`datasets--<owner>--<name>/snapshots/<commit>/...`) leads to `blobs` of that repository."""
+    found = _SNAPSHOT.match(root + os.sep)
+    return found is not None and _inside(named, root) and _inside(path, os.path.join(found["repository"], "blobs"))
+
+
 def open_image(image: Mapping[str, Any]) -> Image.Image:
-    """The fully decoded RGB image of `{path, bytes}`, one of which is given. Of an animation, the first frame.
+    """The fully decoded RGB image of `{path, bytes}`, one of which is given: upright, of an animation the first frame.
 
     Raises ValueError, `kind: detail`, for what is empty, truncated, no image, an image of more than 8 bits per
     channel (RGB would clip it to white), or one of more than MAX_PIXELS pixels.
@@ -67,7 +82,7 @@ def _decode(stream: IO[bytes], name: str) -> Image.Image:
     try:
         with Image.open(stream, formats=FORMATS) as image:
             _check(image, name)
-            return _rgb(image)
+            return _rgb(_upright(image))
     except _Refused:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -88,6 +103,15 @@ def _check(image: Image.Image, name: str) -> None:
         raise _Refused(f"image too large: {name} has {width} x {height} pixels, at most {MAX_PIXELS} are decoded")
     if image.mode[0] in "IF":
         raise _Refused(f"image too deep: {name} has mode {image.mode}; convert it to 8 bits per channel")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """As its EXIF says that the camera was held; as it is stored where that cannot be read."""
+    try:
+        turned = image.getexif().get(_ORIENTATION, 1) != 1
+    except Exception:  # on damaged EXIF whatever the parser raises, and its warning where warnings are errors
+        return image
+    return ImageOps.exif_transpose(image) if turned else image
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Parquet with one sample a row; images as paths, as bytes, or as structs of both. Streamed batch by batch."""
+"""Parquet with one sample a row; images as paths, as bytes, or as structs of both. Streamed, a few megabytes at a time."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,33 +6,48 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from liit.engine.data.readers.checks import CONVERSATION_KEYS, KEYS
-
 SUFFIXES = (".parquet",)
 
-_BATCH = 64
-"""Rows in memory at a time; with their images they may be a few MB each."""
+BATCH_BYTES = 32 << 20
+"""Of decoded rows in memory at a time, about."""
+MOST_ROWS = 1024
+_BUFFER = 1 << 20
+"""Read ahead of a column. Without it the reader would hold a whole row group, and that may be the whole file."""
 
 
 def rows(file: Path, raw: bool = False) -> Iterator[object]:
     """The samples as they stand in the file. A row that is not Unicode comes as a ValueError, and the rest follows.
 
-    Raises ValueError naming the file if it is missing, is not Parquet, is damaged or has no column with conversations.
+    Memory is bounded by BATCH_BYTES or one page of a column, however large row groups and the file are. Raises ValueError naming
+    the file if it is missing, is not Parquet or is damaged.
     """
     try:
-        with pq.ParquetFile(file) as table:
-            names = table.schema_arrow.names
-            if not raw and not set(names) & set(CONVERSATION_KEYS):
-                raise ValueError(f"{file} has columns {', '.join(names)}, but none of {', '.join(CONVERSATION_KEYS)}")
+        with pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False) as table:
             start = 0
-            for batch in table.iter_batches(_BATCH, columns=[name for name in names if raw or name in KEYS]):
-                yield from _plain(batch, start)
-                start += batch.num_rows
+            for group in range(table.num_row_groups):
+                for batch in table.iter_batches(_rows_at_a_time(table, group), row_groups=[group], use_threads=False):
+                    yield from plain(batch, start)
+                    start += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{file} cannot be read as Parquet: {error}") from error
 
 
-def _plain(batch: pa.RecordBatch, start: int) -> list[object]:
+def count(file: Path) -> int:
+    """Rows of a file, without reading them. Raises ValueError as `rows` does."""
+    try:
+        return int(pq.read_metadata(file).num_rows)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{file} cannot be read as Parquet: {error}") from error
+
+
+def _rows_at_a_time(table: pq.ParquetFile, group: int) -> int:
+    about = table.metadata.row_group(group)
+    per_row = about.total_byte_size // max(about.num_rows, 1)
+    return int(min(max(BATCH_BYTES // max(per_row, 1), 1), MOST_ROWS))
+
+
+def plain(batch: pa.RecordBatch, start: int) -> list[object]:
+    """The rows of a batch as objects; `start` is the number of its first row."""
     try:
         return list(batch.to_pylist())
     except UnicodeDecodeError:

@@ -219,6 +219,28 @@ def test_what_cannot_be_exported_is_refused_in_one_line(
     assert not list((tmp_path / "out").glob("run-*"))
 
 
+def test_an_answer_that_is_context_stays_so_or_is_refused(run: Path, tmp_path: Path) -> None:
+    told = sample("words/told", [("user", "A?"), ("assistant", "a"), ("user", "B?"), ("assistant", "b")], [])
+    told["conversation"][1]["context"] = True
+    write_table(run / "releases" / "02-told.parquet", pa.Table.from_pylist([told], schema=SAMPLE))
+    write_table(tmp_path / "mine.parquet", pa.table({"id": ["words/told"]}))
+    given = [
+        "--run",
+        str(run),
+        "--output",
+        str(tmp_path / "out"),
+        "--selection",
+        str(tmp_path / "mine.parquet"),
+        "--format",
+    ]
+    assert CliRunner().invoke(app, [*given, "llava"]).exit_code == 0
+    (again,) = read(Release(name="again", path=str(tmp_path / "out" / "mine-llava.json")))
+    assert not isinstance(again, Bad)
+    assert [turn.get("context", False) for turn in again["conversation"]] == [False, True, False, False]
+    for form in ("sharegpt", "trl"):
+        refused(CliRunner().invoke(app, [*given, form]), "sample words/told: an answer of it is context")
+
+
 def test_a_run_and_one_selection_must_be_named(run: Path, tmp_path: Path) -> None:
     refused(call(tmp_path, "llava", tmp_path / "out"), "is no run folder")
     refused(call(run, "llava", tmp_path / "out", "--selection", "x.parquet"), "give either --timestep or --selection")

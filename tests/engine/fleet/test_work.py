@@ -46,6 +46,12 @@ def test_a_planned_sample_that_no_release_has_is_named(tmp_path: Path) -> None:
         work.write_work(tmp_path, lambda: [chunk(keys[:3])], keys, np.zeros(5, int), np.zeros(5, int))
 
 
+def test_chunks_hold_rows_of_one_row_group(tmp_path: Path) -> None:
+    """So whoever writes few large rows into one bounds the memory of whoever reads them."""
+    pq.write_table(chunk(np.arange(20, dtype=np.uint64)), tmp_path / "a.parquet", row_group_size=6)
+    assert [len(part) for part in work.read_chunks([tmp_path / "a.parquet"])] == [6, 6, 6, 2]
+
+
 def test_files_are_read_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "ROWS_PER_CHUNK", 7)
     tables = [chunk(np.arange(20, dtype=np.uint64)), chunk(np.arange(20, 25, dtype=np.uint64))]

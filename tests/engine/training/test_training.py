@@ -362,3 +362,25 @@ def test_a_relative_path_is_refused(tiny_llama: str, tmp_path: Path) -> None:
     job = TrainJob(Model(path=tiny_llama), Training(), 0, "samples.parquet", None, "/o", "n", str(tmp_path))
     with pytest.raises(ValueError, match=r"TrainJob\.samples='samples\.parquet' must be absolute"):
         train(job, lambda step, steps, loss: None)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.0), ("float16", 1e-4)])
+def test_half_precision_adds_gradients_in_float32(
+    tiny_llava: str, tmp_path: Path, dtype: str, tolerance: float
+) -> None:
+    """32 copies of a sample, a micro-batch each, are one step of that sample alone: each gradient is a 32nd of its, exactly, and
+    so is the sum, but where it is rounded to eight bits after every addition."""
+    moments = []
+    for count in (1, 32):
+        job = job_of(tmp_path, tiny_llava, name=f"x{count}", batch_size=32, micro_batch_size=1, epochs=1, zero_stage=2)
+        job = replace(job, model=Model(path=tiny_llava, dtype=dtype), samples=str(tmp_path / f"{count}.parquet"))
+        row = pq.read_table(tmp_path / "samples.parquet").to_pylist()[0]
+        copies = [{**row, "id": f"d/{at}", "key": key_of(f"d/{at}")} for at in range(count)]
+        pq.write_table(pa.Table.from_pylist(copies, schema=SAMPLE), job.samples)
+        train(job, lambda step, steps, loss: None)
+        moments.append(load_file(Path(job.output) / "moments.safetensors"))
+        assert np.isfinite(history(job)["losses"]).all()
+    alone, together = moments
+    assert max(float(value.max()) for value in alone.values()) > 0
+    for name, value in alone.items():
+        torch.testing.assert_close(together[name], value, rtol=tolerance, atol=tolerance * float(value.max()))

@@ -106,7 +106,7 @@ def test_every_row_is_kept_by_the_reader_of_a_users_files(stream: FileStream) ->
         found = list(reader)
         assert [item for item in found if isinstance(item, checks.Bad)] == []
         assert len(found) == one.samples
-        assert reader.prepended == 0
+        assert reader.counts.repaired == {}
 
 
 def test_ids_are_unique_and_placeholders_match_images_that_exist(stream: FileStream, folder: Path) -> None:

@@ -191,3 +191,69 @@ def test_an_actor_can_import_it_without_ray_and_pydantic() -> None:
         "import sys, liit.engine.data.readers.images; sys.exit(bool({'ray', 'pydantic', 'torch'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_stands_upright_as_its_camera_was_held(orientation: int, form: str) -> None:
+    """Against the eight positions of EXIF 2.32, 4.6.4: the row and column that are 0 in the stored picture."""
+    wanted = np.zeros((16, 24, 3), np.uint8)
+    wanted[:8, :8] = 255  # a white corner at the top left, once it is upright
+    turns = {1: wanted, 2: wanted[:, ::-1], 3: wanted[::-1, ::-1], 4: wanted[::-1], 5: wanted.swapaxes(0, 1)}
+    turns |= {6: np.rot90(wanted, 1), 7: wanted[::-1, ::-1].swapaxes(0, 1), 8: np.rot90(wanted, -1)}
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stream = BytesIO()
+    lossless = {"quality": 100, "subsampling": 0} if form == "JPEG" else {"lossless": True} if form == "WEBP" else {}
+    Image.fromarray(np.ascontiguousarray(turns[orientation])).save(stream, form, exif=exif, **lossless)
+    found = np.asarray(open_image({"bytes": stream.getvalue()})).astype(int)
+    assert found.shape == wanted.shape
+    assert np.abs(found - wanted).max() < 16
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")
+def test_a_picture_with_damaged_exif_is_taken_as_it_is_stored() -> None:
+    stream = BytesIO()
+    noise().save(stream, "PNG", exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0garbage")
+    assert open_image({"bytes": stream.getvalue()}).tobytes() == noise().tobytes()
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Path:
+    """A revision in the hub's cache, as `huggingface_hub` lays it out, with a picture and links that lead elsewhere."""
+    repository = tmp_path / "datasets--owner--name"
+    revision = repository / "snapshots" / "0123abcd"
+    (revision / "images").mkdir(parents=True)
+    (repository / "blobs").mkdir()
+    (repository / "refs").mkdir()
+    for folder in ("blobs", "refs"):
+        (repository / folder / "f00d").write_bytes(encoded(noise()))
+    other = tmp_path / "datasets--owner--other" / "blobs"
+    other.mkdir(parents=True)
+    (other / "f00d").write_bytes(encoded(noise()))
+    (revision / "images" / "a.png").symlink_to("../../../blobs/f00d")
+    (revision / "images" / "refs.png").symlink_to("../../../refs/f00d")
+    (revision / "images" / "other.png").symlink_to(other / "f00d")
+    return revision
+
+
+def test_a_link_of_the_hubs_cache_is_followed_to_its_content(hub: Path) -> None:
+    wanted = str((hub.parent.parent / "blobs" / "f00d").resolve())
+    assert resolve(hub, "images/a.png") == resolve(hub / "images", "a.png") == wanted
+    assert resolve(hub, str(hub / "images" / "a.png")) == wanted
+
+
+@pytest.mark.parametrize(
+    "given", ["images/refs.png", "images/other.png", "../../blobs/f00d", "images/../../../blobs/f00d"]
+)
+def test_a_link_that_leaves_its_repository_or_a_path_that_leaves_the_revision_is_refused(hub: Path, given: str) -> None:
+    with pytest.raises(ValueError, match=r"^image path leaves its folder: "):
+        resolve(hub, given)
+
+
+def test_a_folder_that_only_looks_like_a_cache_opens_nothing(hub: Path) -> None:
+    folder = hub.parents[2] / "mine" / "snapshots" / "0123abcd"
+    folder.mkdir(parents=True)
+    (folder / "a.png").symlink_to(hub / "images" / "a.png")
+    with pytest.raises(ValueError, match=r"^image path leaves its folder: "):
+        resolve(folder, "a.png")

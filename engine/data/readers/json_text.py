@@ -1,17 +1,23 @@
-"""LLaVA JSON: one list of samples, or JSON lines. Streamed: the text is held by the mebibyte, objects one at a time."""
+"""JSON: one list of samples, or JSON lines, plain or packed by gzip or zstd. Streamed: one sample in memory at a time."""
 
+import io
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-SUFFIXES = (".json", ".jsonl")
+import pyarrow as pa
+
+SUFFIXES = (".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz", ".json.zst", ".jsonl.zst")
+PACKED = {".gz": "gzip", ".zst": "zstd"}
 
 _CHUNK = 2**20
 _MAX_ELEMENT = 2**26
 """Characters that one sample may have; a syntax error is searched for no further."""
 _SPACE = re.compile(r"[ \t\n\r]*")
+_OBJECT = re.compile(r'\s*\{\s*"([^"\\]+)"\s*:\s*\[')
 _DECODER = json.JSONDecoder()
 
 
@@ -22,40 +28,67 @@ def rows(file: Path, raw: bool = False) -> Iterator[object]:
     a list that breaks off: where a list's next sample begins is then unknown.
     """
     try:
-        with file.open(encoding="utf-8-sig") as stream:
-            start = _Window(stream).peek()
-            stream.seek(0)
+        with _open(file) as stream:
+            window = _Window(stream)
+            start = window.peek()
             if start == "[":
-                yield from _elements(file, stream)
+                yield from _elements(file, window)
             elif start == "{":
-                yield from _lines(file, stream)
+                yield from _lines(file, window)
             else:
                 found = f"starts with {start!r}" if start else "is empty"
                 raise ValueError(f"{file} {found}; it must be a JSON list of samples, or JSON lines")
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is not UTF-8 text: {error.reason} at byte {error.start} of a block") from error
-    except OSError as error:
-        raise ValueError(f"{file} cannot be read: {error.strerror}") from error
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _lines(file: Path, stream: TextIO) -> Iterator[object]:
+@contextmanager
+def _open(file: Path) -> Iterator[TextIO]:
+    """The text of a file, unpacked as it is read."""
+    packing = PACKED.get(file.suffix.lower())
+    with file.open("rb") if packing is None else pa.input_stream(str(file), compression=packing) as stream:
+        head = stream.read(2) if packing is None else b""
+        if head in (b"\xff\xfe", b"\xfe\xff"):
+            raise ValueError(f"{file} is UTF-16 text; make it UTF-8: iconv -f UTF-16 -t UTF-8 {file.name} > new.json")
+        if packing is None:
+            stream.seek(0)
+        with io.TextIOWrapper(stream, encoding="utf-8-sig") as text:
+            yield text
+
+
+def _lines(file: Path, window: "_Window") -> Iterator[object]:
     first = True
-    for number, line in enumerate(stream, start=1):
+    for number, line in window.lines():
         if not line.strip():
             continue
         row: object
+        if len(line) > _MAX_ELEMENT:
+            raise ValueError(f"{file} has a line of more than {_MAX_ELEMENT} characters{_hint(window, file)}")
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             if first:
-                raise ValueError(f"{file} is neither a JSON list nor JSON lines: line {number}: {error}") from error
+                found = f"line {number}: {error}{_hint(window, file)}"
+                raise ValueError(f"{file} is neither a JSON list nor JSON lines: {found}") from error
             row = ValueError(f"not JSON: line {number} of {file.name}: {error}")
         first = False
         yield row
 
 
-def _elements(file: Path, stream: TextIO) -> Iterator[object]:
-    window, count = _Window(stream), 0
+def _hint(window: "_Window", file: Path) -> str:
+    around = _OBJECT.match(window.head)
+    return f"; its samples seem to be under {around[1]!r}: {unwrap(around[1], file)}" if around else ""
+
+
+def unwrap(key: str, file: Path) -> str:
+    """How the list inside an object becomes a file of its own."""
+    return f"give the list alone, jq '.{key}' {file.name} > {key}.json"
+
+
+def _elements(file: Path, window: "_Window") -> Iterator[object]:
+    count = 0
     try:
         window.take("[")
         while window.peek() != "]":
@@ -79,6 +112,12 @@ class _Window:
         self.stream = stream
         self.text = ""
         self.at = 0
+        self.skipped = 0
+        """Lines before the first sample."""
+
+    @property
+    def head(self) -> str:
+        return self.text[:1000]
 
     def grow(self) -> bool:
         # At least doubles, so that decoding a long element again and again stays linear in its length.
@@ -91,6 +130,7 @@ class _Window:
         while True:
             space = _SPACE.match(self.text, self.at)
             assert space is not None
+            self.skipped += self.text.count("\n", self.at, space.end())
             self.at = space.end()
             if self.at < len(self.text):
                 return self.text[self.at]
@@ -116,3 +156,18 @@ class _Window:
                 continue  # a number may go on beyond the window
             self.at = end
             return value
+
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """The lines from here on, with their numbers; of one that is too long, its beginning, and nothing after it."""
+        number = self.skipped
+        while True:
+            end = self.text.find("\n", self.at)
+            if end < 0 and len(self.text) - self.at <= _MAX_ELEMENT and self.grow():
+                continue
+            number += 1
+            if end < 0:
+                if self.at < len(self.text):
+                    yield number, self.text[self.at :]
+                return
+            line, self.at = self.text[self.at : end], end + 1
+            yield number, line

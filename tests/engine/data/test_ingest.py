@@ -1,0 +1,126 @@
+"""A release passes whole from its files to the run folder, whatever is held of it in memory; nothing is lost on the way."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from liit.engine.data import ingest as module
+from liit.engine.data import spool
+from liit.engine.data.ingest import TooManyBadSamples, ingest
+from liit.engine.run.progress import log
+from liit.engine.run.store import Clock
+from liit.engine.run.tables import SAMPLE, key_of
+from liit.engine.settings.config import Config
+from liit.engine.settings.sections import EvaluationSet, FileStream
+from tests.engine.data.published import publish, rows
+
+SIZES = {"spool.ROWS": 3, "spool.BYTES": 500, "module.BYTES_PER_TASK": 900, "module.BYTES_PER_BUCKET": 1500}
+
+
+def configured(model: str, path: Path, **more: Any) -> Config:
+    releases = [{"name": "mine", "path": str(path)}]
+    resources = {"num_cpus": 2, "cpus_per_actor": 0.5}
+    values = {"model": {"path": model, "max_length": 200}, "stream": {"kind": "files", "releases": releases}}
+    return Config.model_validate({**values, "resources": resources, "max_bad_share": 0.5, **more})
+
+
+def ingested(config: Config, folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Kept and quarantined rows."""
+    folder.mkdir(parents=True)
+    partial, bad = folder / "release.parquet", folder / "quarantine.parquet"
+    clock = Clock(folder / "note.json", {})
+    assert isinstance(config.stream, FileStream)
+    ingest(config.stream.releases, 0, config, partial, bad, "mine", clock)
+    assert sorted(path.name for path in folder.iterdir()) == ["note.json", "quarantine.parquet", "release.parquet"]
+    table = pq.read_table(partial)
+    assert table.schema.equals(SAMPLE)
+    return table.to_pylist(), pq.read_table(bad).to_pylist()
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    monkeypatch.setattr(log, "propagate", True)
+    caplog.set_level(logging.INFO, log.name)
+    return caplog
+
+
+def test_in_is_kept_and_quarantined_and_equal(
+    ray_cluster: None, tiny_llava: str, tmp_path: Path, said: pytest.LogCaptureFixture
+) -> None:
+    kept, bad = ingested(configured(tiny_llava, publish(tmp_path / "data")), tmp_path / "run")
+    assert (len(rows()), len(kept), len(bad)) == (31, 24, 5)
+    assert [row["key"] for row in kept] == sorted(key_of(row["id"]) for row in kept)
+    assert {row["stage"] for row in bad if row["id"].startswith("mine/torn")} == {"check"}
+    assert all(row["length"] > 0 and len(row["content"]) == 16 for row in kept)
+    (context,) = [row for row in kept if row["id"] == "mine/c"]
+    assert [turn["context"] for turn in context["conversation"]] == [None, True, None, None]
+    lines = [record.getMessage() for record in said.records]
+    assert (
+        "mine: 31 samples in = 24 kept + 5 quarantined + 2 equal to another (1 JSON file, chat by conversations)"
+        in lines
+    )
+    assert "mine: leading assistant turn dropped: 1 (mine/l)" in lines
+    assert "mine: rows equal to an earlier one, one sample: 2 (mine/1, mine/t2)" in lines
+    assert "mine: ids told apart: 13 (mine/0, mine/0, ...)" in lines
+    assert "mine: not read: model (11)" in lines
+    assert "mine: quarantined 2 (mine/torn0, mine/torn1): damaged image" in lines
+
+
+def test_how_much_is_held_at_a_time_changes_nothing(
+    ray_cluster: None, tiny_llava: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does the order of the rows."""
+    config = configured(tiny_llava, publish(tmp_path / "data"))
+    expected = ingested(config, tmp_path / "run")
+    for name, size in SIZES.items():
+        monkeypatch.setattr({"spool": spool, "module": module}[name.split(".")[0]], name.split(".")[1], size)
+    small = ingested(config, tmp_path / "small")
+    assert small == expected
+    mixed = [rows()[at] for at in np.random.default_rng(0).permutation(31)]
+    publish(tmp_path / "data", given=mixed)
+    kept, bad = ingested(config, tmp_path / "mixed")
+    assert kept == expected[0]
+    assert sorted(row["id"] for row in bad) == sorted(row["id"] for row in expected[1])
+
+
+def test_a_share_of_bad_rows_stops_a_run_before_anything_is_decoded(
+    tiny_llava: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "checked", lambda *_: pytest.fail("pictures were decoded"))
+    config = configured(tiny_llava, publish(tmp_path / "data"), max_bad_share=0.09)
+    with pytest.raises(
+        TooManyBadSamples, match=r"mine: 3 of 31 samples are bad, more than max_bad_share=0.09 .*quarantine"
+    ):
+        ingested(config, tmp_path / "run")
+    assert len(pq.read_table(tmp_path / "run" / "quarantine.parquet")) == 3
+
+
+def test_a_share_of_bad_pictures_stops_a_run_after_that(ray_cluster: None, tiny_llava: str, tmp_path: Path) -> None:
+    config = configured(tiny_llava, publish(tmp_path / "data"), max_bad_share=0.1)
+    with pytest.raises(TooManyBadSamples, match="mine: 5 of 31 samples are bad"):
+        ingested(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("given", [[], [{"id": 1, "conversations": []}]], ids=["nothing", "nothing good"])
+def test_a_release_without_a_sample_stops_the_run(tiny_llava: str, tmp_path: Path, given: list[Any]) -> None:
+    config = configured(tiny_llava, publish(tmp_path / "data", given=given), max_bad_share=0.5)
+    with pytest.raises((ValueError, TooManyBadSamples), match=r"holds no sample|1 of 1 samples are bad"):
+        ingested(config, tmp_path / "run")
+
+
+def test_the_metric_of_a_row_is_carried(ray_cluster: None, tiny_llava: str, tmp_path: Path) -> None:
+    asked = [
+        {"id": n, "conversations": [{"from": "human", "value": f"{n}?"}], "references": [n], "metric": "vqa"}
+        for n in range(2)
+    ]
+    path = publish(tmp_path / "data", given=[*asked, {**asked[0], "id": "plain", "metric": None}])
+    sets = [EvaluationSet(name="mine", path=str(path), skill="s", metric="number")]
+    clock = Clock(tmp_path / "note.json", {})
+    ingest(sets, 0, configured(tiny_llava, path), tmp_path / "exam.parquet", tmp_path / "bad.parquet", "exam", clock)
+    table = pq.read_table(tmp_path / "exam.parquet").to_pylist()
+    assert {row["id"]: row["metric"] for row in table} == {"mine/0": "vqa", "mine/1": "vqa", "mine/plain": None}
+    assert {row["conversation"][-1]["text"] for row in table} == {"0", "1"}
