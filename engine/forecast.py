@@ -8,7 +8,7 @@ from itertools import islice
 
 from liit.engine.data.readers.formats import count, files_of, raw_rows
 from liit.engine.settings.config import Config
-from liit.engine.settings.sections import DigitsStream, Release
+from liit.engine.settings.streams import DigitsStream, Release
 from liit.selectors import catalog
 
 

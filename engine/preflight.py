@@ -6,7 +6,7 @@ from liit.engine.answers.metrics import check_metric
 from liit.engine.data.readers.formats import read as open_release
 from liit.engine.pages.tracking_wandb import signed_in
 from liit.engine.settings.config import Config, ConfigError
-from liit.engine.settings.sections import FileStream
+from liit.engine.settings.streams import FileStream
 from liit.selectors import catalog
 
 

@@ -26,7 +26,7 @@ from liit.engine.scoring.profile_spec import ProfilerSpec
 from liit.engine.scoring.scoring import score
 from liit.engine.scoring.specification import made_by, mark, profiler_spec
 from liit.engine.settings.config import Config
-from liit.engine.settings.sections import EvaluationSet, Release
+from liit.engine.settings.streams import EvaluationSet, Release
 from liit.selectors import catalog
 from liit.selectors.protocol import Strategy, rehearse
 

@@ -37,8 +37,8 @@ def chat(
     from liit.engine.data.ingest import TooManyBadSamples
     from liit.engine.main import REFUSED
     from liit.engine.run.progress import log, start_logging
-    from liit.engine.settings.sections import Release
     from liit.engine.settings.settling import lasting
+    from liit.engine.settings.streams import Release
 
     start_logging()
     logging.getLogger("transformers").setLevel(logging.ERROR)

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from liit.engine.settings.base import Settings
 from liit.engine.settings.config import ConfigError, load, one_line, override
-from liit.engine.settings.sections import Settings
 
 SHIPPED = Path(__file__).resolve().parent / "studies"
 

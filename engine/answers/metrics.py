@@ -11,7 +11,7 @@ from liit.engine.answers import boxes, choices, corpus, judging, mmmu_open, nume
 from liit.engine.answers.scores import DatasetScore, Each
 from liit.engine.answers.text import Asked, spoken
 from liit.engine.settings.metric_options import options_of, place_of
-from liit.engine.settings.sections import EvaluationSet, Metric
+from liit.engine.settings.streams import EvaluationSet, Metric
 
 METRICS: dict[str, Callable[[Sequence[Asked], Any], DatasetScore]] = {
     "exact": Each(text.exact),

@@ -18,7 +18,7 @@ from liit.engine.choosing.selection import target_vectors
 from liit.engine.choosing.subset import Chosen, choose_from
 from liit.engine.run.profiles import arrivals, column_names, read_profile, read_vectors
 from liit.engine.settings.config import read as read_config
-from liit.engine.settings.sections import FileStream
+from liit.engine.settings.streams import FileStream
 from liit.selectors.protocol import Pool, Strategy
 
 

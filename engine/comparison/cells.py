@@ -28,9 +28,10 @@ from liit.engine.run.fingerprints import fingerprint
 from liit.engine.run.progress import log
 from liit.engine.run.rules import RULES, rules_of
 from liit.engine.run.store import Store, StoreError
+from liit.engine.settings.base import Settings
 from liit.engine.settings.config import Config, ConfigError, load, one_line, override
-from liit.engine.settings.sections import FileStream, Settings
 from liit.engine.settings.settling import settle
+from liit.engine.settings.streams import FileStream
 
 STAGES = {
     "scoring": ("profile",),

@@ -24,7 +24,7 @@ from liit.engine.run.files import read_json, read_table, remove, write_table
 from liit.engine.run.store import Clock, Made, Store, path_of, there
 from liit.engine.run.tables import SAID
 from liit.engine.settings.config import Config, override, read
-from liit.engine.settings.sections import Release
+from liit.engine.settings.streams import Release
 from liit.engine.stages import Stages
 
 LONGEST = 40

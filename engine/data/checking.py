@@ -25,7 +25,7 @@ from liit.engine.data.spool import Spool, Spooled
 from liit.engine.models.encoding import encode
 from liit.engine.models.processors import tokenizer_of
 from liit.engine.settings.config import Config
-from liit.engine.settings.sections import DigitsStream, FileStream, Release
+from liit.engine.settings.streams import DigitsStream, FileStream, Release
 from liit.selectors.duplicates import contamination, duplicates
 
 HERE = 2000

@@ -28,7 +28,8 @@ from liit.engine.run.progress import log
 from liit.engine.run.store import Clock
 from liit.engine.run.tables import QUARANTINE, SAMPLE
 from liit.engine.settings.config import Config
-from liit.engine.settings.sections import Model, Release
+from liit.engine.settings.sections import Model
+from liit.engine.settings.streams import Release
 
 __all__ = ["Checker", "TooManyBadSamples", "checked", "ingest", "quarantine"]
 

@@ -12,7 +12,7 @@ from liit.engine.data.readers.formats import read
 from liit.engine.data.readers.sample import Sample, by_kind
 from liit.engine.data.spool import Spool, Spooled
 from liit.engine.run.progress import log
-from liit.engine.settings.sections import EvaluationSet, Release
+from liit.engine.settings.streams import EvaluationSet, Release
 
 
 class TooManyBadSamples(RuntimeError):

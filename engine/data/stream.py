@@ -9,7 +9,7 @@ from liit.engine.run.fingerprints import file_fingerprint
 from liit.engine.run.progress import log
 from liit.engine.run.store import Made, Store
 from liit.engine.settings.config import Config
-from liit.engine.settings.sections import DigitsStream, EvaluationSet, FileStream, Release
+from liit.engine.settings.streams import DigitsStream, EvaluationSet, FileStream, Release
 
 
 def open_stream(config: Config, store: Store) -> FileStream:

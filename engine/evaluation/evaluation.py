@@ -15,7 +15,7 @@ from liit.engine.run.files import read_json, read_table, remove, write_json, wri
 from liit.engine.run.store import Clock
 from liit.engine.run.tables import ANSWER, sort_by_key
 from liit.engine.settings.config import Config
-from liit.engine.settings.sections import EvaluationSet
+from liit.engine.settings.streams import EvaluationSet
 
 
 def evaluate(

@@ -5,7 +5,7 @@ from typing import Any
 
 from liit.engine.answers.metrics import STORED, accepted_answers, metric_of, options_for, question_of, score
 from liit.engine.answers.scores import DatasetScore
-from liit.engine.settings.sections import EvaluationSet
+from liit.engine.settings.streams import EvaluationSet
 
 
 def judged(

@@ -29,7 +29,8 @@ from liit.engine.scoring.profiler import Row
 from liit.engine.scoring.scoring import ProfileWorker, model_mark, profile_table
 from liit.engine.scoring.specification import profiler_spec
 from liit.engine.settings.config import Config, ConfigError, one_line
-from liit.engine.settings.sections import Release, Scoring
+from liit.engine.settings.sections import Scoring
+from liit.engine.settings.streams import Release
 from liit.selectors.adapt import SCORES
 
 Rows = pd.DataFrame | Iterable[Mapping[str, Any]]

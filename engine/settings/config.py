@@ -6,20 +6,19 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
+from liit.engine.settings.base import Settings
 from liit.engine.settings.sections import (
     Clustering,
-    DigitsStream,
     Estimate,
     Evaluation,
-    FileStream,
     Model,
     Pool,
     Resources,
     Scoring,
-    Settings,
     Strategy,
     Tracking,
 )
+from liit.engine.settings.streams import DigitsStream, FileStream
 from liit.engine.settings.training import Tasks, Training
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from liit.engine.settings.config import Config, ConfigError, located, read
-from liit.engine.settings.sections import FileStream
+from liit.engine.settings.streams import FileStream
 from liit.selectors import catalog
 from liit.selectors.protocol import Strategy, rehearse
 

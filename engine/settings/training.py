@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from liit.engine.settings.sections import Settings
+from liit.engine.settings.base import Settings
 
 
 class Lora(Settings):

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from liit.engine.forecast import about
-from liit.engine.settings.sections import Release
+from liit.engine.settings.streams import Release
 from tests.engine.data.readers.test_webdataset import tar
 from tests.engine.data.readers.written import png, row
 

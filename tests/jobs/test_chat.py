@@ -20,7 +20,7 @@ from liit.engine.models.encoding import encode_prompt
 from liit.engine.models.loading import load_processor
 from liit.engine.run.store import Store
 from liit.engine.settings.config import Config
-from liit.engine.settings.sections import Release
+from liit.engine.settings.streams import Release
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from liit.engine.data.digits import language, sight, thought
 from liit.engine.data.digits.samples import Sample, held_out
 from liit.engine.data.digits.stream import write_samples
 from liit.engine.data.digits.task import Scenes, Task, Turns
-from liit.engine.settings.sections import Metric, Release
+from liit.engine.settings.streams import Metric, Release
 
 NAME = "conversations"
 TURNS: tuple[tuple[str, Metric, Task], ...] = (

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from liit.engine.data.digits import language, several, sight, thought
 from liit.engine.data.digits.task import Task
-from liit.engine.settings.sections import Metric
+from liit.engine.settings.streams import Metric
 
 TARGETS_PER_SKILL = 32
 

@@ -27,7 +27,7 @@ from liit.engine.data.digits.canvas import Split, render
 from liit.engine.data.digits.evaluation import SETS, TARGETS_PER_SKILL, SkillSet, shares
 from liit.engine.data.digits.releases import RELEASES, Plan, plan_stream
 from liit.engine.data.digits.samples import Drawing, Sample, held_out, released
-from liit.engine.settings.sections import DigitsStream, EvaluationSet, FileStream, Release
+from liit.engine.settings.streams import DigitsStream, EvaluationSet, FileStream, Release
 
 
 def write_stream(folder: Path, settings: DigitsStream) -> FileStream:

@@ -7,7 +7,7 @@ from liit.engine.data.presets import captioning, choosing, language, questions, 
 from liit.engine.data.presets.rows import Row
 from liit.engine.run.progress import log
 from liit.engine.settings.presets import PRESETS
-from liit.engine.settings.sections import EvaluationSet, Release
+from liit.engine.settings.streams import EvaluationSet, Release
 
 MAPPINGS: dict[str, Callable[[Row], list[Row]]] = {
     "gqa": questions.gqa,

@@ -20,7 +20,7 @@ from liit.engine.data.readers import checks, files, hugging_face, json_text, par
 from liit.engine.data.readers.checks import Bad, Sample
 from liit.engine.data.readers.counts import Counts
 from liit.engine.data.readers.shapes import Shape
-from liit.engine.settings.sections import EvaluationSet, Release
+from liit.engine.settings.streams import EvaluationSet, Release
 
 __all__ = ["Bad", "Reader", "Sample", "files_of", "raw_rows", "read"]
 

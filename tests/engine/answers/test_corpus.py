@@ -10,7 +10,7 @@ import sacrebleu
 
 from liit.engine.answers.metrics import score
 from liit.engine.answers.words import caption_words
-from liit.engine.settings.sections import Metric
+from liit.engine.settings.streams import Metric
 
 
 @pytest.mark.parametrize(("metric", "tokenizer"), [("bleu", "13a"), ("bleu-zh", "zh")])

@@ -9,7 +9,7 @@ import pytest
 from liit.engine.answers.metrics import METRICS, accepted_answers, check_references, question_of, score
 from liit.engine.answers.text import bare, plain, spoken
 from liit.engine.settings.metric_options import METRICS as KNOWN
-from liit.engine.settings.sections import Metric
+from liit.engine.settings.streams import Metric
 
 SOUND: dict[Metric, tuple[str, str, str]] = {
     "exact": ("seven", "eight", ""),

@@ -10,7 +10,7 @@ import pytest
 
 from liit.engine.answers.metrics import check_metric, check_references, score
 from liit.engine.settings import metric_options
-from liit.engine.settings.sections import EvaluationSet
+from liit.engine.settings.streams import EvaluationSet
 
 
 def close(answer: str, references: list[str], tolerance: int = 0) -> float | None:

@@ -17,7 +17,7 @@ from liit.engine.data.readers.checks import Bad
 from liit.engine.data.readers.formats import read
 from liit.engine.run.files import write_table
 from liit.engine.run.tables import SAMPLE, SELECTION, key_of
-from liit.engine.settings.sections import Release
+from liit.engine.settings.streams import Release
 from liit.jobs.export import app
 
 Row = dict[str, Any]

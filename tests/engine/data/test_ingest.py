@@ -15,7 +15,7 @@ from liit.engine.run.progress import log
 from liit.engine.run.store import Clock
 from liit.engine.run.tables import SAMPLE, key_of
 from liit.engine.settings.config import Config
-from liit.engine.settings.sections import EvaluationSet, FileStream
+from liit.engine.settings.streams import EvaluationSet, FileStream
 from tests.engine.data.published import publish, rows
 
 SIZES = {"spool.ROWS": 3, "spool.BYTES": 500, "module.BYTES_PER_TASK": 900, "module.BYTES_PER_BUCKET": 1500}

@@ -14,7 +14,7 @@ from liit.engine.models import loading
 from liit.engine.models.encoding import encode, encode_prompt
 from liit.engine.run.files import write_json
 from liit.engine.run.reading import skill_values as values
-from liit.engine.settings.sections import EvaluationSet
+from liit.engine.settings.streams import EvaluationSet
 
 
 def sample(

@@ -10,7 +10,7 @@ import pytest
 from liit.engine.run.files import read_json
 from liit.engine.run.store import Store
 from liit.engine.settings.config import Config
-from liit.engine.settings.sections import EvaluationSet, FileStream
+from liit.engine.settings.streams import EvaluationSet, FileStream
 from liit.engine.stages import Stages
 from tests.engine.answers.judge_server import judge
 from tests.engine.data.presets.published import ROWS

@@ -9,7 +9,7 @@ from liit.engine.data import stream
 from liit.engine.settings.config import ConfigError, read
 from liit.engine.settings.metric_options import options_of
 from liit.engine.settings.presets import PRESETS
-from liit.engine.settings.sections import EvaluationSet, FileStream
+from liit.engine.settings.streams import EvaluationSet, FileStream
 
 CONFIGS = Path(__file__).resolve().parents[3] / "jobs" / "configs"
 

@@ -8,7 +8,7 @@ import pytest
 
 from liit.engine.data.digits import tabular
 from liit.engine.data.digits.stream import write_stream
-from liit.engine.settings.sections import DigitsStream, FileStream
+from liit.engine.settings.streams import DigitsStream, FileStream
 
 
 def written(folder: Path, sequence: str, joint: bool = True) -> FileStream:

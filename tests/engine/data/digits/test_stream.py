@@ -15,7 +15,7 @@ from liit.engine.data.digits.releases import BAD_SHARE, ECHO_SHARE, RELEASES, RE
 from liit.engine.data.digits.samples import SCENE_POOL, released
 from liit.engine.data.digits.stream import write_stream
 from liit.engine.data.readers import checks, formats
-from liit.engine.settings.sections import DigitsStream, FileStream
+from liit.engine.settings.streams import DigitsStream, FileStream
 
 SETTINGS = DigitsStream(size=600, seed=3, answers_per_skill=9)
 

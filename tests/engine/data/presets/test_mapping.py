@@ -18,7 +18,7 @@ from liit.engine.data.presets.mapping import MAPPINGS, mapped
 from liit.engine.data.readers.formats import Bad, read
 from liit.engine.data.readers.images import open_image
 from liit.engine.settings.presets import PRESETS
-from liit.engine.settings.sections import EvaluationSet
+from liit.engine.settings.streams import EvaluationSet
 from tests.engine.answers.field import installed, task
 from tests.engine.data.presets.published import HUMANS, ROWS, picture
 

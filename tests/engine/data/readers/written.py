@@ -12,7 +12,7 @@ from PIL import Image
 from liit.engine.data.readers import formats
 from liit.engine.data.readers.checks import Bad, Sample, content
 from liit.engine.data.readers.ids import Ids
-from liit.engine.settings.sections import EvaluationSet, Release
+from liit.engine.settings.streams import EvaluationSet, Release
 
 ASK = {"from": "human", "value": "What is it?"}
 SEE = {"from": "human", "value": "<image>\nWhat is it?"}

@@ -1,0 +1,118 @@
+"""Where a stream's releases and evaluation sets are, and what is told of each."""
+
+from typing import Any, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from liit.engine.settings.base import Settings
+from liit.engine.settings.metric_options import options_of
+from liit.engine.settings.presets import filled
+
+Metric = str
+"""A name of `metric_options.METRICS`, of an installed package's metric, or `module:function`."""
+
+
+Column = Literal[
+    "id",
+    "system",
+    "user",
+    "assistant",
+    "conversation",
+    "image",
+    "image_base64",
+    "references",
+    "task",
+    "metric",
+    "ignore",
+]
+
+
+class Release(Settings):
+    """One data set of the stream; the position in the list is the timestep at which it arrives."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    format: str = "auto"
+    """auto: by the names of files and columns, and it says what it took. Else the name of a format, or one of your own as
+    `module:function`; `docs/reference/data-formats.md` has them all."""
+    path: str
+    """A file, a pattern, a folder of files, or `hf://datasets/<owner>/<name>[@<revision>]`."""
+    images: str | None = None
+    """Folder that image paths are relative to, and that they may not leave. Default: the folder of `path`."""
+    split: str | None = None
+    """Of a folder that holds several. Default: train; of an evaluation set it must be said."""
+    recursive: bool = False
+    """Whether files in subfolders are read too."""
+    columns: dict[str, Column] = Field(default_factory=dict)
+    """What columns are that have other names: {question: user, answer: assistant, photo: image}. Texts that are one turn are
+    joined by line breaks."""
+    samples: PositiveInt | None = None
+    """How many samples there are, for the estimate of `--dry-run` where the files are not here."""
+
+
+class EvaluationSet(Release):
+    """Held-out samples. A row's `references`, an answer or a list of accepted ones, are the references, else its last assistant
+    turn; a row with references may end with its question."""
+
+    preset: str | None = None
+    """A published set (`presets.py`): `path` holds files with the columns it is published with, and all other keys but `path`
+    have values. None: rows are samples as a release's are."""
+    skill: str
+    metric: Metric = "exact"
+    options: dict[str, Any] = Field(default_factory=dict)
+    """What the metric is told (`metric_options.py`), e.g. {box: xywh, scale: 1000}."""
+    limit: PositiveInt | None = None
+    """Use the first so many samples in the order of their keys."""
+    max_new_tokens: PositiveInt = 32
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_what_its_preset_says(cls, values: Any) -> Any:
+        return filled(values) if isinstance(values, dict) else values
+
+    @model_validator(mode="after")
+    def _can_be_judged(self) -> "EvaluationSet":
+        options_of(self.metric, self.options)
+        return self
+
+
+class DigitsStream(Settings):
+    """The embedded stream: six releases composed of scikit-learn's handwritten digits."""
+
+    kind: Literal["digits"] = "digits"
+    size: int = Field(3000, ge=600, le=2_000_000)
+    """Samples over all six releases, about; the shares mirror Table 1 of the paper."""
+    seed: int = 0
+    answers_per_skill: PositiveInt = 40
+    sequence: Literal["releases", "tasks", "text"] = "releases"
+    """releases: the lifelong stream, many tasks in each. tasks: five single-task sets after t0
+    (`data/digits/sequence.py`). text: five releases of text alone (`data/digits/tabular.py`)."""
+    joint: bool = True
+    """Of `tasks`: whether t0 is a mixture of tasks, for the jointly tuned `digits-base`, or captions, for `digits-captioned`."""
+
+    @property
+    def last(self) -> int:
+        """The last timestep."""
+        return 5
+
+
+class FileStream(Settings):
+    """A stream of the user's own files. The base model was trained on release 0; learning starts at 1."""
+
+    kind: Literal["files"] = "files"
+    releases: tuple[Release, ...] = Field(min_length=1)
+    evaluations: tuple[EvaluationSet, ...] = ()
+    targets: tuple[EvaluationSet, ...] = ()
+    """A small split per skill that target-based methods (LESS, ICONS) may look at; never evaluation data."""
+
+    @property
+    def last(self) -> int:
+        """The last timestep."""
+        return len(self.releases) - 1
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> "FileStream":
+        names = [one.name for one in (*self.releases, *self.evaluations, *self.targets)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"names {twice} are used twice; ids begin with the name, so each must be unique")
+        return self
