@@ -124,9 +124,7 @@ def filled(values: Mapping[str, Any]) -> dict[str, Any]:
     own = {
         key: value for key, value in asdict(preset).items() if key in ("skill", "metric", "max_new_tokens", "samples")
     }
-    json = values["path"].lower().endswith((".json", ".jsonl"))
-    own |= {"name": name, "format": "llava" if json else "parquet"}
-    found = {**own, **values}
+    found = {"name": name, **own, **values}
     if preset.options and str(found["metric"]).partition("@")[0] == preset.metric.partition("@")[0]:
         found["options"] = {**preset.options, **values.get("options", {})}
     return found

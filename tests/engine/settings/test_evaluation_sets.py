@@ -37,7 +37,7 @@ def test_every_key_of_a_preset_can_be_changed() -> None:
     assert one.options == {"box": "xyxy", "scale": 1, "answer_scale": 1000}
     other = EvaluationSet.model_validate({"preset": "refcoco", "path": "/x", "metric": "exact"})
     assert other.options == {}, "options of a preset are for its metric"
-    assert EvaluationSet.model_validate({"preset": "gsm8k", "path": "a/test.jsonl"}).format == "llava"
+    assert EvaluationSet.model_validate({"preset": "gsm8k", "path": "a/test.jsonl"}).format == "auto"
     assert EvaluationSet.model_validate({"preset": "gsm8k", "path": "a"}).format == "parquet"
 
 
