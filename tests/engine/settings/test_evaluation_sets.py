@@ -38,7 +38,7 @@ def test_every_key_of_a_preset_can_be_changed() -> None:
     other = EvaluationSet.model_validate({"preset": "refcoco", "path": "/x", "metric": "exact"})
     assert other.options == {}, "options of a preset are for its metric"
     assert EvaluationSet.model_validate({"preset": "gsm8k", "path": "a/test.jsonl"}).format == "auto"
-    assert EvaluationSet.model_validate({"preset": "gsm8k", "path": "a"}).format == "parquet"
+    assert EvaluationSet.model_validate({"preset": "gsm8k", "path": "a"}).format == "auto"
 
 
 @pytest.mark.parametrize(
