@@ -180,7 +180,7 @@ def _checked(samples: Mapping[int, Sample], config: Config) -> tuple[dict[int, i
     """Tokens of those that the model can take, and the others with their reasons, by position."""
     model = config.model
     checker = Checker(model.path, model.revision, model.max_length)
-    found = checker([dict(sample) for sample in samples.values()]).to_pylist()
+    found = checker([{**sample, "key": key_of(sample["id"])} for sample in samples.values()]).to_pylist()
     length, failed = {}, {}
     for at, row in zip(samples, found, strict=True):
         if row["reason"] is None:
