@@ -26,8 +26,17 @@ from liit.engine.run.store import Clock
 from liit.engine.run.tables import QUARANTINE, SAMPLE, key_of, sort_by_key
 from liit.engine.settings.config import Config
 from liit.engine.settings.sections import EvaluationSet, Model, Release
+from liit.engine.settings.template_spec import TemplateSpec
 
-CHECKED = pa.schema([("id", pa.string()), ("length", pa.int32()), ("content", pa.binary(16)), ("reason", pa.string())])
+CHECKED = pa.schema(
+    [
+        ("id", pa.string()),
+        ("length", pa.int32()),
+        ("content", pa.binary(16)),
+        ("reason", pa.string()),
+        ("notes", pa.list_(pa.string())),
+    ]
+)
 SAMPLES_PER_TASK = 256
 
 
@@ -38,8 +47,8 @@ class TooManyBadSamples(RuntimeError):
 class Checker:
     """Opens every image and encodes every conversation once, as scoring and training will; reasons instead of errors."""
 
-    def __init__(self, path: str, revision: str | None, max_length: int) -> None:
-        self.processor = load_processor(path, revision)
+    def __init__(self, path: str, revision: str | None, max_length: int, template: TemplateSpec | None = None) -> None:
+        self.processor = load_processor(path, revision, template)
         self.max_length = max_length
 
     def __call__(self, samples: list[dict[str, Any]]) -> pa.Table:
@@ -52,7 +61,7 @@ class Checker:
         except (SampleError, ValueError, OSError) as error:
             return {"id": sample["id"], "reason": str(error) or type(error).__name__}
         content = content_hash(sample["conversation"], images)
-        return {"id": sample["id"], "length": len(encoded.input_ids), "content": content}
+        return {"id": sample["id"], "length": len(encoded.input_ids), "content": content, "notes": list(encoded.notes)}
 
 
 def ingest(
@@ -110,7 +119,7 @@ def _check(samples: pa.Table, config: Config, folder: Path, label: str, clock: C
     job = planned.Job(
         label=f"check {label}",
         worker=Checker,
-        arguments={"path": model.path, "revision": model.revision, "max_length": model.max_length},
+        arguments={**model.model_dump(include={"path", "revision", "max_length"}), "template": model.template()},
         keys_N=samples["key"].to_numpy(),
         batch_N=(np.arange(len(samples)) // SAMPLES_PER_TASK).astype(np.int32),
         chunks=lambda: [samples],
@@ -120,6 +129,8 @@ def _check(samples: pa.Table, config: Config, folder: Path, label: str, clock: C
     checked = pa.concat_tables([read_table(part) for part in planned.run(folder, job, config.resources, clock.tick)])
     checked = checked.take(pc.index_in(samples["id"].combine_chunks(), checked["id"].combine_chunks()))
     remove(folder)
+    for note, count in Counter(pc.list_flatten(checked["notes"]).to_pylist()).most_common():
+        log.info("%s: %d times: %s", label, count, note)
     fine = pc.is_null(checked["reason"])
     measured = samples
     for name in ("length", "content"):
