@@ -13,6 +13,7 @@ from liit.selectors import catalog
 def check_model(config: Config) -> None:
     """Raises ValueError, one line, when a model or its processor, or a score that is wanted, is not there."""
     from liit.engine.models.loading import load_processor
+    from liit.engine.models.processors import template_of
     from liit.engine.scoring import custom
     from liit.engine.scoring.specification import profiler_spec
 
@@ -21,7 +22,10 @@ def check_model(config: Config) -> None:
     ]
     scores = tuple(name for strategy, options in strategies for name in strategy.scores_for(options))
     spec = profiler_spec(config, None, scores, tuple(name for strategy, _ in strategies for name in strategy.vectors))
-    load_processor(spec.model, spec.revision)
+    processor = load_processor(spec.model, spec.revision, spec.template)
+    for name in config.model.template_kwargs:
+        if name not in template_of(processor):
+            raise ConfigError(f"model.template_kwargs.{name}: the chat template of {spec.model} does not ask for it")
     for model in (*spec.proxies(), *([spec.reference] if spec.reference else [])):
         load_processor(model)
     for name in set(spec.scores) & set(spec.custom):

@@ -67,7 +67,7 @@ class Stages:
             lambda partial, clock: ingest(
                 (release,), t, self.config, partial, self.step(t) / "quarantine.parquet", release.name, clock
             ),
-            settings=[stream.mark(release), self._reads(), self.config.max_bad_share],
+            settings=[stream.mark(release), self.reads(), self.config.max_bad_share],
         )
         self.releases.append(made)
         return made
@@ -91,7 +91,7 @@ class Stages:
         if not sets:
             return None
         settings = [[stream.mark(one), one.limit, one.metric, *filter(None, [one.options])] for one in sets]
-        return self.store.make(f"{name}.parquet", work, settings=[settings, self._reads(), self.config.max_bad_share])
+        return self.store.make(f"{name}.parquet", work, settings=[settings, self.reads(), self.config.max_bad_share])
 
     def pool(self, t: int, previous: tuple[Made, ...], exam: Made | None) -> Made:
         """The pool at t: what stayed of the pool before, and the release; without copies of either or of the exam."""
@@ -239,7 +239,7 @@ class Stages:
             work,
             settings=[
                 self.model_mark,
-                self.config.model.model_dump(include={"dtype", "attention"}),
+                self.config.model.model_dump(include={"dtype", "attention"}) | self.config.model.told(),
                 limits,
                 [(one.name, one.skill, one.metric, one.max_new_tokens, *filter(None, [one.options])) for one in sets],
             ],
@@ -273,5 +273,7 @@ class Stages:
         """What vectors of tasks are made by: fingerprints in place of where encoders lie."""
         return [mark(self.config.tasks.image_encoder), mark(self.config.tasks.text_encoder)]
 
-    def _reads(self) -> list[object]:
-        return [self.model_mark, self.config.model.max_length]
+    def reads(self) -> list[object]:
+        """What the tokens of a sample depend on, beside its words and images."""
+        told = self.config.model.told()
+        return [self.model_mark, self.config.model.max_length, *([told] if told else [])]

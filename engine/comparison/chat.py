@@ -84,7 +84,7 @@ class Conversations:
     def hold(self, t: int, adapter: Path | None, since: int) -> Made:
         """With the model of timestep t, which is that of `since` → SAID rows. Conversations with a model are held once."""
         mark = None if adapter is None else read_json(adapter.with_name("adapter.made.json"))["fingerprint"]
-        model = self.config.model.model_dump(include={"dtype", "attention"})
+        model = self.config.model.model_dump(include={"dtype", "attention"}) | self.config.model.told()
 
         def work(partial: Path, clock: Clock) -> None:
             if since < t:
@@ -127,7 +127,7 @@ def converse(run: Path, talk: Release) -> pd.DataFrame:
             lambda partial, clock: ingest(
                 (talk,), 0, config, partial, run / "chat.quarantine.parquet", "conversations", clock
             ),
-            settings=[stream.mark(talk), stages.model_mark, config.model.max_length],
+            settings=[stream.mark(talk), *stages.reads()],
         )
         _check(read_table(held.path), wanted)
         conversations = Conversations(config, store, held, _asked(stages, held), wanted)

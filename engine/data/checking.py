@@ -62,7 +62,7 @@ def check(config: Config, first: int | None, say: Say) -> bool:
     first: look at so many rows of each source. Raises ValueError for a model whose processor cannot be loaded.
     """
     model, seen, sound = config.model, Seen(), True
-    checker = Checker(model.path, model.revision, model.max_length)
+    checker = Checker(model.path, model.revision, model.max_length, model.template())
     with TemporaryDirectory() as folder:
         for label, one, arrival in _sources(config, Path(folder)):
             try:

@@ -4,6 +4,7 @@ in = kept + quarantined + merged with an equal row, and the counts are said. Wha
 `tNN/quarantine.parquet` with its reason. Samples go from disk to disk; memory holds a few megabytes of them at a time.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from liit.engine.run.tables import QUARANTINE, SAMPLE
 from liit.engine.settings.config import Config
 from liit.engine.settings.sections import Model
 from liit.engine.settings.streams import Release
+from liit.engine.settings.template_spec import TemplateSpec
 
 __all__ = ["Checker", "TooManyBadSamples", "checked", "ingest", "quarantine"]
 
@@ -40,6 +42,7 @@ CHECKED = pa.schema(
         ("length", pa.int32()),
         ("content", pa.binary(16)),
         ("reason", pa.string()),
+        ("notes", pa.list_(pa.string())),
     ]
 )
 SAMPLES_PER_TASK = 256
@@ -52,8 +55,8 @@ MOST_BUCKETS = 200
 class Checker:
     """Opens every image and encodes every conversation once, as scoring and training will; reasons instead of errors."""
 
-    def __init__(self, path: str, revision: str | None, max_length: int) -> None:
-        self.processor = load_processor(path, revision)
+    def __init__(self, path: str, revision: str | None, max_length: int, template: TemplateSpec | None = None) -> None:
+        self.processor = load_processor(path, revision, template)
         self.max_length = max_length
 
     def __call__(self, samples: list[dict[str, Any]]) -> pa.Table:
@@ -67,7 +70,7 @@ class Checker:
         except (SampleError, ValueError, OSError) as error:
             return {**known, "reason": str(error) or type(error).__name__}
         content = content_hash(sample["conversation"], images)
-        return {**known, "length": len(encoded.input_ids), "content": content}
+        return {**known, "length": len(encoded.input_ids), "content": content, "notes": list(encoded.notes)}
 
 
 def ingest(
@@ -111,7 +114,7 @@ def checked(spooled: Spooled, config: Config, folder: Path, label: str, tick: Ca
     job = planned.Job(
         label=f"check {label}",
         worker=Checker,
-        arguments={"path": model.path, "revision": model.revision, "max_length": model.max_length},
+        arguments={**model.model_dump(include={"path", "revision", "max_length"}), "template": model.template()},
         keys_N=keys_N,
         batch_N=batches(size_N),
         chunks=spooled.chunks,
@@ -121,6 +124,8 @@ def checked(spooled: Spooled, config: Config, folder: Path, label: str, tick: Ca
     )
     table = pa.concat_tables([read_table(part) for part in planned.run(folder, job, config.resources, tick)])
     remove(folder)
+    for note, count in Counter(pc.list_flatten(table["notes"]).to_pylist()).most_common():
+        log.info("%s: %d times: %s", label, count, note)
     return table.take(pc.index_in(pa.array(keys_N), table["key"].combine_chunks()))
 
 

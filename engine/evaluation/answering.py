@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from liit.engine.models import loading
 from liit.engine.models.adapters import speaking_as, with_adapters
 from liit.engine.models.encoding import collate, encode_prompt, pad_id_of, tokenizer_of
 from liit.engine.models.experts import Experts, adapter_of, is_experts, routed
+from liit.engine.models.responses import stop_ids
 from liit.engine.run.files import read_table
 from liit.engine.run.store import Clock
 from liit.engine.settings.config import Config
+from liit.engine.settings.template_spec import TemplateSpec
 
 GIVEN = pa.schema([("id", pa.string()), ("answer", pa.string())])
 
@@ -27,9 +30,14 @@ class Answerer:
     """The evaluation actor: one model, one planned batch of samples in, their greedy answers out."""
 
     def __init__(
-        self, model: Mapping[str, Any], adapter: str | None, max_length: int, new_tokens: Mapping[str, int]
+        self,
+        model: Mapping[str, Any],
+        adapter: str | None,
+        max_length: int,
+        new_tokens: Mapping[str, int],
+        template: TemplateSpec | None = None,
     ) -> None:
-        self.processor = loading.load_processor(model["path"], model["revision"])
+        self.processor = loading.load_processor(model["path"], model["revision"], template)
         self.experts = Experts.load(Path(adapter)) if adapter and is_experts(Path(adapter)) else None
         loaded = loading.load_model(**model, adapter=None if self.experts else adapter)
         if self.experts:
@@ -60,7 +68,10 @@ class Answerer:
 def write_answers(
     model: Any, processor: Any, samples: Sequence[Mapping[str, Any]], limits: Sequence[int], max_length: int
 ) -> list[str]:
-    """Greedy answers in place of the last assistant turn, as text without special tokens, each of so many tokens at most."""
+    """Greedy answers in place of the last assistant turn, as text without special tokens, each of so many tokens at most.
+
+    An answer ends with the token that ends a turn in training, or with one that ends the model's own texts.
+    """
     prompts = [
         encode_prompt(processor, one["conversation"], [open_image(image) for image in one["images"]], max_length)
         for one in samples
@@ -70,9 +81,18 @@ def write_answers(
     first = next(model.parameters())
     inputs = {k: v.to(first.device, first.dtype if v.is_floating_point() else None) for k, v in inputs.items()}
     pad, decode = pad_id_of(processor), tokenizer_of(processor).decode
-    out = model.generate(**inputs, do_sample=False, max_new_tokens=max(limits), pad_token_id=pad)
-    new = out[:, inputs["input_ids"].shape[1] :]
-    return [decode(row[:limit], skip_special_tokens=True).strip() for row, limit in zip(new, limits, strict=True)]
+    ends = _ends(model, processor)
+    out = model.generate(
+        **inputs, do_sample=False, max_new_tokens=max(limits), pad_token_id=pad, eos_token_id=sorted(ends) or None
+    )
+    new = [takewhile(lambda token: token not in ends, row) for row in out[:, inputs["input_ids"].shape[1] :].tolist()]
+    return [decode(list(row)[:limit], skip_special_tokens=True).strip() for row, limit in zip(new, limits, strict=True)]
+
+
+def _ends(model: Any, processor: Any) -> set[int]:
+    """Ids that end an answer: of the chat template and the tokenizer, and of the model's own generation settings."""
+    own = model.generation_config.eos_token_id
+    return {*stop_ids(processor), *([] if own is None else [own] if isinstance(own, int) else own)}
 
 
 def answered(
@@ -99,6 +119,7 @@ def answered(
         "adapter": None if adapter is None else str(adapter),
         "max_length": config.model.max_length,
         "new_tokens": new_tokens,
+        "template": config.model.template(),
     }
     job = planned.Job(label, worker, arguments, keys_N, batch_N, lambda: [samples], limits.batches_per_file)
     given = pa.concat_tables([read_table(part) for part in planned.run(folder, job, config.resources, clock.tick)])

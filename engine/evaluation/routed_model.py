@@ -20,6 +20,7 @@ from liit.engine.models.encoders import ImageEncoder, TextEncoder
 from liit.engine.models.encoding import collate, encode_prompt, pad_id_of
 from liit.engine.models.experts import QUERIES, Experts, adapter_of
 from liit.engine.scoring.vectors import mean_state, unit
+from liit.engine.settings.template_spec import TemplateSpec
 
 Sample = Mapping[str, Any]
 
@@ -32,7 +33,8 @@ class RoutedModel:
         self.experts = Experts.load(Path(folder))
         about, tasks = self.experts.about["model"], self.experts.about["tasks"]
         path = model or about["path"]
-        self.processor = loading.load_processor(path, about["revision"])
+        told = {name: about[name] for name in ("date", "template_kwargs") if name in about}
+        self.processor = loading.load_processor(path, about["revision"], TemplateSpec(**told))
         loaded = loading.load_model(
             path, revision=about["revision"], dtype=about["dtype"], attention=about["attention"]
         )

@@ -78,7 +78,8 @@ class ImportanceWorker:
         )
         if spec.adapter is None:
             model = adapters.add_lora(model, **(spec.lora or {})).requires_grad_(False).eval()
-        self.profiler = Profiler(spec, loaded=(loading.load_processor(spec.model, spec.revision), model))
+        processor = loading.load_processor(spec.model, spec.revision, spec.template)
+        self.profiler = Profiler(spec, loaded=(processor, model))
 
     def prepare(self, samples: list[dict[str, Any]]) -> Prepared:
         return self.profiler.prepare(samples)

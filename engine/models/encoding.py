@@ -1,29 +1,26 @@
-"""Conversation to tokens: the chat template rendered once, response tokens marked, images expanded, batches padded.
+"""Conversation to tokens: response tokens marked, images expanded, batches padded.
 
-Training, scoring, ingest and evaluation all come through here, so a sample is the same tokens everywhere. Needs torch
+Training, scoring, ingest and evaluation all come through here, so a sample is the same tokens everywhere. What a chat template
+writes is in `rendering.py`, where responses are in it in `responses.py`, which tokens that are in `tokenizing.py`. Needs torch
 and transformers only. Legend: B samples, S positions.
 """
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from liit.engine.models.processors import (
-    SampleError,
-    image_id_of,
-    instruction,
-    puts_images_first,
-    tensors,
-    tokenizer_of,
-)
-
-PLACEHOLDER = "<image>"
-Conversation = Sequence[Mapping[str, str]]
+from liit.engine.models.layout import layout_of
+from liit.engine.models.processors import SampleError, image_id_of, instruction, tensors, tokenizer_of
+from liit.engine.models.rendering import PLACEHOLDER as PLACEHOLDER
+from liit.engine.models.rendering import Conversation
+from liit.engine.models.rendering import without_images as without_images
+from liit.engine.models.responses import Response, Written, write
+from liit.engine.models.tokenizing import Token, adds_special, located, split, tokenize
 
 
 class TooLong(SampleError):
@@ -36,46 +33,45 @@ class Encoded:
 
     input_ids: (S,) int64. response: (S,) bool, True on the tokens of assistant turns, end-of-turn token included.
     extras: what the processor adds beside the ids: `*token_type_ids` (S,); of all else (pixel_values, image_grid_thw,
-    qformer_input_ids, ...) the first axis counts images, patches or samples, whatever the model wants joined.
+    qformer_input_ids, ...) the first axis counts images, patches or samples, whatever the model wants joined. notes: what the
+    chat template did to the sample, in words that are alike for all samples that it was done to.
     """
 
     input_ids: torch.Tensor
     response: torch.Tensor
     extras: dict[str, torch.Tensor] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def encode(processor: Any, conversation: Conversation, images: Sequence[Image.Image], max_length: int) -> Encoded:
     """Tokens of a whole conversation with its response mask.
 
-    Raises SampleError (TooLong) when the sample is longer than `max_length`, has no response token, or has other images than
-    its text and the model allow.
+    Raises SampleError (TooLong) when the sample is longer than `max_length`, has no response token, has other images than
+    its text and the model allow, or is refused by the chat template.
     """
-    messages = _messages(processor, conversation)
-    text, spans = _render(processor, messages)
-    encoded = _tokenize(processor, messages, text, spans, images)
+    encoded, _ = _tokenize(processor, write(processor, conversation), images)
     _check_length(encoded, max_length)
     if not encoded.response.any():
-        raise SampleError("no response token: every assistant turn is empty")
+        raise SampleError("no response token: every assistant turn is empty, context, or left out by the chat template")
     return encoded
 
 
 def encode_prompt(
     processor: Any, conversation: Conversation, images: Sequence[Image.Image], max_length: int
 ) -> Encoded:
-    """Tokens up to the last assistant turn, which the model is to write. Raises TooLong, and SampleError as `encode`."""
-    messages = _messages(processor, conversation[:-1])
-    text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    encoded = _tokenize(processor, messages, text, [], images)
-    _check_length(encoded, max_length)
-    return encoded
+    """Tokens up to the last assistant turn, which the model is to write: the same as in training, where that turn is known.
 
-
-def without_images(conversation: Conversation) -> list[dict[str, str]]:
-    """The conversation with its image placeholders taken out: what image grounding compares with (Adapt-∞, eq. 2)."""
-    return [
-        {"role": turn["role"], "text": turn["text"].replace(PLACEHOLDER + "\n", "").replace(PLACEHOLDER, "")}
-        for turn in conversation
-    ]
+    What that turn says has no part in it: another answer stands in its place, and is cut off. Raises TooLong, and SampleError
+    as `encode`.
+    """
+    answer = {"role": "assistant", "text": layout_of(processor).word}
+    written = write(processor, [*conversation[:-1], answer])
+    encoded, tokens = _tokenize(processor, written, images)
+    length = next(at for at, token in enumerate(tokens) if token.start >= written.found[-1].start)
+    extras = {name: value[:length] if _is_of_tokens(name) else value for name, value in encoded.extras.items()}
+    prompt = Encoded(encoded.input_ids[:length], torch.zeros(length, dtype=torch.bool), extras, encoded.notes)
+    _check_length(prompt, max_length)
+    return prompt
 
 
 def blank_images(seen: Encoded) -> Encoded:
@@ -107,7 +103,7 @@ def collate(encoded: Sequence[Encoded], pad_id: int, side: str = "right", length
         attention[row, place] = 1
         response[row, place] = one.response
         for name, value in one.extras.items():
-            if name.endswith("token_type_ids"):
+            if _is_of_tokens(name):
                 types.setdefault(name, torch.zeros_like(input_ids))[row, place] = value
             else:
                 parts.setdefault(name, []).append(value)
@@ -132,102 +128,42 @@ def _joined(parts: list[torch.Tensor]) -> torch.Tensor:
     return torch.cat([F.pad(part, end) for part, end in zip(parts, ends, strict=True)])
 
 
-def _messages(processor: Any, conversation: Conversation) -> list[dict[str, Any]]:
-    if puts_images_first(processor):
-        return [{"role": turn["role"], "content": turn["text"]} for turn in without_images(conversation)]
-    if not hasattr(processor, "image_processor"):
-        return [{"role": turn["role"], "content": turn["text"]} for turn in conversation]
-    return [{"role": turn["role"], "content": _content(turn["text"])} for turn in conversation]
+def _tokenize(processor: Any, written: Written, images: Sequence[Image.Image]) -> tuple[Encoded, list[Token]]:
+    text, found = written.text, written.found
+    tokens = tokenize(processor, text)
+    image_id = image_id_of(processor, [token.id for token in tokens], len(images))
+    extras: dict[str, torch.Tensor] = {}
+    if images:
+        special = adds_special(processor, text)
+        out = dict(processor(text=[text], images=[list(images)], return_tensors="pt", add_special_tokens=special))
+        full = out.pop("input_ids")[0].tolist()
+        del out["attention_mask"]
+        if "qformer_input_ids" in out:
+            out |= instruction(processor, text[: found[0].start] if found else text)
+        tokens = located(tokens, full, image_id, _mask(tokens, found))
+        extras = tensors(out)
+    tokens = split(processor, text, tokens, [one.start for one in found], layout_of(processor).whole)
+    places = torch.tensor([token.place for token in tokens])
+    extras = {name: value[places] if _is_of_tokens(name) else value for name, value in extras.items()}
+    ids = torch.tensor([token.id for token in tokens])
+    return Encoded(ids, torch.tensor(_mask(tokens, found), dtype=torch.bool), extras, written.notes), tokens
 
 
-def _content(text: str) -> list[dict[str, str]]:
-    """`a <image> b` as the list of parts that templates of vision-language models take."""
-    parts: list[dict[str, str]] = []
-    for position, piece in enumerate(text.split(PLACEHOLDER)):
-        if position:
-            parts.append({"type": "image"})
-        if piece:
-            parts.append({"type": "text", "text": piece})
-    return parts
-
-
-def _render(processor: Any, messages: list[dict[str, Any]]) -> tuple[str, list[tuple[int, int]]]:
-    """The rendered text and the character spans of its responses.
-
-    A response is what the template adds between the prompt that generation would see and the end of that turn, so
-    training and generation meet at the same border.
-    """
-    text = processor.apply_chat_template(messages, tokenize=False)
-    spans = []
-    for turn, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        prompt = processor.apply_chat_template(messages[:turn], tokenize=False, add_generation_prompt=True)
-        last = turn == len(messages) - 1
-        upto = text if last else processor.apply_chat_template(messages[: turn + 1], tokenize=False)
-        if not (upto.startswith(prompt) and text.startswith(upto)):
-            raise SampleError(f"the chat template rewrites earlier turns, so turn {turn} has no fixed response span")
-        spans.append((len(prompt), len(upto.rstrip("\n"))))
-    return text, spans
-
-
-def _tokenize(
-    processor: Any,
-    messages: list[dict[str, Any]],
-    text: str,
-    spans: list[tuple[int, int]],
-    images: Sequence[Image.Image],
-) -> Encoded:
-    tokenizer = tokenizer_of(processor)
-    bos = getattr(tokenizer, "bos_token", None)
-    special = not (bos and text.startswith(bos))  # most templates write the beginning-of-text token themselves
-    plain = tokenizer(text, return_offsets_mapping=True, add_special_tokens=special)
-    ids, response = plain["input_ids"], _mask(plain["offset_mapping"], spans)
-    image_id = image_id_of(processor, ids, len(images))
-    if not images:
-        return Encoded(torch.tensor(ids), torch.tensor(response, dtype=torch.bool))
-    out = dict(processor(text=[text], images=[list(images)], return_tensors="pt", add_special_tokens=special))
-    full_ids = out.pop("input_ids")[0]
-    del out["attention_mask"]
-    if "qformer_input_ids" in out:
-        out |= instruction(processor, messages)
-    full = _spread(ids, response, full_ids.tolist(), image_id)
-    return Encoded(full_ids, torch.tensor(full, dtype=torch.bool), tensors(out))
-
-
-def _mask(offsets: Sequence[tuple[int, int]], spans: list[tuple[int, int]]) -> list[bool]:
-    """Which tokens lie in a response span. The first token of all is never one: nothing predicts it."""
-    inside = [any(start < stop and start >= low and stop <= high for low, high in spans) for start, stop in offsets]
-    return [False, *inside[1:]]
-
-
-def _spread(ids: list[int], response: list[bool], full: list[int], image_id: int) -> list[bool]:
-    """The response mask carried from the text with placeholders to the ids in which each image is many tokens.
-
-    The text between two placeholders stands in both, in the same order; images lie between and are never response. Only
-    the token beside an image may differ: a line break there can melt into one with what stands for the image.
-    """
-    cuts = [-1, *(at for at, token in enumerate(ids) if token == image_id), len(ids)]
-    mask, cursor = [False] * len(full), 0
-    for piece, (left, right) in enumerate(pairwise(cuts)):
-        first, last = piece == 0, piece == len(cuts) - 2
-        low = left + 1 if first else min(left + 2, right)
-        high = right if last or (low < right and response[right - 1]) else max(right - 1, low)
-        segment = ids[low:high]
-        start = len(full) - len(segment) if last else (0 if first else _find(segment, full, cursor + 1))
-        if full[start : start + len(segment)] != segment:
-            raise SampleError("the processor changes the text around images, so response tokens cannot be located")
-        mask[start : start + len(segment)] = response[low:high]
-        cursor = start + len(segment)
+def _mask(tokens: Sequence[Token], responses: Sequence[Response]) -> list[bool]:
+    """Which tokens hold a part of a response that counts. The first token of all is never one: nothing predicts it."""
+    pieces = [(one.start, low, high) for one in responses for low, high in one.pieces]
+    highs = [high for _, _, high in pieces]
+    mask = [False] * len(tokens)
+    for at, token in enumerate(tokens[1:], 1):
+        piece = bisect_right(highs, token.start)
+        if token.start >= 0 and piece < len(pieces):
+            start, low, _ = pieces[piece]
+            mask[at] = token.start >= start and token.stop > low
     return mask
 
 
-def _find(segment: list[int], full: list[int], start: int) -> int:
-    while full[start : start + len(segment)] != segment:
-        start += 1
-        if start > len(full):
-            raise SampleError("the processor changes the text between two images")
-    return start
+def _is_of_tokens(name: str) -> bool:
+    return name.endswith("token_type_ids")
 
 
 def _check_length(encoded: Encoded, max_length: int) -> None:

@@ -23,6 +23,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from liit.engine.models import processors
 from liit.engine.models.anatomy import ModelError
+from liit.engine.settings.template_spec import TemplateSpec
 
 DIGITS = Path(__file__).parents[1] / "data" / "digits"
 SHIPPED = {
@@ -38,11 +39,11 @@ def locate(path: str) -> str:
     return str(SHIPPED.get(path, path))
 
 
-def load_processor(path: str, revision: str | None = None) -> Any:
+def load_processor(path: str, revision: str | None = None, template: TemplateSpec | None = None) -> Any:
     """The processor of a vision-language model, or the tokenizer of a language model.
 
-    Where it has no chat template it gets a plain one. Raises ModelError, one line, when the folder is missing, is not a
-    model, or has no processor.
+    Where it has no chat template it gets a plain one; what `template` says is written into it. Raises ModelError, one line,
+    when the folder is missing, is not a model, or has no processor, or its chat template cannot be told the date.
     """
     folder = locate(path)
     if folder.startswith(("/", ".")) and not (Path(folder) / "config.json").is_file():
@@ -60,6 +61,10 @@ def load_processor(path: str, revision: str | None = None) -> Any:
         logging.getLogger("liit").info(
             "model %s has no chat template: turns are lines of USER: and ASSISTANT:, to be written so ever after", path
         )
+    try:
+        processor.chat_template = processors.settled(processors.template_of(processor), template or TemplateSpec())
+    except ValueError as error:
+        raise ModelError(f"model {path}: {error}") from error
     return processor
 
 

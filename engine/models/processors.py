@@ -4,12 +4,16 @@ Needs torch, transformers only. No torchvision: images go through Pillow, and vi
 where a model's own processor would insist on it.
 """
 
+import re
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoProcessor, Idefics3Processor
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+
+from liit.engine.settings.template_spec import TemplateSpec
 
 VIDEO_FREE = {"SmolVLMProcessor": Idefics3Processor}
 """Processors that cannot be built without video, and the one that does the same to images and text."""
@@ -40,19 +44,44 @@ def image_token(processor: Any) -> str:
     return str(getattr(processor, "image_token", "<image>"))
 
 
+def template_of(processor: Any) -> str:
+    """The chat template; of several the one that is for plain talk. Raises ValueError where none is."""
+    template = processor.chat_template
+    if isinstance(template, dict) and "default" not in template:
+        raise ValueError(f"of its chat templates {sorted(template)} none is called default")
+    return str(template["default"] if isinstance(template, dict) else template)
+
+
+def settled(template: str, spec: TemplateSpec) -> str:
+    """The template with its arguments and its date written into it, so that whoever renders it writes the same.
+
+    Arguments that it does not ask for are left out. Raises ValueError for a date whose format the template computes.
+    """
+    day = date.fromisoformat(spec.date)
+    text = re.sub(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)", lambda call: repr(day.strftime(call[2])), template)
+    if re.search(r"strftime_now\s*\(", text):
+        raise ValueError("its chat template writes today's date in a format that it computes; write the format into it")
+    told = {name: value for name, value in spec.template_kwargs.items() if re.search(rf"\b{name}\b", template)}
+    return "".join(f"{{% set {name} = {value!r} %}}\n" for name, value in told.items()) + text
+
+
 def plain_template(processor: Any) -> str:
     """A chat template for a model that has none, as base models have not: a line for each turn, `USER:` and `ASSISTANT:`."""
-    image, end = (
-        text.replace("'", "\\'") for text in (image_token(processor), tokenizer_of(processor).eos_token or "")
+    tokenizer = tokenizer_of(processor)
+    opens = tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]
+    begin, image, end = (
+        text.replace("'", "\\'")
+        for text in (tokenizer.bos_token if opens else "", image_token(processor), tokenizer.eos_token or "")
     )
     return (
+        f"{{{{ '{begin}' }}}}"
         "{% for message in messages %}{{ message['role'] | upper }}: "
         "{% if message['content'] is string %}{{ message['content'] }}"
         "{% else %}{% for part in message['content'] %}"
         f"{{% if part['type'] == 'image' %}}{{{{ '{image}' }}}}{{% else %}}{{{{ part['text'] }}}}{{% endif %}}"
         "{% endfor %}{% endif %}"
-        f"{{% if message['role'] == 'assistant' %}}{{{{ '{end}' }}}}{{% endif %}}\n{{% endfor %}}"
-        "{% if add_generation_prompt %}ASSISTANT: {% endif %}"
+        f"{{% if message['role'] == 'assistant' %}}{{{{ '{end}' }}}}{{% endif %}}{{{{ '\n' }}}}{{% endfor %}}"
+        "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
     )
 
 
@@ -82,15 +111,12 @@ def image_id_of(processor: Any, ids: list[int], images: int) -> int:
     return image_id
 
 
-def instruction(processor: Any, messages: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+def instruction(processor: Any, before: str) -> dict[str, torch.Tensor]:
     """What the Q-Former of InstructBLIP reads (Dai et al. 2023, section 2.3): the text before the first response.
 
     The processor would have it read the response too, and the image's tokens would then give the response away.
     """
-    turns = [turn for turn, message in enumerate(messages) if message["role"] == "assistant"]
-    before = messages[: turns[0]] if turns else messages
-    text = processor.apply_chat_template(before, tokenize=False, add_generation_prompt=True)
-    read = processor.qformer_tokenizer([text], return_tensors="pt")
+    read = processor.qformer_tokenizer([before], return_tensors="pt")
     return {f"qformer_{name}": read[name] for name in ("input_ids", "attention_mask")}
 
 

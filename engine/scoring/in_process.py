@@ -179,7 +179,7 @@ def _value(cell: Any) -> Any:
 def _checked(samples: Mapping[int, Sample], config: Config) -> tuple[dict[int, int], dict[int, Row]]:
     """Tokens of those that the model can take, and the others with their reasons, by position."""
     model = config.model
-    checker = Checker(model.path, model.revision, model.max_length)
+    checker = Checker(model.path, model.revision, model.max_length, model.template())
     found = checker([{**sample, "key": key_of(sample["id"])} for sample in samples.values()]).to_pylist()
     length, failed = {}, {}
     for at, row in zip(samples, found, strict=True):

@@ -6,6 +6,7 @@ from typing import Any
 
 from liit.engine.scoring.scores import TOKEN_SCORES
 from liit.engine.settings.sketch_spec import SketchSpec
+from liit.engine.settings.template_spec import TemplateSpec
 
 SCORES = (*TOKEN_SCORES, "image_grounding", "grad_norm", "sketch_norm", "learnability", "forgetting")
 """nll: mean over response tokens, in nats. el2n, entropy: likewise. image_grounding: log PPL without / with the images (Adapt-∞
@@ -33,6 +34,7 @@ class ProfilerSpec:
     dtype: str = "float32"
     attention: str = "sdpa"
     max_length: int = 2048
+    template: TemplateSpec = field(default_factory=TemplateSpec)
     scores: tuple[str, ...] = (*TOKEN_SCORES, "image_grounding", "grad_norm")
     vectors: tuple[str, ...] = (MAIN, "embedding")
     sketches: Mapping[str, SketchSpec] = field(default_factory=lambda: {MAIN: SketchSpec()})
@@ -76,7 +78,7 @@ class ProfilerSpec:
     def of(cls, values: Mapping[str, Any]) -> "ProfilerSpec":
         """From what `dataclasses.asdict` makes."""
         sketches = {name: SketchSpec(**sketch) for name, sketch in values["sketches"].items()}
-        return cls(**{**values, "sketches": sketches})
+        return cls(**{**values, "sketches": sketches, "template": TemplateSpec(**values["template"])})
 
     def passes(self) -> tuple[int, int]:
         """Forwards and backwards that a sample with images takes; one without has no pass without images either."""

@@ -67,7 +67,7 @@ class Profiler:
     ) -> None:
         """loaded: processor and model, where they do not lie in the folder that `spec` names."""
         self.spec = spec
-        self.processor = loaded[0] if loaded else loading.load_processor(spec.model, spec.revision)
+        self.processor = loaded[0] if loaded else loading.load_processor(spec.model, spec.revision, spec.template)
         model = _ready(spec, loaded[1] if loaded else None)
         if spec.fuse:
             fuse(model)

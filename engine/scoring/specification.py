@@ -33,6 +33,7 @@ def profiler_spec(
         dtype=config.model.dtype,
         attention=config.model.attention,
         max_length=config.model.max_length,
+        template=config.model.template(),
         scores=tuple(wanted),
         vectors=tuple(dict.fromkeys((*vectors, *scoring.vectors))),
         sketches={

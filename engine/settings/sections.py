@@ -1,11 +1,18 @@
 """The sections of a configuration: what each part of a run is told, with its defaults (frozen pydantic models)."""
 
-from typing import Any, Literal
+import datetime
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, PositiveFloat, PositiveInt, model_validator
 
 from liit.engine.settings.base import Settings
 from liit.engine.settings.sketch_spec import SketchSpec
+from liit.engine.settings.template_spec import DATE, TemplateSpec
+
+
+def _iso(value: object) -> str:
+    """A date as YAML has it, or as text."""
+    return datetime.date.fromisoformat(str(value)).isoformat()
 
 
 class Model(Settings):
@@ -18,6 +25,17 @@ class Model(Settings):
     attention: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"
     max_length: PositiveInt = 2048
     """Context in tokens, images included. A longer sample is quarantined, never cut."""
+    template_kwargs: dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], JsonValue] = Field(default_factory=dict)
+    """Arguments of the chat template, e.g. {enable_thinking: false}."""
+    date: Annotated[str, BeforeValidator(_iso)] = DATE
+    """What a chat template that writes today's date takes for today: tokens are then the same tomorrow."""
+
+    def template(self) -> TemplateSpec:
+        return TemplateSpec(**self.model_dump(include={"template_kwargs", "date"}))
+
+    def told(self) -> dict[str, Any]:
+        """What its chat template is told beside the defaults, for fingerprints."""
+        return self.model_dump(include={"template_kwargs", "date"}, exclude_defaults=True)
 
 
 Layers = Literal["first", "middle", "last", "all"] | tuple[int, ...]

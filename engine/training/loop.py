@@ -34,9 +34,8 @@ def run(job: TrainJob) -> None:
     """Train from the last checkpoint, or from the start, to the end of the plan; leave the adapter at `job.partial`."""
     _quiet()
     torch.set_num_threads(max(1, int(job.cpus)))  # the process may have served another stage before
-    samples = TrainingSamples(
-        job.samples, loading.load_processor(job.model.path, job.model.revision), job.model.max_length
-    )
+    processor = loading.load_processor(job.model.path, job.model.revision, job.model.template())
+    samples = TrainingSamples(job.samples, processor, job.model.max_length)
     training = job.training
     plan = Plan(
         samples.lengths_N, samples.images_N, job.seed, training.epochs, training.batch_size, training.micro_batch_size
