@@ -4,6 +4,7 @@ import logging
 import os
 from pathlib import Path
 
+import liit
 from liit.engine.run.progress import log
 from liit.engine.settings.sections import Resources
 
@@ -27,7 +28,7 @@ def connect(resources: Resources) -> None:
         ray.init(address=address, log_to_driver=True)
         log.info("Ray: joined the cluster at %s with %s", address, _size())
         return
-    root = str(Path(__file__).resolve().parents[2])  # workers of an uninstalled checkout find liit here
+    root = str(Path(liit.__file__).resolve().parents[1])  # workers find liit where this process did, installed or not
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     if root not in paths:
         os.environ["PYTHONPATH"] = os.pathsep.join([*paths, root])
