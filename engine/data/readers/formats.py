@@ -63,12 +63,17 @@ def read(release: "Release") -> Reader:
     Of rows with the same id the first sound one stays. Raises ValueError, here or while iterating, that names a file or
     folder which is missing or cannot be read as the format it should have.
     """
-    files, path = files_of(release), Path(release.path)
-    folder = Path(release.images) if release.images is not None else path if path.is_dir() else path.parent
+    files, folder = files_of(release), images_of(release)
     if not folder.is_dir():
         raise ValueError(f"release {release.name}: image folder {folder} does not exist")
     rows = FORMATS[release.format].rows
     return Reader(release.name, (row for file in files for row in rows(file)), str(folder))
+
+
+def images_of(release: "Release") -> Path:
+    """The folder that image paths are relative to."""
+    path = Path(release.path)
+    return Path(release.images) if release.images is not None else path if path.is_dir() else path.parent
 
 
 def files_of(release: "Release") -> list[Path]:
