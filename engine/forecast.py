@@ -19,6 +19,7 @@ class Step:
     release: str
     new: int
     pool: int
+    scored: int
     tokens: float
     selected: int
     sketch_bytes: float
@@ -48,7 +49,7 @@ def forecast(config: Config) -> list[Step]:
         sketches = {"sketch": config.scoring.gradient, **config.scoring.sketches}
         sketch = scored * 2.0 * sum(sketches[name].spec().size for name in strategy.vectors if name in sketches)
         tokens = chosen * config.training.epochs * rate.tokens_per_sample
-        steps.append(Step(name, new, pool, tokens, chosen, sketch, scoring / 3600, training / 3600, wall))
+        steps.append(Step(name, new, pool, scored, tokens, chosen, sketch, scoring / 3600, training / 3600, wall))
         pool = min(pool, limit) if strategy.prunes and t else pool
     return steps
 

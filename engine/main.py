@@ -56,7 +56,7 @@ def say_plan(config: Config) -> None:
             f"{step.pool:,}",
             f"{step.selected:,}",
             f"{step.tokens / 1e6:.2f}",
-            _bytes(step.sketch_bytes),
+            size(step.sketch_bytes),
             f"{step.scoring_hours:.2f}",
             f"{step.training_hours:.2f}",
             duration(step.seconds),
@@ -133,7 +133,8 @@ def commit() -> str:
         return "unknown"
 
 
-def _bytes(count: float) -> str:
+def size(count: float) -> str:
+    """So many bytes, in words."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}"

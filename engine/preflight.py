@@ -1,6 +1,7 @@
 """What can be found wrong with a settled configuration before anything is started: models, files, trackers that are not there."""
 
 import importlib.util
+from typing import TYPE_CHECKING
 
 from liit.engine.answers.metrics import check_metric
 from liit.engine.data.readers.formats import read as open_release
@@ -9,27 +10,45 @@ from liit.engine.settings.config import Config, ConfigError
 from liit.engine.settings.streams import FileStream
 from liit.selectors import catalog
 
+if TYPE_CHECKING:
+    from liit.engine.scoring.profile_spec import ProfilerSpec
+
 
 def check_model(config: Config) -> None:
     """Raises ValueError, one line, when a model or its processor, or a score that is wanted, is not there."""
     from liit.engine.models.loading import load_processor
     from liit.engine.models.processors import template_of
     from liit.engine.scoring import custom
+
+    spec = _spec(config)
+    processor = load_processor(spec.model, spec.revision, spec.template)
+    for name in config.model.template_kwargs:
+        if name not in template_of(processor):
+            raise ConfigError(f"model.template_kwargs.{name}: the chat template of {spec.model} does not ask for it")
+    for path, revision in models_of(config)[1:]:
+        load_processor(path, revision)
+    for name in set(spec.scores) & set(spec.custom):
+        custom.load(name, spec.custom[name])
+
+
+def models_of(config: Config) -> list[tuple[str, str | None]]:
+    """Path and revision of every model that a run loads, the one that is taught first.
+
+    Raises ValueError, one line, for a score or vector that no model gives.
+    """
+    spec = _spec(config)
+    others = [*spec.proxies(), *([spec.reference] if spec.reference else [])]
+    return [(spec.model, spec.revision), *((path, None) for path in others)]
+
+
+def _spec(config: Config) -> "ProfilerSpec":
     from liit.engine.scoring.specification import profiler_spec
 
     strategies = [
         (catalog.get(each.strategy.name, each.clustering.vector), each.strategy.options) for each in config.phases()
     ]
     scores = tuple(name for strategy, options in strategies for name in strategy.scores_for(options))
-    spec = profiler_spec(config, None, scores, tuple(name for strategy, _ in strategies for name in strategy.vectors))
-    processor = load_processor(spec.model, spec.revision, spec.template)
-    for name in config.model.template_kwargs:
-        if name not in template_of(processor):
-            raise ConfigError(f"model.template_kwargs.{name}: the chat template of {spec.model} does not ask for it")
-    for model in (*spec.proxies(), *([spec.reference] if spec.reference else [])):
-        load_processor(model)
-    for name in set(spec.scores) & set(spec.custom):
-        custom.load(name, spec.custom[name])
+    return profiler_spec(config, None, scores, tuple(name for strategy, _ in strategies for name in strategy.vectors))
 
 
 def check_files(config: Config) -> None:

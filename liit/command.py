@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import typer
 
-from liit.jobs import base, chat, check, choose, compare, config, continual, export, lifelong, recovery, status
+from liit.jobs import base, chat, check, choose, compare, config, continual, doctor, export, lifelong, recovery, status
 from liit.tune import ablate
 
 COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
@@ -13,6 +13,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "plan": lifelong.plan,
         "check": check.check,
         "status": status.status,
+        "doctor": doctor.doctor,
         "config": config.config,
     },
     "From a run": {

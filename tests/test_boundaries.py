@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("liit", "engine", "selectors", "jobs", "tune")
@@ -153,6 +154,13 @@ def test_the_profiler_needs_neither_ray_nor_pydantic_nor_deepspeed() -> None:
         assert not names, f"{module} imports {names}"
         queue += [name for name in {*imports(file), module.rpartition(".")[0]} if name.startswith("liit.")]
     assert {"liit.engine.data.readers", "liit.engine.data.readers.images"} <= seen
+
+
+def test_a_submitted_checkout_leaves_no_file_of_the_code_behind() -> None:
+    """`data/` alone would leave out `engine/data/` too."""
+    for pattern in yaml.safe_load((ROOT / "runtime_env.yaml").read_text())["excludes"]:
+        assert pattern.startswith("/") or pattern == "*.egg-info/", f"{pattern} is left out of every folder"
+        assert pattern.strip("/") not in ROOMS
 
 
 def test_every_package_is_listed_and_there() -> None:

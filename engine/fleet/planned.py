@@ -95,6 +95,7 @@ def _stream(work: Path, folder: Path, job: Job, resources: Resources, tasks: int
         "threads": resources.threads_per_actor,
         "loaders": resources.loaders_per_actor,
     }
+    cpus = cpus_of_actor(resources, ray.cluster_resources().get("CPU", 1))
     if job.pooled and not resources.warm:
         done = dataset.map_batches(
             TaskRunner,
@@ -102,7 +103,7 @@ def _stream(work: Path, folder: Path, job: Job, resources: Resources, tasks: int
             batch_size=1,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=min(resources.actors, tasks)),
-            num_cpus=_cpus(resources),
+            num_cpus=cpus,
             num_gpus=resources.gpus_per_actor,
         )
     else:
@@ -111,17 +112,15 @@ def _stream(work: Path, folder: Path, job: Job, resources: Resources, tasks: int
             fn_kwargs=make,
             batch_size=1,
             batch_format="pyarrow",
-            num_cpus=_cpus(resources) if job.pooled else 0.5,
+            num_cpus=cpus if job.pooled else 0.5,
             compute=ray.data.TaskPoolStrategy(resources.actors if job.pooled else None),
         )
     yield from done.iter_rows()
 
 
-def _cpus(resources: Resources) -> float:
-    """CPUs of one actor, less than asked for where the actors would leave none to the tasks that feed them."""
-    import ray
-
-    spare = max(ray.cluster_resources().get("CPU", 1) - 1, 0)
+def cpus_of_actor(resources: Resources, total: float) -> float:
+    """Of one actor on `total` CPUs: less than asked for where the actors would leave none to the tasks that feed them."""
+    spare = max(total - 1, 0)
     return min(resources.cpus_per_actor, math.floor(100 * spare / resources.actors) / 100)
 
 

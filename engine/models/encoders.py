@@ -4,7 +4,7 @@ Needs no network where the folder is local. By default tasks are compared by the
 (`task_features.py`), which know every language that the model knows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import PIL.Image
@@ -13,18 +13,28 @@ from torch.nn.functional import normalize
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 from liit.engine.models import loading
+from liit.engine.models.anatomy import ModelError
 
 TOKENS = 128
 """Of a text, the last ones (He et al.)."""
+
+
+def load_image_processor(path: str) -> Any:
+    """Raises ModelError, one line, where there is none."""
+    return _loaded(path, lambda folder: AutoImageProcessor.from_pretrained(folder, backend="pil"))
+
+
+def load_tokenizer(path: str) -> Any:
+    """Raises ModelError, one line, where there is none."""
+    return _loaded(path, lambda folder: AutoTokenizer.from_pretrained(folder, truncation_side="left"))
 
 
 class ImageEncoder:
     """The pooled output of a vision model, else that of its first token."""
 
     def __init__(self, path: str) -> None:
-        folder = loading.locate(path)
-        self.processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
-        model = AutoModel.from_pretrained(folder, use_safetensors=True)
+        self.processor = load_image_processor(path)
+        model = AutoModel.from_pretrained(loading.locate(path), use_safetensors=True)
         self.tower = _placed(getattr(model, "vision_model", model))  # of CLIP and its kin, the half that sees
         self.size = len(self([PIL.Image.new("RGB", (64, 64))]))
 
@@ -42,9 +52,8 @@ class TextEncoder:
     """The mean of the last layer's states, which encoders and decoders both have (He et al.: BERT's first token)."""
 
     def __init__(self, path: str) -> None:
-        folder = loading.locate(path)
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, truncation_side="left")
-        self.model = _placed(AutoModel.from_pretrained(folder, use_safetensors=True))
+        self.tokenizer = load_tokenizer(path)
+        self.model = _placed(AutoModel.from_pretrained(loading.locate(path), use_safetensors=True))
         self.size = len(self("a"))
 
     @torch.no_grad()
@@ -54,6 +63,14 @@ class TextEncoder:
             return torch.zeros(self.size)
         tokens = self.tokenizer(text, truncation=True, max_length=TOKENS, return_tensors="pt").to(self.model.device)
         return normalize(self.model(**tokens).last_hidden_state[0].mean(0), dim=0).cpu()
+
+
+def _loaded(path: str, load: Callable[[str], Any]) -> Any:
+    try:
+        return load(loading.locate(path))
+    except (OSError, ValueError, TypeError, ImportError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(f"encoder {path}: cannot be loaded ({reason})") from error
 
 
 def _placed(model: Any) -> Any:

@@ -97,6 +97,15 @@ def load_model(
     return model.eval()
 
 
+def outline(path: str, revision: str | None = None) -> nn.Module:
+    """The model without weights, on torch's meta device: to count its parameters, of which none takes memory."""
+    folder = locate(path)
+    auto = AutoModelForImageTextToText if _takes_images(folder, revision) else AutoModelForCausalLM
+    with torch.device("meta"):
+        model: nn.Module = auto.from_config(AutoConfig.from_pretrained(folder, revision=revision))
+    return model.requires_grad_(False)
+
+
 def text_config(path: str, revision: str | None = None) -> Any:
     """The configuration of the language model inside, without loading weights."""
     return AutoConfig.from_pretrained(locate(path), revision=revision).get_text_config()

@@ -130,13 +130,18 @@ def read(release: Release, first: int | None = None) -> Reader:
     should have.
     """
     found = _found(release)
-    folder = Path(release.images) if release.images is not None else found.folder
+    folder = images_of(release, found)
     if not folder.is_dir():
         raise ValueError(f"release {release.name}: image folder {folder} does not exist")
     sources = (Source(file, *_rows(release, file)) for file in found.files)
     reader = Reader(release, sources, str(folder), first, None if first is None else -(-first // len(found.files)))
     reader.counts.left_out += found.left_out
     return reader
+
+
+def images_of(release: Release, found: files.Found | None = None) -> Path:
+    """The folder that image paths are relative to. found: the release's files, where they are known already."""
+    return Path(release.images) if release.images is not None else (found or _found(release)).folder
 
 
 def files_of(release: Release) -> list[Path]:
