@@ -34,7 +34,7 @@ def tables(whole: Schema) -> str:
 def _section(name: str, section: Schema, parts: Schema, shown: dict[str, str]) -> Iterator[str]:
     """A section's own keys, then the sections inside. shown: where each model stands already, so that none is said twice."""
     rows, inside = [], []
-    for key, value in section["properties"].items():
+    for key, value in section.get("properties", {}).items():
         below = list(_sections(f"{name.partition(':')[0]}.{key}" if name else key, value))
         links = [f"[`{shown.get(of, under)}`](#{_anchor(shown.get(of, under))})" for under, of in below]
         rows.append(_row(key, value, key in section.get("required", ()), links))
