@@ -61,7 +61,7 @@ def find(path: str, wanted: Wanted) -> Found:
     below = [] if wanted.recursive else list(_below(place, wanted))
     if not files:
         raise ValueError(_nothing(place, wanted, below))
-    found = _of_split({file: _split_of(file.relative_to(place)) for file in files}, place, place, wanted)
+    found = _of_split(_marks(files, place, wanted), place, place, wanted)
     if below:
         found.left_out.append(f"subfolders {', '.join(below)}; recursive: true reads them too")
     return found
@@ -76,7 +76,7 @@ def _matching(place: Path, wanted: Wanted) -> Found:
     base = Path(*_until_magic(place))
     if not files:
         raise ValueError(f"no file matches the pattern {place}")
-    return _of_split({file: _split_of(file.relative_to(base)) for file in files}, base, place, wanted, explicit=True)
+    return _of_split(_marks(files, base, wanted), base, place, wanted, explicit=True)
 
 
 def _until_magic(place: Path) -> Iterator[str]:
@@ -91,7 +91,7 @@ def _of_split(
 ) -> Found:
     """The files of the split that is asked for, else of the one that is meant. explicit: named one by one, so all are meant."""
     there = sorted({mark for mark in marks.values() if mark is not None})
-    split = KEYWORDS.get(wanted.split or "", wanted.split)
+    split = wanted.split if wanted.split in there else KEYWORDS.get(wanted.split or "", wanted.split)
     if split is None and (explicit or not there):
         return Found(list(marks), folder)
     if split is None:
@@ -114,6 +114,16 @@ def _of_split(
         if other != split and other in marks.values()
     ]
     return Found(files, folder, [f"files of other splits: {', '.join(others)}"] if others else [])
+
+
+def _marks(files: Sequence[Path], base: Path, wanted: Wanted) -> dict[Path, str | None]:
+    """The split of each file. Where shards have the very name that is asked for, a shard is of the split that it names:
+
+    MMMU has `dev` beside `validation`, RefCOCO `testA` beside `test`.
+    """
+    shards = {file: shard["split"] for file in files if (shard := _SHARD.match(file.name))}
+    named = shards if wanted.split in shards.values() else {}
+    return {file: named.get(file) or _split_of(file.relative_to(base)) for file in files}
 
 
 def _split_of(relative: Path) -> str | None:

@@ -52,6 +52,19 @@ def test_of_several_splits_train_is_read_and_the_others_are_named(tmp_path: Path
 
 
 @pytest.mark.parametrize(
+    ("split", "others"),
+    [("dev", ("testA", "validation")), ("validation", ("dev", "testA")), ("testA", ("dev", "validation"))],
+)
+def test_shards_of_the_very_name_that_is_asked_for_are_read_alone(
+    tmp_path: Path, split: str, others: tuple[str, str]
+) -> None:
+    make(tmp_path, *(f"{one}-00000-of-00001.json" for one in (split, *others)))
+    assert names(tmp_path, split=split) == [f"{split}-00000-of-00001.json"]
+    assert names(tmp_path / "*.json", split=split) == [f"{split}-00000-of-00001.json"]
+    assert left_out(tmp_path, split=split) == [f"files of other splits: 1 of {others[0]}, 1 of {others[1]}"]
+
+
+@pytest.mark.parametrize(
     ("there", "settings", "says"),
     [
         (SHARDS, {"skill": "s"}, "holds test, train, validation; say split: to read one of them"),
