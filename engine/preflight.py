@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 def check_model(config: Config) -> None:
     """Raises ValueError, one line, when a model or its processor, or a score that is wanted, is not there."""
     from liit.engine.models.loading import load_processor
-    from liit.engine.models.processors import template_of
+    from liit.engine.models.processors import asks_for, template_of
     from liit.engine.scoring import custom
 
     spec = _spec(config)
     processor = load_processor(spec.model, spec.revision, spec.template)
     for name in config.model.template_kwargs:
-        if name not in template_of(processor):
+        if not asks_for(template_of(processor), name):
             raise ConfigError(f"model.template_kwargs.{name}: the chat template of {spec.model} does not ask for it")
     for path, revision in models_of(config)[1:]:
         load_processor(path, revision)

@@ -52,27 +52,31 @@ def layout_of(processor: Any) -> Layout:
 
 def _learn(processor: Any, form: Form) -> Layout:
     words = _words(tokenizer_of(processor))
-
-    def talk(word: str, rounds: int) -> list[Message]:
-        texts = ((f"{QUESTION} {at}", f"{word} {ANSWER} {at}") for at in range(rounds))
-        turns = [
-            {"role": role, "text": text}
-            for pair in texts
-            for role, text in zip(("user", "assistant"), pair, strict=True)
-        ]
-        return messages_of(processor, turns, form)[0]
-
-    rounds = 2
-    try:
-        render(processor, talk(words[0], rounds))
-    except SampleError:  # it may be for one question only
-        rounds = 1
-    talks = [talk(word, rounds) for word in words]
-    openings = [_opening(processor, messages, 0)[0] for messages in talks]
-    borrowed = [_opening(processor, messages, rounds - 1)[1] for messages in talks]
+    rounds = _rounds(processor, form, words[0])
+    talks = [_talk(processor, form, word, rounds) for word in words]
+    openings = [_opening(processor, talk, 0)[0] for talk in talks]
+    borrowed = [_opening(processor, talk, rounds - 1)[1] for talk in talks]
     closings, stops = _Closing(processor, render(processor, talks[0])[0]).found(rounds)
     whole = frozenset(tokenizer_of(processor).added_tokens_decoder)
     return Layout(form, min(openings, key=len), max(borrowed), closings, stops, whole, words[0])
+
+
+def _talk(processor: Any, form: Form, word: str, rounds: int) -> list[Message]:
+    """Questions and answers that a rendering can be searched for; every answer begins with the word."""
+    turns = []
+    for at in range(rounds):
+        turns.append({"role": "user", "text": f"{QUESTION} {at}"})
+        turns.append({"role": "assistant", "text": f"{word} {ANSWER} {at}"})
+    return messages_of(processor, turns, form)[0]
+
+
+def _rounds(processor: Any, form: Form, word: str) -> int:
+    """Two; one of a template that is for one question, or writes the last only."""
+    try:
+        text, _ = render(processor, _talk(processor, form, word, 2))
+    except SampleError:
+        return 1
+    return 2 if f"{QUESTION} 0" in text else 1
 
 
 def _words(tokenizer: Any) -> list[str]:

@@ -52,6 +52,11 @@ def template_of(processor: Any) -> str:
     return str(template["default"] if isinstance(template, dict) else template)
 
 
+def asks_for(template: str, name: str) -> bool:
+    """Whether a chat template has an argument of this name."""
+    return re.search(rf"\b{name}\b", template) is not None
+
+
 def settled(template: str, spec: TemplateSpec) -> str:
     """The template with its arguments and its date written into it, so that whoever renders it writes the same.
 
@@ -61,7 +66,7 @@ def settled(template: str, spec: TemplateSpec) -> str:
     text = re.sub(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)", lambda call: repr(day.strftime(call[2])), template)
     if re.search(r"strftime_now\s*\(", text):
         raise ValueError("its chat template writes today's date in a format that it computes; write the format into it")
-    told = {name: value for name, value in spec.template_kwargs.items() if re.search(rf"\b{name}\b", template)}
+    told = {name: value for name, value in spec.template_kwargs.items() if asks_for(template, name)}
     return "".join(f"{{% set {name} = {value!r} %}}\n" for name, value in told.items()) + text
 
 

@@ -33,6 +33,11 @@ Call = Callable[..., subprocess.CompletedProcess[str]]
         ("strategy.opening={timesteps: 5}", "strategy.opening.timesteps=5 leaves nothing to strategy lite-adapt-inf"),
         ("strategy.opening={name: multi-task, timesteps: 2}", "opening: multi-task trains at the last timestep alone"),
         ("clustering.vector=hidden", "cannot profile ['hidden']"),
+        ("model.date=tomorrow", "model.date: Value error, Invalid isoformat string: 'tomorrow'"),
+        (
+            "model.template_kwargs={think: no}",
+            "model.template_kwargs.think: the chat template of digits-base does not ask",
+        ),
         ("scoring.gradient.gradient=adam", "adam gradients are formed whole, which only parameters: lora"),
     ],
 )
