@@ -1,1 +1,1 @@
-"""What was said becomes values: `metrics.py` of one answer and of a data set, `accuracy.py` over the stream."""
+"""What was said becomes values: `metrics.py` of answers and data sets, a file each family, `accuracy.py` over the stream."""

@@ -2,14 +2,13 @@
 
 import re
 import sys
-from importlib.metadata import EntryPoint, EntryPoints
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
 from liit.engine.answers.metrics import check_metric, check_references, score
-from liit.engine.settings import metric_options
 from liit.engine.settings.streams import EvaluationSet
 
 
@@ -39,11 +38,14 @@ def test_a_function_is_a_metric_with_its_own_options(place: str) -> None:
     assert one.options == {"tolerance": 3}
 
 
-def test_an_installed_metric_has_a_name(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_installed_metric_has_a_name(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"unknown metric 'as-long'; known are exact, .* and module:function"):
         EvaluationSet(name="mine", path="x", skill="s", metric="as-long")
-    installed = EntryPoints([EntryPoint("as-long", place, metric_options.GROUP)])
-    monkeypatch.setattr(metric_options, "entry_points", lambda group: installed.select(group=group))
+    about = tmp_path / "metrics_of_mine-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: metrics-of-mine\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(f"[liit.metrics]\nas-long = {place}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
     assert EvaluationSet(name="mine", path="x", skill="s", metric="as-long").metric == "as-long"
     assert score("as-long", ["abc"], [["xyz"]]).value == 100
 

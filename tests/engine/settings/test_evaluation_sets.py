@@ -87,8 +87,8 @@ def test_options_have_defaults_and_those_of_one_s_own_metric_stay_as_they_are() 
 def test_a_preset_is_part_of_what_a_set_is_and_no_preset_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "test.jsonl"
     path.write_text("{}")
-    plain = EvaluationSet(name="gsm8k", path=str(path), skill="s")
-    named = EvaluationSet.model_validate({"preset": "gsm8k", "path": str(path)})
+    plain = EvaluationSet(name="gsm8k", path=str(path), skill="s", format="llava")
+    named = EvaluationSet.model_validate({"preset": "gsm8k", "path": str(path), "format": "llava"})
     assert set(stream.mark(plain)) == {"name", "format", "content"}
     assert stream.mark(named) == stream.mark(plain) | {"preset": "gsm8k"}
 
