@@ -46,11 +46,14 @@ def test_a_page_that_cannot_be_made_is_said_and_the_run_is_done(
     folder, config = copied
     (folder / "report.html.made.json").unlink()
     (folder / "t02" / "summary.parquet").write_bytes(b"torn")
+    shutil.rmtree(folder / "tensorboard")
+    (folder / "tensorboard").write_text("a file where the folder should be")
     store = Store(folder)
     results = run(config, store)
     store.close()
     assert results == read_json(folder / "results.json")
     assert "the report could not be made" in caplog.text
+    assert "t2 is not in TensorBoard's files" in caplog.text
 
 
 def test_samples_that_chance_chose_are_shown_as_such(copied: tuple[Path, Config], tmp_path: Path) -> None:
