@@ -7,9 +7,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from liit.engine.data.copies import words
+from liit.engine.fleet.work import read_chunks
 from liit.engine.run.files import read_table, write_table
 from liit.engine.run.progress import log
-from liit.engine.run.tables import POOL, QUARANTINE, REMOVED, as_samples, sort_by_key
+from liit.engine.run.tables import POOL, QUARANTINE, REMOVED, sort_by_key
 from liit.engine.settings.sections import Pool
 from liit.selectors.duplicates import contamination, duplicates
 
@@ -92,13 +93,23 @@ def described(releases: list[Path], pool: Path, arrival: int | None = None) -> p
 
 
 def samples(releases: list[Path], ids: pa.ChunkedArray) -> pa.Table:
-    """The SAMPLE rows with these ids, sorted by key. Raises KeyError naming an id that no release has."""
-    return _of(releases, ids, None)
+    """The SAMPLE rows with these ids, sorted by key; memory holds them and one part of a release.
+
+    Raises KeyError naming an id that no release has.
+    """
+    wanted = ids.combine_chunks()
+    found = [chunk.filter(pc.is_in(chunk["id"], wanted)) for chunk in read_chunks(releases)]
+    return _whole(found, ids)
 
 
-def _of(releases: list[Path], ids: pa.ChunkedArray, columns: list[str] | None) -> pa.Table:
-    tables = (as_samples(read_table(release, columns)) for release in releases)
-    found = [table.filter(pc.is_in(table["id"], ids.combine_chunks())) for table in tables]
+def _of(releases: list[Path], ids: pa.ChunkedArray, columns: list[str]) -> pa.Table:
+    wanted = ids.combine_chunks()
+    tables = (read_table(release, columns) for release in releases)
+    return _whole([table.filter(pc.is_in(table["id"], wanted)) for table in tables], ids)
+
+
+def _whole(found: list[pa.Table], ids: pa.ChunkedArray) -> pa.Table:
+    """All of them, sorted by key. Raises KeyError where one is missing."""
     table = sort_by_key(pa.concat_tables(found))
     if len(table) != len(ids):
         missing = ids.filter(pc.invert(pc.is_in(ids, table["id"].combine_chunks())))

@@ -4,7 +4,7 @@ Samples come in chunks, in any order, and leave in the order of their batches: t
 disk, then each bucket is sorted alone. A driver's memory is a bucket and a few bytes per sample, whatever the pool holds.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,8 @@ from liit.engine.run.tables import as_samples
 
 Chunks = Callable[[], Iterable[pa.Table]]
 ROWS_PER_BUCKET = 8192
+BYTES_PER_BUCKET = 256 << 20
+"""Of samples that the driver holds in memory while it sorts them."""
 ROWS_PER_CHUNK = 8192
 
 
@@ -25,6 +27,14 @@ def read_chunks(files: Iterable[Path]) -> Iterator[pa.Table]:
             for group in range(opened.num_row_groups):
                 for batch in opened.iter_batches(batch_size=ROWS_PER_CHUNK, row_groups=[group]):
                     yield as_samples(pa.Table.from_batches([batch]))
+
+
+def rows_that_fit(files: Sequence[Path], size: int = BYTES_PER_BUCKET) -> int:
+    """How many rows of Parquet files so many bytes hold, about, by what their footers say; at most ROWS_PER_BUCKET."""
+    footers = [pq.read_metadata(file) for file in files]
+    whole = sum(footer.row_group(group).total_byte_size for footer in footers for group in range(footer.num_row_groups))
+    rows = sum(footer.num_rows for footer in footers)
+    return max(1, min(ROWS_PER_BUCKET, size * rows // max(whole, 1)))
 
 
 def write_work(

@@ -15,7 +15,7 @@ from liit.engine.data.pool import described
 from liit.engine.data.readers.checks import Bad
 from liit.engine.fleet import planned
 from liit.engine.fleet.batching import plan_groups
-from liit.engine.fleet.work import read_chunks
+from liit.engine.fleet.work import read_chunks, rows_that_fit
 from liit.engine.models import loading
 from liit.engine.models.experts import routed
 from liit.engine.models.fingerprint import fingerprint as model_fingerprint
@@ -117,7 +117,9 @@ def score(
             chunk = chunk.append_column("expert", pa.array(expert_N).take(at))
             yield chunk if best is None else best.beside(chunk)
 
-    job = planned.Job(label, ProfileWorker, arguments, keys_N, batch_N, chunks, scoring.batches_per_file)
+    job = planned.Job(
+        label, ProfileWorker, arguments, keys_N, batch_N, chunks, scoring.batches_per_file, rows_that_fit(releases)
+    )
     parts = planned.run(partial, job, config.resources, clock.tick)
     status = pa.concat_tables([read_table(part, ["id", "status"]) for part in parts])
     failed = status.filter(pc.not_equal(status["status"], "ok"))

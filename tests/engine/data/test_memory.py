@@ -1,0 +1,88 @@
+"""Releases that hold their pictures need memory for what is looked at, not for all: each step in a process of its own."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from liit.engine.run.tables import SAMPLE, key_of
+
+ROOT = Path(__file__).resolve().parents[3]
+ROWS, PICTURE = 400, 1 << 20
+ALLOWED = 200 << 20
+"""Bytes above the start; the release holds twice as many."""
+STEPS = {
+    "selected": "table = samples([release], pa.chunked_array([[f'd/{n}' for n in range(0, 400, 50)]])); assert len(table) == 8",
+    "dealt to scoring": """
+keys = pq.read_table(release, columns=['key'])['key'].to_numpy()
+batches = np.arange(len(keys), dtype=np.int32) // 4
+write_work(folder, lambda: read_chunks([release]), keys, batches, batches, rows_that_fit([release], 16 << 20))
+assert sum(pq.read_metadata(file).num_rows for file in folder.glob('work-*')) == 100
+""",
+    "ingested": """
+spool = Spool(folder / 'spool.parquet')
+source = Release(name='e', path=str(release.with_name('published.parquet')))
+taken = take(source, 1, spool)
+assert (len(spool), taken.bad) == (400, [])
+assert sum(len(chunk) for chunk in spool.settle().chunks()) == 400
+""",
+}
+
+
+def write(path: Path, row: Callable[[int], dict[str, Any]], schema: pa.Schema | None) -> None:
+    schema = schema or pa.Table.from_pylist([row(0)]).schema
+    with pq.ParquetWriter(path, schema, compression="none", use_dictionary=False) as writer:
+        for start in range(0, ROWS, 16):
+            writer.write_table(pa.Table.from_pylist([row(n) for n in range(start, start + 16)], schema=schema))
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """400 samples with a picture of a mebibyte each, in row groups of 16: bytes that nothing has to decode."""
+    path, noise = tmp_path_factory.mktemp("large") / "release.parquet", np.random.default_rng(0).bytes(PICTURE)
+    turns = [
+        {"role": "user", "text": "<image>What?", "context": None},
+        {"role": "assistant", "text": "x", "context": None},
+    ]
+    said = [{"from": "human", "value": "<image>What?"}, {"from": "gpt", "value": "x"}]
+    common = {"dataset": "d", "arrival": 1, "conversation": turns}
+
+    def kept(n: int) -> dict[str, Any]:
+        return {"id": f"d/{n}", "key": key_of(f"d/{n}"), **common, "images": [picture(n)]}
+
+    def picture(n: int) -> dict[str, Any]:
+        return {"path": None, "bytes": n.to_bytes(4, "big") + noise}
+
+    write(path, kept, SAMPLE)
+    write(path.with_name("published.parquet"), lambda n: {"id": n, "conversations": said, "image": picture(n)}, None)
+    return path
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_memory_does_not_grow_with_the_pictures_of_a_release(step: str, release: Path, tmp_path: Path) -> None:
+    code = f"""
+import resource
+from pathlib import Path
+import numpy as np, pyarrow as pa, pyarrow.parquet as pq
+from liit.engine.data.pool import samples
+from liit.engine.data.reading import take
+from liit.engine.data.spool import Spool
+from liit.engine.fleet.work import read_chunks, rows_that_fit, write_work
+from liit.engine.settings.streams import Release
+release, folder = Path({str(release)!r}), Path({str(tmp_path)!r})
+peak = lambda: 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
+{STEPS[step]}
+print(peak() - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < ALLOWED
