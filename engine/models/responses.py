@@ -2,9 +2,11 @@
 
 A response begins where the prompt that generation would see ends, and stops at what ends its turn, so training and generation
 meet at the same borders. Three renderings find those of a conversation of any length: the text, the text with a mark at the end
-of every turn, and the prompt for the last answer. Only where marks change what a template writes, every turn is rendered.
+of every turn, and the prompt for the last answer. Only where marks change what a template writes, or miss a turn, every turn is
+rendered with its own prompt.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,8 +20,9 @@ CHANGED = "the chat template rewrites an answer: what it writes counts"
 ENDLESS = (
     "the chat template ends answers with no token of its own: they run on to the model's own, or to max_new_tokens"
 )
-MARKS = range(0xE000, 0xF8FF)
-"""Characters for private use."""
+MARKS = range(0xE000, 0xF900)
+PRIVATE = re.compile(f"[{chr(MARKS[0])}-{chr(MARKS[-1])}]")
+"""Characters for private use, which templates know nothing of."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,10 @@ def write(processor: Any, conversation: Conversation) -> Written:
     layout = layout_of(processor)
     messages, notes = messages_of(processor, conversation, layout.form)
     text, blocks = render(processor, messages)
-    spans = _by_marks(processor, messages, text, layout) or _by_prefixes(processor, messages, text, layout)
+    spans = _by_marks(processor, messages, text, layout)
+    if spans is None or None in spans:
+        found = _by_prefixes(processor, messages, text, layout)
+        spans = [one or other for one, other in zip(spans or found, found, strict=True)]
     if spans and spans[-1] is None:
         raise SampleError("the chat template writes the last answer where its own prompt does not end")
     turns = [turn for turn in conversation if turn["role"] == "assistant"]
@@ -89,8 +95,10 @@ def _by_marks(processor: Any, messages: Sequence[Message], text: str, layout: La
         prompt = render(processor, shown[: answers[-1]], prompt=True)[0]
     except SampleError:
         return None
-    ends, asked = _ends(seen, marks), marks[answers[-1] - 1]
-    if ends is None or seen.translate(dict.fromkeys(map(ord, marks.values()))) != text or asked not in prompt:
+    ends, asked = _ends(seen, marks), marks.get(answers[-1] - 1)
+    if ends is None or asked is None or asked not in prompt:
+        return None
+    if seen.translate({ord(mark): None for mark in marks.values()}) != text:
         return None
     tail = prompt[prompt.rindex(asked) + 1 :]
     openings = (tail[: len(tail) - layout.borrowed], layout.opening)
@@ -104,10 +112,10 @@ def _by_marks(processor: Any, messages: Sequence[Message], text: str, layout: La
 
 def _ends(seen: str, marks: Mapping[int, str]) -> dict[int, int] | None:
     """Where the marked turns end in the text without marks; None where a mark stands twice."""
-    if any(seen.count(mark) > 1 for mark in marks.values()):
-        return None
-    places = sorted((seen.index(mark), at) for at, mark in marks.items() if mark in seen)
-    return {at: place - before for before, (place, at) in enumerate(places)}
+    turns = {mark: turn for turn, mark in marks.items()}
+    found = [(turns[one[0]], one.start()) for one in PRIVATE.finditer(seen) if one[0] in turns]
+    ends = {turn: place - before for before, (turn, place) in enumerate(found)}
+    return ends if len(ends) == len(found) else None
 
 
 def _between(
@@ -138,8 +146,12 @@ def _by_prefixes(processor: Any, messages: Sequence[Message], text: str, layout:
     for turn, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        prompt = render(processor, messages[:turn], prompt=True)[0]
-        upto = render(processor, messages[: turn + 1])[0]
+        try:
+            prompt = render(processor, messages[:turn], prompt=True)[0]
+            upto = render(processor, messages[: turn + 1])[0]
+        except SampleError:  # it refuses a conversation that ends here
+            spans.append(None)
+            continue
         closing = layout.closings[turn == len(messages) - 1]
         start = len(prompt) - layout.borrowed
         stop = upto.rfind(closing) + len(closing) if closing else _with_spaces(upto, len(upto.rstrip()), message)

@@ -11,7 +11,7 @@ from liit.engine.models.encoding import Encoded, SampleError, encode, encode_pro
 from liit.engine.models.layout import layout_of
 from liit.engine.models.processors import plain_template
 from liit.engine.models.rendering import MERGED
-from liit.engine.models.responses import CHANGED, LOST, stop_ids
+from liit.engine.models.responses import CHANGED, ENDLESS, LOST, stop_ids
 from tests.engine.models.chat_families import LANGUAGE, ChatFamily, conversation
 
 LENGTH = 10_000
@@ -198,3 +198,35 @@ def test_generation_blocks_say_what_of_a_response_counts() -> None:
     )  # one token with its space
     tokenizer.chat_template = template.replace("{% generation %}", "").replace("{% endgeneration %}", "")
     assert written(tokenizer, encode(tokenizer, turns, [], LENGTH)) == ["therefore: Yes<|im_end|>"] * 2
+
+
+@pytest.mark.parametrize(
+    ("written_end", "ends", "stops"),
+    [
+        ("<end_of_utterance><|im_end|>\n", ("<end_of_utterance><|im_end|>",) * 2, {"<|im_end|>"}),  # as Command R7B
+        (
+            "{{ '<|endoftext|>' if loop.last else '<|end|>' }}",
+            ("<|end|>", "<|endoftext|>"),
+            {"<|end|>", "<|endoftext|>"},
+        ),
+        ("<|end|>{{ '<|endoftext|>' if loop.last }}", ("<|end|>",) * 2, {"<|end|>"}),
+        ("{{ '<|endoftext|>' if loop.last }}", ("", "<|endoftext|>"), {"<|endoftext|>"}),
+        ("", ("", ""), set()),  # as GLM: the next question's first token is no end
+        ("\n### End\n", ("\n### End",) * 2, set()),
+    ],
+)
+def test_a_response_ends_with_what_ends_the_turns_of_a_template(
+    written_end: str, ends: tuple[str, str], stops: set[str]
+) -> None:
+    tokenizer = ChatFamily("inline", "qwen", "").bare_tokenizer()
+    question_end = "<|end|>" if "<|end|>" in written_end or "'<|end|>'" in written_end else ""
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% if m.role == 'assistant' %}"
+        + written_end.replace("\n", "{{ '\\n' }}")
+        + f"{{% else %}}{question_end}{{% endif %}}{{% endfor %}}{{% if add_generation_prompt %}}<|assistant|>{{% endif %}}"
+    )
+    turns = [{"role": role, "text": f"{role} {at}"} for at in range(3) for role in ("user", "assistant")]
+    one = encode(tokenizer, turns, [], LENGTH)
+    assert written(tokenizer, one) == [f"assistant {at}{ends[at == 2]}" for at in range(3)]
+    assert set(tokenizer.convert_ids_to_tokens(stop_ids(tokenizer))) == stops | {"</s>"}
+    assert (ENDLESS in one.notes) == (not stops)
