@@ -20,7 +20,7 @@ from liit.engine.holding.importance import measure
 from liit.engine.holding.task_features import describe, feature_spec, similarity
 from liit.engine.run.files import read_table
 from liit.engine.run.store import Clock, Made, path_of, there
-from liit.engine.scoring.specification import plain_spec
+from liit.engine.scoring.specification import fresh_lora, plain_spec
 from liit.engine.stages import Stages
 from liit.engine.training.expanding import expand
 from liit.engine.training.teaching import teach
@@ -73,7 +73,7 @@ class Learning:
         config, rule = self.stages.config, self.stages.config.training.regulariser
         if rule is None or rule.kind == "lwf":
             return
-        fresh = config.training.lora.model_dump() | {"projector": False, "seed": config.seed + 1}  # as t1 begins
+        fresh = fresh_lora(config)
         spec, named = replace(plain_spec(config, path_of(adapter)), lora=fresh, merge=False), self.names
 
         def work(partial: Path, clock: Clock) -> None:

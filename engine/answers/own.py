@@ -8,12 +8,12 @@ entry point group `liit.metrics`. It returns a number from 0 to 1, or None for a
 it cannot compare with it raises ValueError, and that sample is refused before anything is answered.
 """
 
-import importlib
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
 from liit.engine.answers.text import Asked
+from liit.engine.settings.extensions import function_at
 
 Function = Callable[..., Any]
 
@@ -21,14 +21,7 @@ Function = Callable[..., Any]
 @lru_cache(maxsize=64)
 def load(place: str) -> Function:
     """The function. Raises ValueError, one line, where there is none."""
-    module, _, function = place.partition(":")
-    try:
-        found: Function = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"metric {place!r} is not module:function of an importable module ({error})") from error
-    if not callable(found):
-        raise ValueError(f"metric {place!r} is not a function")
-    return found
+    return function_at(place, f"metric {place!r}")
 
 
 def mark_of(place: str) -> Callable[[Asked, Mapping[str, Any]], float | None]:

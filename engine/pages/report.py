@@ -12,6 +12,8 @@ from liit.engine.pages.figures import Picture
 from liit.engine.pages.page import Section, write_page
 from liit.engine.pages.report_data import GROUPS, RunFolder
 from liit.engine.pages.report_samples import at_depths, in_the_plane, looked_at, neighbours
+from liit.engine.run.files import read_json, remove, write_json
+from liit.engine.run.fingerprints import fingerprint
 from liit.engine.run.progress import log
 from liit.engine.run.store import Store
 from liit.engine.settings.config import Config
@@ -30,15 +32,17 @@ QUARANTINED = 200
 
 
 def show_report(store: Store, config: Config, results: dict[str, Any]) -> None:
-    """Make report.html, unless it is there and made of the same. A page that cannot be made is said, and the run is done all the
-    same."""
+    """Make report.html, unless it is there and made of the same (`report.json` says of what). A page that cannot be made is said,
+    and the run is done all the same."""
+    page, note = store.root / "report.html", store.root / "report.json"
     shown = {key: value for key, value in results.items() if key != "seconds"}
+    made_of = {"made_of": fingerprint(shown, config.strategy.budget, config.upper_bounds, store.marks())}
     try:
-        store.make(
-            "report.html",
-            lambda partial, clock: write_report(partial, store.root, config, results),
-            settings=[shown, config.strategy.budget, config.upper_bounds, store.marks()],
-        )
+        if page.is_file() and note.is_file() and read_json(note) == made_of:
+            return
+        remove(page)
+        write_report(page, store.root, config, results)
+        write_json(note, made_of)
     except Exception as error:  # whatever is wrong with a page, nothing is wrong with what it shows
         log.exception(
             "the report could not be made: %s; the run itself is done, and its results are in results.json", error

@@ -9,9 +9,6 @@ Every value at its timestep as step: `skill/<name>`, `stream/<figure>`, `samples
 from the run folder, which stays the record.
 """
 
-from collections.abc import Callable
-from functools import partial
-
 from liit.engine.answers.accuracy import accuracy_table, average_accuracy, forgetting_rate
 from liit.engine.evaluation.results import counts
 from liit.engine.models.experts import Experts, is_experts
@@ -27,25 +24,19 @@ from liit.engine.settings.config import Config
 
 def track(store: Store, config: Config, t: int) -> None:
     """Show the finished timestep t. Files that cannot be written and servers that fail cost a line in the log, not the run."""
-    asked: list[tuple[str, str, Callable[[], None]]] = [
-        ("TensorBoard's files", str(store.root), lambda: to_tensorboard(store.root, t, *_shown(store, t)))
-    ]
-    for name, place, show in (("MLflow", config.tracking.mlflow, to_mlflow), ("W&B", config.tracking.wandb, to_wandb)):
-        if place is not None:
-            asked.append((name, place, partial(_to_server, show, store, config, t)))
-    for name, place, call in asked:
+    figures, curves = measured(store, t), training_curves(store, t)
+    asked = (
+        ("TensorBoard's files", str(store.root), to_tensorboard),
+        ("MLflow", config.tracking.mlflow, to_mlflow),
+        ("W&B", config.tracking.wandb, to_wandb),
+    )
+    for name, place, show in asked:
+        if place is None:
+            continue
         try:
-            call()
+            show(store.root, config, t, figures, curves)
         except Exception as error:  # disk, connection, permission, quota: the trackers' errors share no narrower type
             log.warning("t%d is not in %s (%s): %s", t, name, place, " ".join(str(error).split()))
-
-
-def _to_server(show: Callable[..., None], store: Store, config: Config, t: int) -> None:
-    show(store.root, config, t, *_shown(store, t))
-
-
-def _shown(store: Store, t: int) -> tuple[dict[str, float], dict[str, list[float]]]:
-    return measured(store, t), training_curves(store, t)
 
 
 def measured(store: Store, t: int) -> dict[str, float]:

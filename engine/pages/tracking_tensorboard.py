@@ -4,8 +4,12 @@ from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
+from liit.engine.settings.config import Config
 
-def to_tensorboard(root: Path, t: int, figures: dict[str, float], curves: dict[str, list[float]]) -> None:
+
+def to_tensorboard(
+    root: Path, config: Config, t: int, figures: dict[str, float], curves: dict[str, list[float]]
+) -> None:
     """Write timestep t; what was there of it is replaced."""
     folder = root / "tensorboard"
     before = list(folder.glob(f"*.t{t:02d}")) + list(folder.glob(f"*.t{t:02d}.live"))

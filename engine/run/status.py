@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from liit.engine.run.files import read_json
+from liit.engine.run.reading import Run
 
 State = Literal["done", "running", "stopped", "failed", "to come", "not needed"]
 STAGES = {
@@ -72,22 +73,15 @@ def status(root: str | Path) -> Status:
     if not (folder / "config.yaml").is_file():
         raise ValueError(f"{folder}: no config.yaml, so this is no run folder")
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    names, alive, events = _releases(folder, config), _alive(folder), _events(folder)
+    names = tuple(Run(folder).releases) or tuple(
+        f"release {t}" for t in range(6)
+    )  # the embedded stream's, not yet composed
+    alive, events = _alive(folder), _events(folder)
     stages = [_stage(folder, None, name, (name,), events, alive) for name in _of_the_run(folder, config, names)]
     for t in range(len(names)):
         stages += [_stage(folder, t, name, results, events, alive) for name, results in STAGES.items()]
     finished = (folder / "results.json").is_file() and not alive
     return Status(folder, str(config["name"]), names, tuple(_settled(stages, finished)), alive, finished)
-
-
-def _releases(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
-    """Names of the releases: the configuration's, else those of the composed stream, else as many as it says."""
-    if config["stream"]["kind"] == "files":
-        return tuple(one["name"] for one in config["stream"]["releases"])
-    composed = folder / "data" / "stream.json"
-    if composed.is_file():
-        return tuple(one["name"] for one in read_json(composed)["releases"])
-    return tuple(f"release {t}" for t in range(6))
 
 
 def _of_the_run(folder: Path, config: dict[str, Any], names: tuple[str, ...]) -> list[str]:

@@ -7,13 +7,13 @@ A configuration names it (`scoring: {custom: {surprise: my_scores:surprise}}`), 
 group `liit.scores`. It returns a number, or a tensor of one element; NaN marks a sample that has no such score.
 """
 
-import importlib
 import math
 from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
 from typing import Any
 
 import torch
+
+from liit.engine.settings.extensions import function_at, installed
 
 GROUP = "liit.scores"
 Score = Callable[[torch.Tensor, torch.Tensor], Any]
@@ -21,19 +21,12 @@ Score = Callable[[torch.Tensor, torch.Tensor], Any]
 
 def known(configured: Mapping[str, str]) -> dict[str, str]:
     """Name to `module:function` of every score: installed ones, and over them those of the configuration."""
-    return {point.name: point.value for point in entry_points(group=GROUP)} | dict(configured)
+    return installed(GROUP) | dict(configured)
 
 
 def load(name: str, place: str) -> Score:
     """The function. Raises ValueError, one line, where there is none."""
-    module, _, function = place.partition(":")
-    try:
-        found: Score = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"score {name}: {place!r} is not module:function of an importable module ({error})") from error
-    if not callable(found):
-        raise ValueError(f"score {name}: {place!r} is not a function")
-    return found
+    return function_at(place, f"score {name}: {place!r}")
 
 
 def evaluate(name: str, score: Score, logits: torch.Tensor, targets: torch.Tensor, counts: list[int]) -> list[float]:

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from liit.engine.models.experts import Experts, is_experts
 from liit.engine.scoring.custom import known
@@ -16,11 +17,16 @@ def plain_spec(config: Config, adapter: Path | None, vectors: tuple[str, ...] = 
     return replace(spec, scores=("nll",), vectors=vectors, sketches={}, reference=None, custom={}, lora=None)
 
 
+def fresh_lora(config: Config) -> dict[str, Any]:
+    """The LoRA that t1 begins with, for `adapters.add_lora`."""
+    return config.training.lora.model_dump() | {"projector": False, "seed": config.seed + 1}
+
+
 def profiler_spec(
     config: Config, adapter: Path | None, scores: tuple[str, ...], vectors: tuple[str, ...]
 ) -> ProfilerSpec:
     """What a strategy needs of the pool, and nothing else, with the model of the timestep."""
-    scoring, lora = config.scoring, config.training.lora
+    scoring = config.scoring
     of_adapters = any(one.parameters == "lora" for one in (scoring.gradient, *scoring.sketches.values()))
     wanted = dict.fromkeys((*scores, *scoring.scores))
     if "forgetting" in wanted:  # it is told from the lowest nll so far
@@ -46,7 +52,7 @@ def profiler_spec(
         no_image=scoring.no_image,
         padding_side=scoring.padding_side,
         fuse=scoring.fuse,
-        lora=lora.model_dump() | {"projector": False, "seed": config.seed + 1} if of_adapters else None,
+        lora=fresh_lora(config) if of_adapters else None,
         seed=0,
     )
 

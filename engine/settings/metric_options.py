@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 from typing import Any, Literal
 
 from pydantic import (
@@ -15,6 +14,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+from liit.engine.settings.extensions import installed
 
 GROUP = "liit.metrics"
 """Entry points of installed packages whose metrics are known by name."""
@@ -119,11 +120,11 @@ def place_of(metric: str) -> str | None:
         return None
     if re.fullmatch(r"[\w.]+:\w+", metric):
         return metric
-    installed = {point.name: point.value for point in entry_points(group=GROUP)}
-    if metric not in installed:
-        known = ", ".join([*METRICS, *sorted(installed)])
+    there = installed(GROUP)
+    if metric not in there:
+        known = ", ".join([*METRICS, *sorted(there)])
         raise ValueError(f"unknown metric {metric!r}; known are {known}, and module:function of your own")
-    return installed[metric]
+    return there[metric]
 
 
 def options_of(metric: str, options: Mapping[str, Any]) -> Any:

@@ -1,6 +1,5 @@
 """The DeepSpeed engine of one worker: the model with what is trained in it, its parameter groups, its ZeRO stage."""
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import nn
 from liit.engine.holding.anchoring import Anchor, combined
 from liit.engine.holding.distilling import Teacher
 from liit.engine.models import adapters, anatomy, loading
+from liit.engine.settings.extensions import function_at
 from liit.engine.training.job import TrainJob
 
 MODULES_FILE = "modules.safetensors"
@@ -60,14 +60,7 @@ def build(job: TrainJob) -> Built:
 
 def named(names: tuple[str, ...]) -> list[Callable[[nn.Module], Any]]:
     """The functions that `module:function` names stand for. Raises ValueError with the name that has none."""
-    functions = []
-    for name in names:
-        module, _, function = name.partition(":")
-        try:
-            functions.append(getattr(importlib.import_module(module), function))
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ValueError(f"training.penalties/modules: {name!r} is no module:function ({error})") from error
-    return functions
+    return [function_at(name, f"training.penalties/modules: {name!r}") for name in names]
 
 
 def _check(job: TrainJob) -> None:

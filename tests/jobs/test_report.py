@@ -44,7 +44,7 @@ def test_a_page_that_cannot_be_made_is_said_and_the_run_is_done(
 ) -> None:
     monkeypatch.setattr("liit.engine.run.progress.log.propagate", True)
     folder, config = copied
-    (folder / "report.html.made.json").unlink()
+    (folder / "report.json").unlink()
     (folder / "t02" / "summary.parquet").write_bytes(b"torn")
     shutil.rmtree(folder / "tensorboard")
     (folder / "tensorboard").write_text("a file where the folder should be")

@@ -7,10 +7,8 @@
         for line in open(path): yield {"instruction": ..., "output": ...}
 """
 
-import importlib
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from importlib.metadata import entry_points
 from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +18,7 @@ from liit.engine.data.readers import checks, files, hugging_face, json_text, par
 from liit.engine.data.readers.checks import Bad, Sample
 from liit.engine.data.readers.counts import Counts
 from liit.engine.data.readers.shapes import Shape
+from liit.engine.settings.extensions import function_at, installed
 from liit.engine.settings.streams import EvaluationSet, Release
 
 __all__ = ["Bad", "Reader", "Sample", "files_of", "raw_rows", "read"]
@@ -245,20 +244,11 @@ def _unknown(file: Path, seen: Mapping[str, object], missing: list[str], only: s
 
 def _own(name: str) -> Callable[[Path], Iterator[object]]:
     """The function that a format of one's own is. Raises ValueError, one line, where there is none."""
-    points = {point.name: point.value for point in entry_points(group=GROUP)}
+    points = installed(GROUP)
     place = name if ":" in name else points.get(name)
     if place is None:
         raise ValueError(f"unknown format {name!r}; known are {', '.join([*FORMATS, *points])}, and module:function")
-    module, _, function = place.partition(":")
-    try:
-        found: Callable[[Path], Iterator[object]] = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"format {name}: {place!r} is not module:function of an importable module ({error})"
-        ) from error
-    if not callable(found):
-        raise ValueError(f"format {name}: {place!r} is not a function")
-    return found
+    return function_at(place, f"format {name}: {place!r}")
 
 
 def _guarded(name: str, rows: Callable[[Path], Iterator[object]], file: Path) -> Iterator[object]:

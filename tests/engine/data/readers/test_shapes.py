@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from liit.engine.data.readers import formats
+from liit.engine.settings import extensions
 from liit.engine.settings.config import ConfigError
 from liit.engine.settings.config import read as configure
 from tests.engine.data.readers.written import ASK, TELL, png, read, row, said, write, write_parquet
@@ -195,7 +196,7 @@ HERE = "tests.engine.data.readers.test_shapes"
 def test_a_format_of_ones_own_is_a_function_of_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "b.tsv").write_text("Q\tA\n\nQ2\tA2\n")
     point = EntryPoint("tabs", f"{HERE}:numbered", formats.GROUP)
-    monkeypatch.setattr(formats, "entry_points", lambda group: [point] if group == "liit.formats" else [])
+    monkeypatch.setattr(extensions, "entry_points", lambda group: [point] if group == "liit.formats" else [])
     for name in (f"{HERE}:numbered", "tabs"):
         samples, (bad, other), reader = read(folder / "b.tsv", format=name)
         assert [said(sample) for sample in samples] == [["Q", "A"], ["Q2", "A2"]]
