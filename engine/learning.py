@@ -9,13 +9,14 @@ The side branches exist only where `training.regulariser` or `training.experts` 
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from functools import partial as partial_of
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from liit.engine.choosing.pseudo_tasks import name_tasks, names_of
-from liit.engine.data.pool import samples
+from liit.engine.data.pool import samples, streamed
 from liit.engine.holding.importance import measure
 from liit.engine.holding.task_features import describe, feature_spec, similarity
 from liit.engine.run.files import read_table
@@ -51,7 +52,7 @@ class Learning:
 
         def work(partial: Path, clock: Clock) -> None:
             few, names_n = self._few(t, learned, named, config.tasks.samples, "task")
-            describe(few, spec, config, partial, f"t{t} task", clock, names_N=names_n)
+            describe(few, lambda: [few], spec, config, partial, f"t{t} task", clock, names_N=names_n)
 
         settings = [self.stages.scored_by(spec), self.stages.looked_at_by, config.tasks.samples]
         made = self.stages.store.make(
@@ -95,15 +96,16 @@ class Learning:
         looks = [made.path for made in tasks]
 
         def work(partial: Path, clock: Clock) -> None:
-            chosen = self._samples(t, read_table(selection.path, ["id"])["id"])
+            chosen = read_table(selection.path, ["id", "key"])
             names_n = names_of(chosen["key"].to_numpy(), t, path_of(named))
+            rows = partial_of(streamed, self._releases(t))
             if config.training.experts is not None:
-                expand(chosen, names_n, t, path_of(adapter), config, looks, partial, clock)
+                expand(chosen, names_n, rows, t, path_of(adapter), config, looks, partial, clock)
                 return
             files = [file for made in old for file in sorted(made.path.glob("*.safetensors"))]
             alike = similarity(looks, partial, t, Counter(names_n.tolist()))[1] if looks else {}
             held = [(str(file), 1 - alike.get(file.stem, 0.0)) for file in files]
-            teach(chosen, t, path_of(parent), config, partial, clock, held)
+            teach(rows(chosen["id"]), len(chosen), t, path_of(parent), config, partial, clock, held)
 
         return self.stages.store.make(
             f"t{t:02d}/adapter",
@@ -122,10 +124,10 @@ class Learning:
         groups = [np.flatnonzero(names_n == name) for name in set(names_n)]
         few = np.sort(np.concatenate([of[smallest(keys_n[of], count, salt)] for of in groups]))
         found, name_of = (
-            self._samples(t, ids["id"].take(pa.array(few))),
+            samples(self._releases(t), ids["id"].take(pa.array(few))),
             dict(zip(keys_n[few], names_n[few], strict=True)),
         )
         return found, np.array([name_of[key] for key in found["key"].to_numpy()], dtype=object)
 
-    def _samples(self, t: int, ids: pa.ChunkedArray) -> pa.Table:
-        return samples([made.path for made in self.stages.releases[: t + 1]], ids)
+    def _releases(self, t: int) -> list[Path]:
+        return [made.path for made in self.stages.releases[: t + 1]]

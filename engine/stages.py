@@ -15,11 +15,11 @@ from liit.engine.choosing.selection import select
 from liit.engine.data import stream
 from liit.engine.data.ingest import ingest, quarantine
 from liit.engine.data.pool import grow
-from liit.engine.evaluation.evaluation import again, evaluate, first_of_each
+from liit.engine.evaluation.evaluation import again, evaluate, keep_first_of_each
 from liit.engine.holding.looking import Looking
 from liit.engine.holding.task_features import feature_spec
 from liit.engine.models.fingerprint import fingerprint
-from liit.engine.run.files import read_table, remove, write_table
+from liit.engine.run.files import remove
 from liit.engine.run.progress import log
 from liit.engine.run.store import Clock, Made, Store, path_of, there
 from liit.engine.scoring.profile_spec import ProfilerSpec
@@ -86,7 +86,7 @@ class Stages:
     def _held_out(self, name: str, label: str, sets: tuple[EvaluationSet, ...]) -> Made | None:
         def work(partial: Path, clock: Clock) -> None:
             ingest(sets, 0, self.config, partial, self.store.root / f"{name}.quarantine.parquet", label, clock)
-            write_table(partial, first_of_each(read_table(partial), {one.name: one.limit for one in sets}))
+            keep_first_of_each(partial, {one.name: one.limit for one in sets})
 
         if not sets:
             return None
@@ -231,8 +231,8 @@ class Stages:
             if same < t:
                 again(self.step(same) / "evaluation.json", partial)
                 return
-            table, model, asked = read_table(exam.path), path_of(adapter), path_of(queries)
-            evaluate(table, sets, model, self.config, partial, f"t{t} evaluate", clock, asked)
+            model, asked = path_of(adapter), path_of(queries)
+            evaluate(exam.path, sets, model, self.config, partial, f"t{t} evaluate", clock, asked)
 
         return self.store.make(
             f"t{t:02d}/evaluation.json",

@@ -103,7 +103,7 @@ class Conversations:
         samples, folder = read_table(self.held.path), partial.with_name(f"{partial.name}.answers")
         limits = dict.fromkeys(samples["dataset"].to_pylist(), LONGEST)
         answers = answered(
-            Talker, samples, limits, adapter, self.config, folder, f"t{t} chat", clock, path_of(self.asked)
+            Talker, self.held.path, limits, adapter, self.config, folder, f"t{t} chat", clock, path_of(self.asked)
         )
         rows = [scored(one, answers[one["id"]], self.wanted[one["id"]]) for one in samples.to_pylist()]
         write_table(partial, pa.Table.from_pylist([turn for turns in rows for turn in turns], schema=SAID))

@@ -1,5 +1,6 @@
 """Which samples the pool holds at a timestep: those that stayed, and those that have just arrived."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from liit.engine.data.copies import words
 from liit.engine.fleet.work import read_chunks
 from liit.engine.run.files import read_table, write_table
 from liit.engine.run.progress import log
-from liit.engine.run.tables import POOL, QUARANTINE, REMOVED, sort_by_key
+from liit.engine.run.tables import POOL, QUARANTINE, REMOVED, SAMPLE, sort_by_key
 from liit.engine.settings.sections import Pool
 from liit.selectors.duplicates import contamination, duplicates
 
@@ -97,9 +98,17 @@ def samples(releases: list[Path], ids: pa.ChunkedArray) -> pa.Table:
 
     Raises KeyError naming an id that no release has.
     """
-    wanted = ids.combine_chunks()
-    found = [chunk.filter(pc.is_in(chunk["id"], wanted)) for chunk in read_chunks(releases)]
-    return _whole(found, ids)
+    return sort_by_key(pa.concat_tables([SAMPLE.empty_table(), *streamed(releases, ids)]))
+
+
+def streamed(releases: list[Path], ids: pa.ChunkedArray) -> Iterator[pa.Table]:
+    """The same rows as the releases have them, a part at a time; the error comes at the end."""
+    wanted, found = ids.combine_chunks(), []
+    for chunk in read_chunks(releases):
+        mine = chunk.filter(pc.is_in(chunk["id"], wanted))
+        found.append(mine["id"])
+        yield mine
+    _refuse_missing(ids, pa.chunked_array([part for ids in found for part in ids.chunks], pa.string()))
 
 
 def _of(releases: list[Path], ids: pa.ChunkedArray, columns: list[str]) -> pa.Table:
@@ -111,7 +120,11 @@ def _of(releases: list[Path], ids: pa.ChunkedArray, columns: list[str]) -> pa.Ta
 def _whole(found: list[pa.Table], ids: pa.ChunkedArray) -> pa.Table:
     """All of them, sorted by key. Raises KeyError where one is missing."""
     table = sort_by_key(pa.concat_tables(found))
-    if len(table) != len(ids):
-        missing = ids.filter(pc.invert(pc.is_in(ids, table["id"].combine_chunks())))
-        raise KeyError(f"{len(missing)} samples are in no release, the first is {missing[0]}")
+    _refuse_missing(ids, table["id"])
     return table
+
+
+def _refuse_missing(ids: pa.ChunkedArray, found: pa.ChunkedArray) -> None:
+    if len(found) != len(ids):
+        missing = ids.filter(pc.invert(pc.is_in(ids, found.combine_chunks())))
+        raise KeyError(f"{len(missing)} samples are in no release, the first is {missing[0]}")

@@ -1,6 +1,6 @@
 """A model's greedy answers by Ray Data actors, in planned batches, with the expert of each sample where there are some."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import takewhile
 from pathlib import Path
@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from liit.engine.data.readers.images import open_image
 from liit.engine.fleet import planned
 from liit.engine.fleet.batching import plan_groups
+from liit.engine.fleet.work import read_chunks, rows_that_fit
 from liit.engine.models import loading
 from liit.engine.models.adapters import speaking_as, with_adapters
 from liit.engine.models.encoding import collate, encode_prompt, pad_id_of, tokenizer_of
@@ -97,7 +99,7 @@ def _ends(model: Any, processor: Any) -> set[int]:
 
 def answered(
     worker: type[Answerer],
-    samples: pa.Table,
+    asked: Path,
     new_tokens: Mapping[str, int],
     adapter: Path | None,
     config: Config,
@@ -106,11 +108,12 @@ def answered(
     clock: Clock,
     queries: Path | None,
 ) -> dict[str, Any]:
-    """What a worker's actors say of each of these SAMPLE rows, by id; part files lie in `folder` until the caller removes it.
+    """What a worker's actors say of each SAMPLE row of `asked`, by id; part files lie in `folder` until the caller removes it.
 
     new_tokens: of an answer at most, by data set. queries: as `evaluate` has them.
     """
-    samples, limits = routed(samples, adapter, [queries] if queries else []), config.evaluation
+    samples, limits = read_table(asked, ["id", "key", "length"]), config.evaluation
+    samples = routed(samples, adapter, [queries] if queries else [])
     lengths_N = samples["length"].to_numpy() + max(new_tokens.values())
     expert_N, keys_N = np.array(samples["expert"].to_pylist(), dtype=str), samples["key"].to_numpy()
     batch_N = plan_groups(expert_N, keys_N, lengths_N, limits.samples_per_batch, limits.tokens_per_batch)
@@ -121,6 +124,13 @@ def answered(
         "new_tokens": new_tokens,
         "template": config.model.template(),
     }
-    job = planned.Job(label, worker, arguments, keys_N, batch_N, lambda: [samples], limits.batches_per_file)
+
+    def chunks() -> Iterator[pa.Table]:
+        for chunk in read_chunks([asked]):
+            at = pc.index_in(chunk["key"], samples["key"].combine_chunks()).combine_chunks()
+            yield chunk.append_column("expert", samples["expert"].take(at))
+
+    fits = rows_that_fit([asked])
+    job = planned.Job(label, worker, arguments, keys_N, batch_N, chunks, limits.batches_per_file, fits)
     given = pa.concat_tables([read_table(part) for part in planned.run(folder, job, config.resources, clock.tick)])
     return dict(zip(given["id"].to_pylist(), given["answer"].to_pylist(), strict=True))

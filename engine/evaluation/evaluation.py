@@ -7,19 +7,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from liit.engine.evaluation.answering import Answerer, answered
 from liit.engine.evaluation.judged import judged
 from liit.engine.evaluation.recalling import Recaller
-from liit.engine.run.files import read_json, read_table, remove, write_json, write_table
+from liit.engine.fleet.work import read_chunks
+from liit.engine.run.files import appearing, read_json, read_table, remove, write_json, write_table
 from liit.engine.run.store import Clock
-from liit.engine.run.tables import ANSWER, sort_by_key
+from liit.engine.run.tables import ANSWER, as_samples
 from liit.engine.settings.config import Config
 from liit.engine.settings.streams import EvaluationSet
 
 
 def evaluate(
-    samples: pa.Table,
+    exam: Path,
     sets: Sequence[EvaluationSet],
     adapter: Path | None,
     config: Config,
@@ -30,17 +32,18 @@ def evaluate(
 ) -> None:
     """Write `evaluation.json` to `partial` and `answers.parquet` beside it.
 
-    samples: SAMPLE rows of all evaluation sets. The accepted answers are `references`, else the last turn. queries: what
+    exam: SAMPLE rows of all evaluation sets. The accepted answers are `references`, else the last turn. queries: what
     each sample looks like (`task_features.py`), by which it finds its expert.
     """
     folder, limits = partial.with_name(f"{partial.name}.answers"), {one.name: one.max_new_tokens for one in sets}
     worker = Recaller if config.evaluation.losses else Answerer
-    answers = answered(worker, samples, limits, adapter, config, folder, label, clock, queries)
+    answers = answered(worker, exam, limits, adapter, config, folder, label, clock, queries)
     losses = None
     if config.evaluation.losses:
         losses = {name: given["loss"] for name, given in answers.items()}
         answers = {name: given["answer"] for name, given in answers.items()}
-    summary, rows = summarise(samples.to_pylist(), answers, sets, losses)
+    said = [name for name in pq.read_schema(exam).names if name != "images"]
+    summary, rows = summarise(as_samples(read_table(exam, said)).to_pylist(), answers, sets, losses)
     write_table(partial.with_name("answers.parquet"), pa.Table.from_pylist(rows, schema=ANSWER))
     remove(folder)
     write_json(partial, summary)
@@ -52,10 +55,16 @@ def again(evaluation: Path, partial: Path) -> None:
     write_json(partial, read_json(evaluation))
 
 
-def first_of_each(samples: pa.Table, limits: Mapping[str, int | None]) -> pa.Table:
-    """The first so many samples of each data set in the order of their keys; all where the limit is None."""
-    parts = [samples.filter(pc.equal(samples["dataset"], name)).slice(0, limit) for name, limit in limits.items()]
-    return sort_by_key(pa.concat_tables(parts))
+def keep_first_of_each(table: Path, limits: Mapping[str, int | None]) -> None:
+    """Leave in a file of SAMPLE rows the first so many of each data set in its order; all where the limit is None."""
+    if all(limit is None for limit in limits.values()):
+        return
+    known = read_table(table, ["key", "dataset"])
+    parts = [known.filter(pc.equal(known["dataset"], name))["key"].slice(0, limit) for name, limit in limits.items()]
+    kept = pa.chunked_array([chunk for part in parts for chunk in part.chunks], pa.uint64())
+    with appearing(table) as temporary, pq.ParquetWriter(temporary, pq.read_schema(table)) as writer:
+        for chunk in read_chunks([table]):
+            writer.write_table(chunk.filter(pc.is_in(chunk["key"], kept.combine_chunks())))
 
 
 def summarise(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from liit.engine.fleet.work import read_chunks
 from liit.engine.holding.task_features import describe, feature_spec
 from liit.engine.run.files import read_table
 from liit.engine.run.store import Made, Store
@@ -38,7 +39,14 @@ class Looking:
         return self.store.make(
             name,
             lambda partial, clock: describe(
-                read_table(samples.path), spec, self.config, partial, label, clock, selected=selected
+                read_table(samples.path, ["key", "length"]),
+                lambda: read_chunks([samples.path]),
+                spec,
+                self.config,
+                partial,
+                label,
+                clock,
+                selected=selected,
             ),
             settings=list(self.made_by),
             parents=(samples,),

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from liit.engine.data.readers.images import open_image
 from liit.engine.fleet import planned
 from liit.engine.fleet.batching import plan
+from liit.engine.fleet.work import Chunks
 from liit.engine.models.encoders import ImageEncoder, TextEncoder
 from liit.engine.models.encoding import PLACEHOLDER
 from liit.engine.run.files import read_table, remove, write_json, write_table
@@ -102,7 +103,8 @@ def spoken(conversation: Sequence[dict[str, str]], role: str) -> str:
 
 
 def describe(
-    chosen: pa.Table,
+    known: pa.Table,
+    chunks: Chunks,
     spec: ProfilerSpec,
     config: Config,
     partial: Path,
@@ -111,17 +113,17 @@ def describe(
     selected: bool = True,
     names_N: np.ndarray | None = None,
 ) -> None:
-    """Write the vectors of these SAMPLE rows as one table, sorted by key, columns as in `MODALITIES`, and `task` of `names_N`.
+    """Write the vectors of samples as one table, sorted by key, columns as in `MODALITIES`, and `task` of `names_N`.
 
-    Raises ValueError for a selected sample that cannot be read any more; of others, which scoring will quarantine, the
-    vectors are zero.
+    known: key and length of each. chunks: their SAMPLE rows.
+
+    Raises ValueError for a selected sample that cannot be read any more; of others, which scoring will quarantine, vectors are
+    zero.
     """
-    scoring, keys_N = config.scoring, chosen["key"].to_numpy()
-    batch_N = plan(keys_N, chosen["length"].to_numpy(), scoring.samples_per_batch, scoring.tokens_per_batch)
+    scoring, keys_N = config.scoring, known["key"].to_numpy()
+    batch_N = plan(keys_N, known["length"].to_numpy(), scoring.samples_per_batch, scoring.tokens_per_batch)
     work, arguments = partial.with_name(f"{partial.name}.work"), {"spec": spec, "tasks": config.tasks}
-    job = planned.Job(
-        label, FeatureWorker, arguments, keys_N, batch_N, lambda: iter([chosen]), scoring.batches_per_file
-    )
+    job = planned.Job(label, FeatureWorker, arguments, keys_N, batch_N, chunks, scoring.batches_per_file)
     parts = planned.run(work, job, config.resources, clock.tick)
     table = pa.concat_tables([read_table(part) for part in parts]).sort_by("key")
     if names_N is not None:

@@ -5,7 +5,7 @@ An expert of its own starts from the weights of the expert whose task is most li
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from liit.selectors.routing import sums
 def expand(
     chosen: pa.Table,
     names_n: np.ndarray,
+    rows: Callable[[pa.ChunkedArray], Iterable[pa.Table]],
     t: int,
     previous: Path | None,
     config: Config,
@@ -31,9 +32,10 @@ def expand(
     partial: Path,
     clock: Clock,
 ) -> None:
-    """Train the experts of these SAMPLE rows, whose tasks are `names_n`; at `partial` appear all experts, with their keys.
+    """Train the experts of these samples, whose tasks are `names_n`; at `partial` appear all experts, with their keys.
 
-    previous: the experts of the timestep before, None at the first one. tasks: what all timesteps look like, this one last.
+    chosen: their ids. rows: gives the SAMPLE rows of some of them. previous: experts of the timestep before, None at the first
+    one. tasks: what all timesteps look like, this one last.
     """
     rule = config.training.experts
     assert rule is not None
@@ -55,9 +57,9 @@ def expand(
         how = "goes on with expert" if name == start else f"expert {name}, new, starts from"
         log.info("t%d: %s: %s %s", t, ", ".join(of), how, start)
         parent = None if start == BASE else before.folder / start
-        mine = chosen.filter(pa.array(np.isin(names_n.astype(str), of)))
+        mine = chosen["id"].filter(pa.array(np.isin(names_n.astype(str), of)))
         if not (partial / name).exists():  # else it was taught before a kill, and the working folder is another's
-            teach(mine, t, parent, config, partial, clock, output=partial / name)
+            teach(rows(mine), len(mine), t, parent, config, partial, clock, output=partial / name)
         new, known = _sums(looks, of), before.keys.get(name)
         keys[name] = {modality: new[modality] + (known[modality] if known else 0) for modality in QUERIES}
         told[name] = tuple(dict.fromkeys((*before.tasks.get(name, ()), *of)))

@@ -11,7 +11,7 @@ from liit.engine.settings.training import Training
 class TrainJob:
     """One training, complete: nothing else decides its result. Paths are absolute and seen by every node.
 
-    samples: Parquet of `tables.SAMPLE` rows, exactly those to train on. parent: the previous timestep's adapter folder,
+    samples: what `data.rows` writes, exactly the samples to train on. parent: the previous timestep's adapter folder,
     or None for a fresh LoRA. output: where the finished adapter appears. name: unique for what is trained (a
     fingerprint): a run of the same name and storage continues. cpus, gpus: of one worker. importances: of ewc and mas, the
     importance file of every old task and how much it counts.

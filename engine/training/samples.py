@@ -3,13 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow.parquet as pq
 import torch
 
 from liit.engine.data.readers.images import open_image
+from liit.engine.data.rows import Rows
 from liit.engine.models import encoding
-from liit.engine.run.tables import sort_by_key
 from liit.engine.training.plan import MicroBatch
 
 CACHE_BYTES = 512 << 20
@@ -17,20 +15,14 @@ CACHE_BYTES = 512 << 20
 
 
 class TrainingSamples:
-    """Rows in the order of their keys. Raises ValueError for a table without rows or with a repeated id."""
+    """Rows in the order of their keys. Raises ValueError as `Rows` does."""
 
     def __init__(self, path: str, processor: Any, max_length: int) -> None:
-        self._table = sort_by_key(pq.read_table(path))
-        ids = self._table["id"].to_pylist()
-        if not ids:
-            raise ValueError(f"{path} has no rows: there is nothing to train on")
-        if len(set(ids)) < len(ids):
-            raise ValueError(f"{path} repeats {len(ids) - len(set(ids))} ids: a sample is trained on once per epoch")
+        self._rows = Rows(Path(path))
         self._path, self._processor, self._max_length = path, processor, max_length
         self._cache: dict[int, encoding.Encoded] = {}
         self._cached_bytes = 0
-        self.lengths_N = np.array([length or 0 for length in self._table["length"].to_pylist()], dtype=np.int64)
-        self.images_N = np.array([bool(images) for images in self._table["images"].to_pylist()])
+        self.lengths_N, self.images_N = self._rows.lengths_N, self._rows.pictured_N
 
     def batch(self, part: MicroBatch) -> dict[str, torch.Tensor]:
         """`encoding.collate` of the rows, without response tokens on those of weight 0."""
@@ -41,7 +33,7 @@ class TrainingSamples:
     def _encoded(self, row: int) -> encoding.Encoded:
         if row in self._cache:
             return self._cache[row]
-        sample = self._table.slice(row, 1).to_pylist()[0]
+        sample = self._rows[row]
         try:
             images = [open_image(image) for image in sample["images"] or []]
             encoded = encoding.encode(self._processor, sample["conversation"], images, self._max_length)

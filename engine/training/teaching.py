@@ -1,13 +1,14 @@
 """A timestep's training as a stage: the selected samples laid out for Ray Train, the adapter taken over from it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import ceil
 from pathlib import Path
 
 import pyarrow as pa
 
+from liit.engine.data.rows import write_rows
 from liit.engine.fleet.connect import connect
-from liit.engine.run.files import remove, write_table
+from liit.engine.run.files import remove
 from liit.engine.run.progress import Bar
 from liit.engine.run.store import Clock
 from liit.engine.settings.config import Config
@@ -17,7 +18,8 @@ from liit.engine.training.ray_train import train
 
 
 def teach(
-    chosen: pa.Table,
+    chosen: Iterable[pa.Table],
+    count: int,
     t: int,
     parent: Path | None,
     config: Config,
@@ -26,17 +28,17 @@ def teach(
     importances: Sequence[tuple[str, float]] = (),
     output: Path | None = None,
 ) -> None:
-    """Train on exactly these SAMPLE rows; the adapter appears at `partial`, or at `output` below it.
+    """Train on exactly these SAMPLE rows, `count` of them; the adapter appears at `partial`, or at `output` below it.
 
     parent: the adapter to continue, None for a fresh LoRA. importances: as `TrainJob` has them. The working folder beside
     `partial` holds the rows and Ray Train's checkpoints, from which a killed run continues; it goes when the adapter is there.
     """
-    if not len(chosen):
+    if not count:
         raise ValueError(f"t{t}: nothing was selected, so there is nothing to train on; is the pool empty?")
     work, expert = partial.with_name("adapter.work"), "" if output is None else output.name
     work.mkdir(parents=True, exist_ok=True)
-    rows = work / "samples.parquet"
-    write_table(rows, chosen)
+    rows = work / "samples.arrow"
+    write_rows(rows, chosen)
     training, resources = config.training, config.resources
     job = TrainJob(
         model=config.model,
@@ -52,8 +54,8 @@ def teach(
         importances=tuple(importances),
     )
     connect(resources)
-    steps = training.epochs * ceil(len(chosen) / training.batch_size)
-    label = f"t{t} train on {len(chosen)} samples"
+    steps = training.epochs * ceil(count / training.batch_size)
+    label = f"t{t} train on {count} samples"
     with Bar(label, steps, "steps") as bar, live_loss(partial.parents[1], t, expert) as show:
 
         def follow(step: int, total: int, loss: float) -> None:

@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
 from liit.engine.evaluation.answering import Answerer
-from liit.engine.evaluation.evaluation import first_of_each, summarise
+from liit.engine.evaluation.evaluation import keep_first_of_each, summarise
 from liit.engine.evaluation.recalling import reference_losses
 from liit.engine.models import loading
 from liit.engine.models.encoding import encode, encode_prompt
@@ -135,8 +137,8 @@ def test_figures_of_a_metric_stand_beside_the_set_s_value() -> None:
     assert (found["value"], found["corpus_bleu"], found["mean_sentence_bleu"]) == (100, 0, 100)
 
 
-def test_limits_take_the_first_of_each_set_by_key() -> None:
-    import pyarrow as pa
-
+def test_limits_take_the_first_of_each_set_by_key(tmp_path: Path) -> None:
     table = pa.table({"key": pa.array([5, 1, 3, 2], pa.uint64()), "dataset": ["a", "a", "b", "a"]}).sort_by("key")
-    assert first_of_each(table, {"a": 2, "b": None})["key"].to_pylist() == [1, 2, 3]
+    pq.write_table(table, tmp_path / "exam.parquet", row_group_size=2)
+    keep_first_of_each(tmp_path / "exam.parquet", {"a": 2, "b": None})
+    assert pq.read_table(tmp_path / "exam.parquet")["key"].to_pylist() == [1, 2, 3]

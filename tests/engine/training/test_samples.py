@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 
+from liit.engine.data.rows import write_rows
 from liit.engine.models import loading
 from liit.engine.run.tables import SAMPLE, key_of
 from liit.engine.training.plan import MicroBatch
@@ -25,8 +25,8 @@ def row(name: str, answer: str = "yes") -> dict[str, Any]:
 @pytest.fixture
 def read(tiny_llama: str, tmp_path: Path) -> Read:
     def of(*rows: dict[str, Any], max_length: int = 200) -> TrainingSamples:
-        path = tmp_path / "samples.parquet"
-        pq.write_table(pa.Table.from_pylist(list(rows), schema=SAMPLE), path)
+        path = tmp_path / "samples.arrow"
+        write_rows(path, [pa.Table.from_pylist(list(rows), schema=SAMPLE)])
         return TrainingSamples(str(path), loading.load_processor(tiny_llama), max_length)
 
     return of

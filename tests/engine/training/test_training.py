@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import ray.train
 import torch
@@ -20,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from liit.engine.data.readers.images import open_image
+from liit.engine.data.rows import Rows, write_rows
 from liit.engine.holding.anchoring import adapter_weights
 from liit.engine.models import adapters, encoding, loading
 from liit.engine.models.adapters import with_adapters
@@ -65,7 +65,7 @@ def write_samples(path: Path, n: int, *, images: bool) -> str:
                 "length": len(question) + 30,
             }
         )
-    pq.write_table(pa.Table.from_pylist(rows, schema=SAMPLE), path)
+    write_rows(path, [pa.Table.from_pylist(rows, schema=SAMPLE)])
     return str(path)
 
 
@@ -87,7 +87,7 @@ def job_of(tmp_path: Path, model: str, **changes: Any) -> TrainJob:
         model=Model(path=model),
         training=Training(**(settings | changes)),
         seed=5,
-        samples=write_samples(tmp_path / "samples.parquet", 21, images=images),
+        samples=write_samples(tmp_path / "samples.arrow", 21, images=images),
         parent=parent,
         output=str(tmp_path / f"adapter-{name}"),
         name=name,
@@ -100,7 +100,8 @@ def naive(job: TrainJob) -> tuple[list[float], nn.Module]:
     """The same training in plain torch: one sample per forward, the sum over the batch, one AdamW step."""
     settings, lora = job.training, job.training.lora
     processor = loading.load_processor(job.model.path)
-    rows = sorted(pq.read_table(job.samples).to_pylist(), key=lambda row: row["key"])
+    samples = Rows(Path(job.samples))
+    rows = [samples[at] for at in range(len(samples))]
     projector = settings.projector_learning_rate
     model = loading.load_model(job.model.path, adapter=job.parent, trainable=True)
     if job.parent is None:
@@ -359,7 +360,7 @@ def test_a_killed_worker_leaves_no_trace_in_the_adapter_even_with_dropout(tiny_l
 
 
 def test_a_relative_path_is_refused(tiny_llama: str, tmp_path: Path) -> None:
-    job = TrainJob(Model(path=tiny_llama), Training(), 0, "samples.parquet", None, "/o", "n", str(tmp_path))
+    job = TrainJob(Model(path=tiny_llama), Training(), 0, "samples.arrow", None, "/o", "n", str(tmp_path))
     with pytest.raises(ValueError, match=r"TrainJob\.samples='samples\.parquet' must be absolute"):
         train(job, lambda step, steps, loss: None)
 
@@ -373,10 +374,10 @@ def test_half_precision_adds_gradients_in_float32(
     moments = []
     for count in (1, 32):
         job = job_of(tmp_path, tiny_llava, name=f"x{count}", batch_size=32, micro_batch_size=1, epochs=1, zero_stage=2)
-        job = replace(job, model=Model(path=tiny_llava, dtype=dtype), samples=str(tmp_path / f"{count}.parquet"))
-        row = pq.read_table(tmp_path / "samples.parquet").to_pylist()[0]
+        job = replace(job, model=Model(path=tiny_llava, dtype=dtype), samples=str(tmp_path / f"{count}.arrow"))
+        row = Rows(tmp_path / "samples.arrow")[0]
         copies = [{**row, "id": f"d/{at}", "key": key_of(f"d/{at}")} for at in range(count)]
-        pq.write_table(pa.Table.from_pylist(copies, schema=SAMPLE), job.samples)
+        write_rows(Path(job.samples), [pa.Table.from_pylist(copies, schema=SAMPLE)])
         train(job, lambda step, steps, loss: None)
         moments.append(load_file(Path(job.output) / "moments.safetensors"))
         assert np.isfinite(history(job)["losses"]).all()
