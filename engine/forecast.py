@@ -25,7 +25,16 @@ class Step:
     sketch_bytes: float
     scoring_hours: float
     training_hours: float
-    seconds: float
+    scoring_seconds: float
+    """Wall time, as the two below; of all actors and workers together."""
+    training_seconds: float
+    answering_seconds: float
+    start_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole timestep."""
+        return self.scoring_seconds + self.training_seconds + self.answering_seconds + self.start_seconds
 
 
 def forecast(config: Config) -> list[Step]:
@@ -34,22 +43,22 @@ def forecast(config: Config) -> list[Step]:
     steps, pool, seen = [], 0, 0
     releases = list(_releases(config))
     for t, (name, new) in enumerate(releases):
-        strategy, last = catalog.get(config.at(t).strategy.name, config.clustering.vector), len(releases) - 1
+        now, last = config.at(t), len(releases) - 1
+        strategy = catalog.get(now.strategy.name, now.clustering.vector)
         learns = strategy.learns(t, last)
-        budget, limit = _budget(config, last), config.strategy.pool_budget or 4 * config.strategy.budget
+        budget, limit = _budget(now, last), now.strategy.pool_budget or 4 * now.strategy.budget
         pool, seen = pool + new, seen + new
         scored = (new if strategy.newest else pool) if learns and (strategy.scores or strategy.vectors) else 0
-        among = new if strategy.newest or config.at(t).strategy.options.get("newest") else pool
+        among = new if strategy.newest or now.strategy.options.get("newest") else pool
         chosen = 0 if not learns else _chosen(strategy.name, budget, new, among, seen)
         scoring = scored / rate.scored_per_second
-        training = chosen * config.training.epochs / rate.trained_per_second
-        resources = config.resources
-        wall = scoring / resources.actors + training / config.training.workers + rate.start_seconds
-        wall += answers / rate.answered_per_second / resources.actors
-        sketches = {"sketch": config.scoring.gradient, **config.scoring.sketches}
+        training = chosen * now.training.epochs / rate.trained_per_second
+        actors, workers = config.resources.actors, now.training.workers
+        wall = (scoring / actors, training / workers, answers / rate.answered_per_second / actors, rate.start_seconds)
+        sketches = {"sketch": now.scoring.gradient, **now.scoring.sketches}
         sketch = scored * 2.0 * sum(sketches[name].spec().size for name in strategy.vectors if name in sketches)
-        tokens = chosen * config.training.epochs * rate.tokens_per_sample
-        steps.append(Step(name, new, pool, scored, tokens, chosen, sketch, scoring / 3600, training / 3600, wall))
+        tokens = chosen * now.training.epochs * rate.tokens_per_sample
+        steps.append(Step(name, new, pool, scored, tokens, chosen, sketch, scoring / 3600, training / 3600, *wall))
         pool = min(pool, limit) if strategy.prunes and t else pool
     return steps
 
@@ -126,4 +135,4 @@ def _answers(config: Config) -> int:
     if isinstance(config.stream, DigitsStream):
         skills = {"releases": 7, "tasks": 8 if config.stream.joint else 6, "text": 6}[config.stream.sequence]
         return skills * config.stream.answers_per_skill
-    return sum(one.limit or one.samples or about(one) for one in config.stream.evaluations)
+    return sum(one.limit or one.samples or about(one) for one in config.stream.asked)

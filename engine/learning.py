@@ -22,6 +22,8 @@ from liit.engine.holding.task_features import describe, feature_spec, similarity
 from liit.engine.run.files import read_table
 from liit.engine.run.store import Clock, Made, path_of, there
 from liit.engine.scoring.specification import fresh_lora, plain_spec
+from liit.engine.settings.config import Config
+from liit.engine.settings.training import MACHINE
 from liit.engine.stages import Stages
 from liit.engine.training.expanding import expand
 from liit.engine.training.teaching import teach
@@ -41,12 +43,13 @@ class Learning:
 
     def look_at(self, t: int, learned: Made, pool: Made, clusters: Made | None) -> None:
         """What timestep t is trained on (at t0: its pool) → its tasks, and what they look like to the base model."""
-        config, rule = self.stages.config, self.stages.config.training.regulariser
-        if rule is None and config.training.experts is None:
+        config = self.stages.config
+        rules = [phase.training.regulariser for phase in config.phases()]
+        if not any(rules) and config.training.experts is None:
             return
         if config.tasks.of == "clusters":
             self.names = self._name(t, pool, clusters)
-        if config.training.experts is None and not (rule and rule.similarity):
+        if config.training.experts is None and not any(rule and rule.similarity for rule in rules):
             return
         spec, named = feature_spec(config), self.names
 
@@ -54,7 +57,8 @@ class Learning:
             few, names_n = self._few(t, learned, named, config.tasks.samples, "task")
             describe(few, lambda: [few], spec, config, partial, f"t{t} task", clock, names_N=names_n)
 
-        settings = [self.stages.scored_by(spec), self.stages.looked_at_by, config.tasks.samples]
+        looked = self.stages.scored_by(spec) | self.stages.looked_at_by
+        settings = {**looked, "samples": config.tasks.samples}
         made = self.stages.store.make(
             f"t{t:02d}/task.parquet", work, settings=settings, parents=(learned, *there(named))
         )
@@ -65,14 +69,14 @@ class Learning:
         return self.stages.store.make(
             f"t{t:02d}/pseudo-tasks.parquet",
             lambda partial, clock: name_tasks(t, pool.path, path_of(clusters), path_of(before), least, partial),
-            settings=least,
+            settings={"overlap": least},
             parents=(pool, *there(clusters), *there(before)),
         )
 
     def weigh(self, t: int, learned: Made, adapter: Made | None) -> None:
         """What timestep t has taught (at t0: its pool) → how much each adapter weight matters for each task of it."""
-        config, rule = self.stages.config, self.stages.config.training.regulariser
-        if rule is None or rule.kind == "lwf":
+        config = self._weighed_for(t)
+        if config is None or (rule := config.training.regulariser) is None:
             return
         fresh = fresh_lora(config)
         spec, named = replace(plain_spec(config, path_of(adapter)), lora=fresh, merge=False), self.names
@@ -84,15 +88,29 @@ class Learning:
         made = self.stages.store.make(
             f"t{t:02d}/importance",
             work,
-            settings=[self.stages.scored_by(spec), rule.kind, rule.samples, rule.tokens_per_batch, fresh],
+            settings={
+                **self.stages.scored_by(spec, t + 1),
+                "regulariser": rule.model_dump(include={"kind", "samples", "tokens_per_batch"}),
+                "lora": fresh,
+            },
             parents=(learned, *there(adapter), *there(named)),
         )
         self.importances.append(made)
 
+    def _weighed_for(self, t: int) -> Config | None:
+        """The settings of the first timestep after t that holds weights by their importance; None where none does."""
+        config = self.stages.config
+        for later in (config.at(step) for step in range(t + 1, config.stream.last + 1)):
+            if later.training.regulariser and later.training.regulariser.kind != "lwf":
+                return later
+        return None
+
     def train(self, t: int, selection: Made, adapter: Made | None) -> Made:
         """selection → the adapter of t, continued from the adapter before it."""
-        config, parent = self.stages.config, None if self.stages.strategy(t).from_base else adapter
-        old, tasks, named = tuple(self.importances), tuple(self.tasks), self.names
+        config, parent = self.stages.config.at(t), None if self.stages.strategy(t).from_base else adapter
+        rule, named = config.training.regulariser, self.names
+        old = tuple(self.importances) if rule and rule.kind != "lwf" else ()
+        tasks = tuple(self.tasks) if config.training.experts or (rule and rule.similarity) else ()
         looks = [made.path for made in tasks]
 
         def work(partial: Path, clock: Clock) -> None:
@@ -110,9 +128,20 @@ class Learning:
         return self.stages.store.make(
             f"t{t:02d}/adapter",
             work,
-            settings=[self.stages.model_mark, config.model, config.training, config.seed],
+            settings=self._taught_by(config),
             parents=(selection, *there(parent), *old, *tasks, *there(named)),
+            beside=("similarity.json",),
+            layout=config.training.model_dump(include=MACHINE),
         )
+
+    def _taught_by(self, config: Config) -> dict[str, object]:
+        """What an adapter depends on, beside what is trained on."""
+        told = config.model.model_dump(include={"dtype", "attention", "max_length"}) | config.model.told()
+        return {
+            "model": {"weights": self.stages.model_mark, **told},
+            "training": config.training.model_dump(exclude=MACHINE),
+            "seed": config.seed,
+        }
 
     def _few(self, t: int, learned: Made, named: Made | None, count: int, salt: str) -> tuple[pa.Table, np.ndarray]:
         """Of every task up to `count` samples of a selection or pool, by hash: SAMPLE rows, and the task of each."""

@@ -8,35 +8,52 @@ t0 is the base model and the release it was trained on: pool and evaluation only
 folder; the same call continues where an earlier one was stopped.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from liit.engine.data.stream import open_stream
 from liit.engine.evaluation.results import write_results
+from liit.engine.examining import Examining
 from liit.engine.learning import Learning
 from liit.engine.pages.report import show_report
 from liit.engine.pages.tracking import track
-from liit.engine.run.progress import log
 from liit.engine.run.store import Made, Store
 from liit.engine.settings.config import Config
 from liit.engine.stages import Stages
 
 
 def run(config: Config, store: Store) -> dict[str, Any]:
-    """Teach the model the whole stream; returns what `results.json` says."""
+    """Teach the model the whole stream; returns what `results.json` says. Raises Reached as `Store.make` does."""
+    walked = walk(config, store)
+    results = write_results(store, config, walked.releases, walked.evaluations)
+    show_report(store, config, results)
+    return results
+
+
+@dataclass(frozen=True)
+class Walked:
+    """What a stream came to."""
+
+    releases: list[str]
+    evaluations: list[Made]
+
+
+def walk(config: Config, store: Store) -> Walked:
+    """Every stage of every timestep in its order, made where it is not there; with a `planning.Plan` as store, none is."""
     stream = open_stream(config, store)
     stages = Stages(config, store, {one.name: one.skill for one in stream.targets})
-    learning = Learning(stages)
+    learning, examining = Learning(stages), Examining(stages)
     for t, release in enumerate(stream.releases):
         stages.ingest(release, t)
-    exam, split = stages.exam(stream.evaluations), stages.split(stream.targets)
-    asked = stages.looking.queries(exam)
+    examining.read(stream.evaluations)
+    split = stages.split(stream.targets)
 
     adapter: Made | None = None
     left: tuple[Made, ...] = ()
     evaluations: list[Made] = []
     for t, release in enumerate(stream.releases):
-        log.info("t%d: %s", t, release.name)
-        pool = stages.pool(t, left, exam)
+        stages.say(t, release)
+        pool = stages.pool(t, left, examining.holding(t))
         profile = clusters = selection = None
         if stages.strategy(t).learns(t, len(stream.releases) - 1):
             profile = stages.score(t, pool, adapter)
@@ -52,12 +69,11 @@ def run(config: Config, store: Store) -> dict[str, Any]:
         learned = selection if t > 0 else pool
         if learned is not None and t + 1 < len(stream.releases):
             learning.weigh(t, learned, adapter)
-        if exam is not None:
-            evaluations.append(stages.evaluate(t, exam, stream.evaluations, adapter, asked))
+        if (evaluation := examining.examine(t, adapter)) is not None:
+            evaluations.append(evaluation)
         removed = stages.prune(t, pool, profile, clusters, selection)
         left = (pool, removed) if profile is None else (pool, removed, profile)
         stages.forget_vectors(t)
-        track(store, config, t)
-    results = write_results(store, config, [release.name for release in stream.releases], evaluations)
-    show_report(store, config, results)
-    return results
+        if store.acts:
+            track(store, config, t)
+    return Walked([release.name for release in stream.releases], evaluations)

@@ -1,73 +1,76 @@
 """From the command line to a run: the configuration refused or settled, the plan said, the outcome printed."""
 
 import logging
-import os
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
 from rich.table import Table
 
 from liit import __version__
-from liit.engine.forecast import forecast
+from liit.engine.data.moving import move_images
+from liit.engine.lasting.continuing import continued, told_before
+from liit.engine.plan import advice, console, plan, say
 from liit.engine.preflight import check_files, check_model, check_tracking
 from liit.engine.run.files import appearing, remove
+from liit.engine.run.planning import Plan
 from liit.engine.run.progress import log, start_logging
-from liit.engine.run.store import Store, StoreError
+from liit.engine.run.store import Reached, Store, StoreError
+from liit.engine.run.superseding import supersede
 from liit.engine.settings.config import Config, ConfigError
 from liit.engine.settings.settling import settle
+from liit.engine.until import named, reached
 
 REFUSED, FAILED = 2, 1
 
 
-def main(arguments: list[str], output: str | None, dry_run: bool) -> int:
+@dataclass(frozen=True)
+class Wanted:
+    """What a command asks for. redo: whether finished results may be made anew; at: from this timestep on, what differs being
+    settings from then on. until: `t4/selection`, as far as the run is to go."""
+
+    arguments: list[str]
+    output: str | None = None
+    dry_run: bool = False
+    redo: bool = False
+    at: int | None = None
+    until: str | None = None
+
+
+def main(wanted: Wanted) -> int:
     """Run the job; the exit code: 0 done, 1 stopped by bad data, 2 refused before anything was started."""
     start_logging()
     logging.getLogger("transformers").setLevel(logging.ERROR)
     try:
-        config = settle(arguments, output)
-        say_plan(config)
-        if dry_run:
+        until = named(wanted.until) if wanted.until else None
+        config = continued(settle(wanted.arguments, wanted.output), wanted.at)
+        found = plan(config, until)
+        say(config, found, console())
+        if until is not None:
+            reached(until, found)
+        if wanted.dry_run:
             return 0
+        if found.superseding and not _may_be_made_anew(found, wanted):
+            for line in advice(found, config):
+                log.error("%s", line)
+            return REFUSED
         check_model(config)
         check_files(config)
         check_tracking(config)
-        store = Store(config.output)
+        store = Store(config.output, until)
     except (ConfigError, StoreError, ValueError) as error:
         log.error("error: %s", error)
         return REFUSED
-    begin(config, store)
+    begin(config, store, found)
     return _run(config, store)
 
 
-def say_plan(config: Config) -> None:
-    """The plan: what each timestep will hold and about what it takes."""
-    steps = forecast(config)
-    table = Table(title=f"{config.name}: {config.strategy.name}, T={config.strategy.budget}, seed {config.seed}")
-    for column in ("", "release", "new", "pool", "train on", "Mtokens", "sketches", "scoring h", "training h", "about"):
-        table.add_column(column, justify="left" if column in ("", "release") else "right")
-    for t, step in enumerate(steps):
-        table.add_row(
-            f"t{t}",
-            step.release,
-            f"{step.new:,}",
-            f"{step.pool:,}",
-            f"{step.selected:,}",
-            f"{step.tokens / 1e6:.2f}",
-            size(step.sketch_bytes),
-            f"{step.scoring_hours:.2f}",
-            f"{step.training_hours:.2f}",
-            duration(step.seconds),
-        )
-    console = Console(width=None if os.isatty(1) else 110)
-    console.print(table)
-    unit = "GPU" if config.resources.gpus_per_actor else "actor or worker"
-    total = duration(sum(step.seconds for step in steps))
-    console.print(
-        f"Hours are {unit} hours at the stated throughput (`estimate`). About {total} in all → {config.output}"
-    )
+def _may_be_made_anew(found: Plan, wanted: Wanted) -> bool:
+    """`--redo t3` says so of t3 and what comes after it alone."""
+    earlier = [name for name in found.superseding if not name[1:3].isdigit() or int(name[1:3]) < (wanted.at or 0)]
+    return wanted.redo and (wanted.at is None or not earlier)
 
 
 def _run(config: Config, store: Store) -> int:
@@ -76,6 +79,9 @@ def _run(config: Config, store: Store) -> int:
 
     try:
         results = run(config, store)
+    except Reached as end:
+        log.info("%s is there, as far as --until says; the same command without it goes on", store.root / str(end))
+        return 0
     except (TooManyBadSamples, ValueError) as error:
         log.error("stopped: %s", error)
         return FAILED
@@ -95,7 +101,7 @@ def _disconnect() -> None:
 
 def say_results(config: Config, results: dict[str, Any]) -> None:
     """The accuracy matrix, the figures over the stream, and where everything is."""
-    console = Console(width=None if os.isatty(1) else 110)
+    screen = console()
     if "accuracy" in results:
         table = Table(title="value of each skill, percent")
         table.add_column("")
@@ -106,21 +112,34 @@ def say_results(config: Config, results: dict[str, Any]) -> None:
         for t, row in enumerate(results["accuracy"]):
             mean = sum(row.values()) / len(row)
             table.add_row(f"t{t} {results['releases'][t]}", *(f"{row[skill]:.1f}" for skill in skills), f"{mean:.1f}")
-        console.print(table)
+        screen.print(table)
         for name in ("average_accuracy", "forgetting_rate", "relative_gain", "backward_transfer", "forward_transfer"):
             if results[name] is not None:
-                console.print(f"{name.replace('_', ' ')}: {results[name]:.1f}")
+                screen.print(f"{name.replace('_', ' ')}: {results[name]:.1f}")
     root, last = Path(config.output), len(results["releases"]) - 1
-    console.print(f"report:  {root / 'report.html'}", soft_wrap=True)
+    screen.print(f"report:  {root / 'report.html'}", soft_wrap=True)
     if last:
-        console.print(f"adapter: {root / f't{last:02d}' / 'adapter'}", soft_wrap=True)
+        screen.print(f"adapter: {root / f't{last:02d}' / 'adapter'}", soft_wrap=True)
 
 
-def begin(config: Config, store: Store) -> None:
-    """Write the resolved configuration that replays the run, with version and commit; its end writes results.json anew."""
+def begin(config: Config, store: Store, found: Plan | None = None) -> None:
+    """Keep what would be made anew, then write the resolved configuration that replays the run, with version and commit; its end
+    writes results.json anew.
+
+    found: what is to be done, where it is known.
+    """
+    supersede(store.root, (found or plan(config)).superseding)
     remove(store.root / "results.json")
+    before = told_before(store.root)
+    if before is not None:
+        move_images(store.root, Path(before.output))
+    write_config(config, store.root)
+
+
+def write_config(config: Config, root: Path) -> None:
+    """The resolved configuration of a run, into its folder."""
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    with appearing(store.root / "config.yaml") as temporary:
+    with appearing(root / "config.yaml") as temporary:
         temporary.write_text(f"# LiIT {__version__}, commit {commit()}\n{text}", encoding="utf-8")
 
 
@@ -131,18 +150,3 @@ def commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-
-
-def size(count: float) -> str:
-    """So many bytes, in words."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
-def duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

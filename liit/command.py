@@ -4,7 +4,22 @@ from collections.abc import Callable
 
 import typer
 
-from liit.jobs import base, chat, check, choose, compare, config, continual, doctor, export, lifelong, recovery, status
+from liit.jobs import (
+    base,
+    chat,
+    check,
+    choose,
+    clean,
+    compare,
+    config,
+    continual,
+    doctor,
+    export,
+    fork,
+    lifelong,
+    recovery,
+    status,
+)
 from liit.tune import ablate
 
 COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
@@ -17,9 +32,11 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "config": config.config,
     },
     "From a run": {
+        "fork": fork.fork,
         "choose": choose.choose,
         "export": export.export,
         "chat": chat.chat,
+        "clean": clean.clean,
     },
     "Methods side by side": {
         "compare": compare.compare,

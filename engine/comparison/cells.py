@@ -36,9 +36,9 @@ from liit.engine.settings.streams import FileStream
 STAGES = {
     "scoring": ("profile",),
     "selection": ("clusters.parquet", "targets", "selection.parquet", "removed.parquet"),
-    "holding": ("importance", "task.parquet", "pseudo-tasks.parquet", "looks", "exam.queries.parquet"),
+    "holding": ("importance", "task.parquet", "pseudo-tasks.parquet", "looks", ".queries.parquet"),
     "training": ("adapter",),
-    "evaluation": ("evaluation.json",),
+    "evaluation": ("generations.parquet", "evaluation.json"),
 }
 
 
@@ -254,7 +254,8 @@ def _result(cell: Cell, stream: FileStream, store: Store) -> dict[str, Any]:
 def _seconds(of: dict[str, float], names: tuple[str, ...]) -> float:
     """Of the stages with these names in all timesteps, and of what lies beside these or in a folder of that name."""
     parts = {name: name.partition("/") for name in of}
-    return round(sum(of[name] for name, (at, _, inside) in parts.items() if inside in names or at in names), 1)
+    mine = [name for name, (at, _, inside) in parts.items() if at in names or inside.endswith(names)]
+    return round(sum(of[name] for name in mine), 1)
 
 
 def _values(rows: list[dict[str, Any]], dataset: str, column: str, digits: int) -> list[float]:

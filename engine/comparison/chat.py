@@ -21,7 +21,8 @@ from liit.engine.evaluation.answering import Answerer, answered
 from liit.engine.holding.task_features import first_question
 from liit.engine.models.encoding import PLACEHOLDER, TooLong
 from liit.engine.run.files import read_json, read_table, remove, write_table
-from liit.engine.run.store import Clock, Made, Store, path_of, there
+from liit.engine.run.fingerprints import fingerprint
+from liit.engine.run.store import Clock, Made, Store, there
 from liit.engine.run.tables import SAID
 from liit.engine.settings.config import Config, override, read
 from liit.engine.settings.streams import Release
@@ -95,7 +96,13 @@ class Conversations:
         return self.store.make(
             f"t{t:02d}/chat.parquet",
             work,
-            settings=[mark, LONGEST, sorted(self.wanted.items()), model, self.config.evaluation],
+            settings={
+                "adapter": mark,
+                "max_new_tokens": LONGEST,
+                "turns": fingerprint(sorted(self.wanted.items())),
+                "model": model,
+                "evaluation": self.config.evaluation.model_dump(exclude={"batches_per_file"}),
+            },
             parents=(self.held, *there(self.asked)),
         )
 
@@ -103,7 +110,16 @@ class Conversations:
         samples, folder = read_table(self.held.path), partial.with_name(f"{partial.name}.answers")
         limits = dict.fromkeys(samples["dataset"].to_pylist(), LONGEST)
         answers = answered(
-            Talker, self.held.path, limits, adapter, self.config, folder, f"t{t} chat", clock, path_of(self.asked)
+            Talker,
+            samples.select(["id", "key", "length", "dataset"]),
+            [self.held.path],
+            limits,
+            adapter,
+            self.config,
+            folder,
+            f"t{t} chat",
+            clock,
+            [made.path for made in there(self.asked)],
         )
         rows = [scored(one, answers[one["id"]], self.wanted[one["id"]]) for one in samples.to_pylist()]
         write_table(partial, pa.Table.from_pylist([turn for turns in rows for turn in turns], schema=SAID))
@@ -127,7 +143,8 @@ def converse(run: Path, talk: Release) -> pd.DataFrame:
             lambda partial, clock: ingest(
                 (talk,), 0, config, partial, run / "chat.quarantine.parquet", "conversations", clock
             ),
-            settings=[stream.mark(talk), *stages.reads()],
+            settings={**stream.reading(talk, run), **stages.reads()},
+            files=stream.contents_of(talk),
         )
         _check(read_table(held.path), wanted)
         conversations = Conversations(config, store, held, _asked(stages, held), wanted)

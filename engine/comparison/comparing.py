@@ -10,8 +10,9 @@ from liit.engine.comparison.cells import Cell, cells, kept, read_comparison, run
 from liit.engine.comparison.contrast import Contrast
 from liit.engine.comparison.contrast_page import write_contrast
 from liit.engine.forecast import forecast
-from liit.engine.main import FAILED, REFUSED, duration
+from liit.engine.main import FAILED, REFUSED
 from liit.engine.run.progress import log, start_logging
+from liit.engine.run.words import duration
 from liit.engine.settings.config import ConfigError, located
 from liit.engine.settings.settling import JOBS, lasting
 

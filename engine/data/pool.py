@@ -16,22 +16,22 @@ from liit.engine.settings.sections import Pool
 from liit.selectors.duplicates import contamination, duplicates
 
 
-def grow(previous: Path | None, releases: list[Path], exam: Path | None, rules: Pool, partial: Path) -> None:
+def grow(previous: Path | None, releases: list[Path], exams: list[Path], rules: Pool, partial: Path) -> None:
     """Write the POOL rows of a timestep, and beside them as `copies.parquet` (REMOVED rows) what is left out of it.
 
     The pool is what stayed of the previous one and the whole new release, without exact copies: of equal samples the
     first arrival stays. A copy of a sample that the model is examined on is left out too, or only reported.
 
-    previous: the folder of the timestep before; None at the first one. releases: all until now, the new one last. exam: the
-    samples of the evaluation sets.
+    previous: the folder of the timestep before; None at the first one. releases: all until now, the new one last. exams: the
+    samples of each evaluation set.
     """
     new = read_table(releases[-1], POOL.names)
     old = remaining(previous) if previous is not None else POOL.empty_table()
     table = sort_by_key(pa.concat_tables([old, new]))
     contents = words(_of(releases, table["id"], ["id", "key", "content"])["content"])
     copies = [_copies(table, contents)] if rules.duplicates == "remove" else []
-    if exam is not None:
-        examined = read_table(exam, ["id", "content"])
+    if exams:
+        examined = pa.concat_tables([read_table(exam, ["id", "content"]) for exam in exams])
         found = _examined(table, contents, examined["id"], words(examined["content"]))
         copies += [found] if rules.contamination == "remove" else []
         if len(found):

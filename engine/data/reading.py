@@ -56,7 +56,7 @@ def take(source: Release, arrival: int, spool: Spool, first: int | None = None) 
     for row in reader:
         if isinstance(row, Bad):
             taken.bad.append(row)
-        elif isinstance(source, EvaluationSet) and (fault := _unscorable(source, row)):
+        elif isinstance(source, EvaluationSet) and (fault := unscorable(source, row)):
             taken.bad.append(Bad(row["id"], source.name, f"unusable reference: {fault}"))
         else:
             spool.add(row, content(row, reader.folder), arrival)
@@ -70,7 +70,7 @@ def say(taken: Taken) -> None:
         log.info("%s: %s", taken.source.name, line)
 
 
-def _unscorable(source: EvaluationSet, sample: Sample) -> str | None:
+def unscorable(source: EvaluationSet, sample: Sample) -> str | None:
     """Why its metric can compare nothing with this sample's references; found here, before any model has answered."""
     try:
         metric = metric_of(sample, source)

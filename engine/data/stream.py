@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from liit.engine.data.digits.stream import write_stream
-from liit.engine.data.readers.formats import files_of
-from liit.engine.run.fingerprints import file_fingerprint
+from liit.engine.data.readers.formats import files_of, raw_rows
+from liit.engine.run.fingerprints import contents
 from liit.engine.run.progress import log
 from liit.engine.run.store import Made, Store
 from liit.engine.settings.config import Config
@@ -23,18 +23,33 @@ def open_stream(config: Config, store: Store) -> FileStream:
         text = write_stream(partial, settings).model_dump_json(indent=1)
         (partial / "stream.json").write_text(text.replace(str(partial), "{here}"), encoding="utf-8")
 
-    data: Made = store.make("data", write, settings=settings)
+    data: Made = store.make("data", write, settings=settings.model_dump(exclude={"kind"}))
     text = (data.path / "stream.json").read_text(encoding="utf-8")
     return FileStream.model_validate_json(text.replace("{here}", str(data.path)))
 
 
-def mark(release: Release) -> dict[str, str]:
-    """What a release is, for fingerprints: its annotations' content, wherever they lie, how it is read, and its image folder.
+def reading(release: Release, root: Path) -> dict[str, object]:
+    """How a release is read, by setting: its samples depend on this and on the content of its files, wherever those lie.
 
-    Paths of images are kept by everything that is made, so they must be made anew where the images have moved.
+    Paths of images are kept by everything that is made, so it must be made anew where the images have moved; those in the run
+    folder `root` move with it.
     """
-    images = {} if release.images is None else {"images": str(Path(release.images).resolve())}
-    columns = {"columns": json.dumps(release.columns)} if release.columns else {}
-    content = file_fingerprint(*files_of(release))
-    preset = {"preset": release.preset} if isinstance(release, EvaluationSet) and release.preset else {}
-    return {"name": release.name, "format": release.format, "content": content, **images, **columns, **preset}
+    told: dict[str, object] = {"name": release.name, "format": release.format}
+    if release.images is not None:
+        folder = Path(release.images).resolve()
+        told["images"] = str(folder.relative_to(root) if folder.is_relative_to(root) else folder)
+    if release.columns:
+        told["columns"] = json.dumps(release.columns)
+    if isinstance(release, EvaluationSet) and release.preset:
+        told["preset"] = release.preset
+    return told
+
+
+def contents_of(release: Release) -> dict[str, str]:
+    """The content of each of its files, by path."""
+    return contents(files_of(release))
+
+
+def rows_of(release: Release) -> int:
+    """How many rows its files hold, counted one by one."""
+    return sum(1 for _ in raw_rows(release))

@@ -99,24 +99,30 @@ def _ends(model: Any, processor: Any) -> set[int]:
 
 def answered(
     worker: type[Answerer],
-    asked: Path,
+    samples: pa.Table,
+    files: Sequence[Path],
     new_tokens: Mapping[str, int],
     adapter: Path | None,
     config: Config,
     folder: Path,
     label: str,
     clock: Clock,
-    queries: Path | None,
+    queries: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """What a worker's actors say of each SAMPLE row of `asked`, by id; part files lie in `folder` until the caller removes it.
+    """What a worker's actors say of each of these samples, by id; part files lie in `folder` until the caller removes it.
 
-    new_tokens: of an answer at most, by data set. queries: as `evaluate` has them.
+    Batches are of one data set, so what is said of it does not depend on what else is asked.
+
+    Args:
+        samples: id, key, length and dataset of each; `files` hold their SAMPLE rows, among others maybe.
+        new_tokens: of an answer at most, by data set.
+        queries: what the samples look like (`task_features.py`), by which each finds its expert.
     """
-    samples, limits = read_table(asked, ["id", "key", "length"]), config.evaluation
-    samples = routed(samples, adapter, [queries] if queries else [])
+    samples, limits = routed(samples, adapter, queries), config.evaluation
     lengths_N = samples["length"].to_numpy() + max(new_tokens.values())
-    expert_N, keys_N = np.array(samples["expert"].to_pylist(), dtype=str), samples["key"].to_numpy()
-    batch_N = plan_groups(expert_N, keys_N, lengths_N, limits.samples_per_batch, limits.tokens_per_batch)
+    groups = zip(samples["dataset"].to_pylist(), samples["expert"].to_pylist(), strict=True)
+    group_N, keys_N = np.array(["/".join(group) for group in groups]), samples["key"].to_numpy()
+    batch_N = plan_groups(group_N, keys_N, lengths_N, limits.samples_per_batch, limits.tokens_per_batch)
     arguments = {
         "model": config.model.model_dump(include={"path", "revision", "dtype", "attention"}),
         "adapter": None if adapter is None else str(adapter),
@@ -126,11 +132,11 @@ def answered(
     }
 
     def chunks() -> Iterator[pa.Table]:
-        for chunk in read_chunks([asked]):
+        for chunk in read_chunks(files):
             at = pc.index_in(chunk["key"], samples["key"].combine_chunks()).combine_chunks()
             yield chunk.append_column("expert", samples["expert"].take(at))
 
-    fits = rows_that_fit([asked])
+    fits = rows_that_fit(files)
     job = planned.Job(label, worker, arguments, keys_N, batch_N, chunks, limits.batches_per_file, fits)
     given = pa.concat_tables([read_table(part) for part in planned.run(folder, job, config.resources, clock.tick)])
     return dict(zip(given["id"].to_pylist(), given["answer"].to_pylist(), strict=True))

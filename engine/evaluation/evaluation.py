@@ -9,50 +9,56 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from liit.engine.evaluation.answering import Answerer, answered
+from liit.engine.evaluation.generations import Asked, exam_rows, given
 from liit.engine.evaluation.judged import judged
-from liit.engine.evaluation.recalling import Recaller
 from liit.engine.fleet.work import read_chunks
-from liit.engine.run.files import appearing, read_json, read_table, remove, write_json, write_table
-from liit.engine.run.store import Clock
-from liit.engine.run.tables import ANSWER, as_samples
-from liit.engine.settings.config import Config
+from liit.engine.run.files import appearing, read_json, read_table, write_json, write_table
+from liit.engine.run.tables import ANSWER
 from liit.engine.settings.streams import EvaluationSet
+
+Judged = tuple[dict[str, Any], list[dict[str, Any]]]
+"""What evaluation.json says of a data set, and its ANSWER rows."""
 
 
 def evaluate(
-    exam: Path,
-    sets: Sequence[EvaluationSet],
-    adapter: Path | None,
-    config: Config,
+    asked: Sequence[Asked],
+    generations: Path,
     partial: Path,
-    label: str,
-    clock: Clock,
-    queries: Path | None = None,
+    unscorable: Mapping[str, set[str]],
+    kept: Sequence[str] = (),
 ) -> None:
-    """Write `evaluation.json` to `partial` and `answers.parquet` beside it.
+    """Write `evaluation.json` to `partial` and `answers.parquet` beside it, from the answers that a model gave.
 
-    exam: SAMPLE rows of all evaluation sets. The accepted answers are `references`, else the last turn. queries: what
-    each sample looks like (`task_features.py`), by which it finds its expert.
+    The accepted answers are `references`, else the last turn. unscorable: ids of each set that its metric can compare nothing
+    with. kept: names of the data sets that are judged already as they would be now, in the files that stand there.
     """
-    folder, limits = partial.with_name(f"{partial.name}.answers"), {one.name: one.max_new_tokens for one in sets}
-    worker = Recaller if config.evaluation.losses else Answerer
-    answers = answered(worker, exam, limits, adapter, config, folder, label, clock, queries)
-    losses = None
-    if config.evaluation.losses:
-        losses = {name: given["loss"] for name, given in answers.items()}
-        answers = {name: given["answer"] for name, given in answers.items()}
-    said = [name for name in pq.read_schema(exam).names if name != "images"]
-    summary, rows = summarise(as_samples(read_table(exam, said)).to_pylist(), answers, sets, losses)
+    table, before = read_table(generations), _before(partial.with_name("evaluation.json"), kept)
+    samples: list[dict[str, Any]] = []
+    answers: dict[str, str] = {}
+    losses: dict[str, float] = {}
+    for one in asked:
+        if one.of.name not in before:
+            rows = exam_rows(one.exam).to_pylist()
+            samples += [row for row in rows if row["id"] not in unscorable.get(one.of.name, ())]
+            said, lost = given(table, one)
+            answers |= said
+            losses |= lost
+    summary, rows = summarise(samples, answers, [one.of for one in asked], losses or None, before)
     write_table(partial.with_name("answers.parquet"), pa.Table.from_pylist(rows, schema=ANSWER))
-    remove(folder)
     write_json(partial, summary)
 
 
-def again(evaluation: Path, partial: Path) -> None:
-    """The same as at an earlier timestep, whose model is that of this one."""
-    write_table(partial.with_name("answers.parquet"), read_table(evaluation.with_name("answers.parquet")))
-    write_json(partial, read_json(evaluation))
+def _before(evaluation: Path, kept: Sequence[str]) -> dict[str, Judged]:
+    answers = evaluation.with_name("answers.parquet")
+    if not (kept and evaluation.is_file() and answers.is_file()):
+        return {}
+    found = {name: data for skill in read_json(evaluation).values() for name, data in skill["datasets"].items()}
+    table = read_table(answers)
+    return {
+        name: (found[name], table.filter(pc.equal(table["dataset"], name)).to_pylist())
+        for name in kept
+        if name in found
+    }
 
 
 def keep_first_of_each(table: Path, limits: Mapping[str, int | None]) -> None:
@@ -72,26 +78,31 @@ def summarise(
     answers: Mapping[str, str],
     sets: Sequence[EvaluationSet],
     losses: Mapping[str, float] | None = None,
+    before: Mapping[str, Judged] | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Per skill and data set the value in percent and the parse failures; and one ANSWER row per sample.
 
     A skill's value is the mean over its data sets that have one, None where answers are only stored; so is its loss, where there
-    are some.
+    are some. before: sets that are judged already.
     """
     summary: dict[str, Any] = {}
     rows = []
     for one in sets:
+        skill = summary.setdefault(one.skill, {"value": None, "datasets": {}})
+        if before and one.name in before:
+            skill["datasets"][one.name], given = before[one.name]
+            rows += [row | {"skill": one.skill} for row in given]
+            continue
         mine = [sample for sample in samples if sample["dataset"] == one.name]
         if not mine:
             raise ValueError(f"evaluation set {one.name} has no usable sample; see its quarantine table")
-        skill = summary.setdefault(one.skill, {"value": None, "datasets": {}})
         skill["datasets"][one.name], given = judged(one, mine, answers)
         for sample, row in zip(mine, given, strict=True):
             rows.append(row | {"loss": None if losses is None else losses[sample["id"]]})
         if losses is not None:
             skill["datasets"][one.name]["loss"] = float(np.mean([losses[sample["id"]] for sample in mine]))
     for skill in summary.values():
-        for figure in ("value", "loss") if losses is not None else ("value",):
+        for figure in ("value", "loss") if all("loss" in data for data in skill["datasets"].values()) else ("value",):
             known = [data[figure] for data in skill["datasets"].values() if data[figure] is not None]
             skill[figure] = float(np.mean(known)) if known else None
     return summary, rows

@@ -1,6 +1,6 @@
 """What samples look like to the base model, where each has to find its expert: to be scored, or to be examined."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ class Looking:
 
     store: Store
     config: Config
-    made_by: Sequence[object]
+    made_by: Mapping[str, object]
     """What the looks depend on beside the samples."""
 
     @property
@@ -48,6 +48,6 @@ class Looking:
                 clock,
                 selected=selected,
             ),
-            settings=list(self.made_by),
+            settings=self.made_by,
             parents=(samples,),
         )

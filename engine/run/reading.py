@@ -135,7 +135,7 @@ class Run:
     def quarantine(self) -> pd.DataFrame:
         """Samples of all releases that could not be used: timestep, id, dataset, stage (read, check or score), reason.
 
-        Those of the evaluation sets are in `exam.quarantine.parquet`.
+        Those of the evaluation sets are in `exam/<set>.quarantine.parquet`.
         """
         return self._of_all("quarantine", QUARANTINE)
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pyarrow.parquet as pq
 import yaml
 
-from liit.engine.run.files import read_json
+from liit.engine.run.deciding import begun, finished
 from liit.engine.run.reading import Run
 
 State = Literal["done", "running", "stopped", "failed", "to come", "not needed"]
@@ -80,13 +80,18 @@ def status(root: str | Path) -> Status:
     stages = [_stage(folder, None, name, (name,), events, alive) for name in _of_the_run(folder, config, names)]
     for t in range(len(names)):
         stages += [_stage(folder, t, name, results, events, alive) for name, results in STAGES.items()]
-    finished = (folder / "results.json").is_file() and not alive
-    return Status(folder, str(config["name"]), names, tuple(_settled(stages, finished)), alive, finished)
+    ended = (folder / "results.json").is_file() and not alive
+    return Status(folder, str(config["name"]), names, tuple(_settled(stages, ended)), alive, ended)
 
 
 def _of_the_run(folder: Path, config: dict[str, Any], names: tuple[str, ...]) -> list[str]:
     own = [] if config["stream"]["kind"] == "files" else ["data"]
-    return [*own, *(f"releases/{t:02d}-{name}.parquet" for t, name in enumerate(names)), "exam.parquet"]
+    releases = [f"releases/{t:02d}-{name}.parquet" for t, name in enumerate(names)]
+    asked = [one for one in config["stream"].get("evaluations", ()) if one.get("until") is None]
+    told = [f"exam/{one['name']}{f'@t{since:02d}' if (since := one.get('since', 0)) else ''}.parquet" for one in asked]
+    there = [str(note.relative_to(folder))[: -len(".made.json")] for note in folder.glob("exam/*.parquet.made.json")]
+    exams = told or sorted(name for name in there if not name.endswith(".queries.parquet"))
+    return [*own, *releases, *exams]
 
 
 def _alive(folder: Path) -> bool:
@@ -119,12 +124,12 @@ def _stage(
     folder: Path, t: int | None, name: str, results: tuple[str, ...], events: dict[str, dict[str, Any]], alive: bool
 ) -> Stage:
     of = results[0] if t is None else f"t{t:02d}/{results[0]}"
-    path, note = folder / of, folder / f"{of}.made.json"
-    seconds = float(read_json(note).get("seconds", 0.0)) if note.is_file() else 0.0
-    forgotten = note.is_file() and read_json(note).get("forgotten", False)
-    if path.exists() and note.is_file():
+    path = folder / of
+    record = finished(path)
+    seconds = float((record or begun(path)).get("seconds", 0.0))
+    if record is not None and path.exists():
         return Stage(t, name, "done", seconds, _rows(path))
-    if forgotten:
+    if record is not None:
         return Stage(t, name, "done", seconds, note="its vectors were dropped, as keep_profiles says")
     event = events.get(of)
     if event is None or event["event"] == "finished":  # finished, and since removed by settings that do not need it

@@ -1,25 +1,27 @@
 """The run folder: a stage's result appears under its name by one rename, and says what made it.
 
-Beside every result `x` stands `x.made.json` with the fingerprint of what made it (settings, parents, model) and the seconds
-it took, added up over resumes. Until it is whole, work lives in `x.partial` and names that begin so; the same command
-continues there, and one with other settings removes them first.
+Beside every result `x` stands `x.made.json` with what made it, thing by thing (`recipe.py`), the files that belong to it, and the
+seconds it took, added up over resumes. Until it is whole, work lives in `x.partial` and names that begin so, its record in
+`x.partial.json`; the same command continues there. A finished result is never overwritten: where another is to stand in its
+place, the run as it was is in `superseded/` first (`superseding.py`).
 `stages.jsonl` has a line for whenever a stage began, finished or failed: a log, which nothing depends on.
 """
 
 import fcntl
-import glob
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from liit.engine.run.deciding import Verdict, beginnings, begun, finished, note_of, partial_of, verdict, work_note_of
 from liit.engine.run.files import read_json, remove, write_json
-from liit.engine.run.fingerprints import fingerprint
 from liit.engine.run.progress import log
-from liit.engine.run.rules import RULES, changed_since, rules_of, versions
+from liit.engine.run.recipe import Recipe
+from liit.engine.run.rules import versions
+from liit.engine.run.superseding import complete, set_aside, supersede
 
 
 class StoreError(ValueError):
@@ -51,6 +53,14 @@ def there(made: Made | None) -> tuple[Made, ...]:
     return () if made is None else (made,)
 
 
+class Reached(Exception):
+    """The result that a run was to go as far as is there."""
+
+
+Work = Callable[[Path, "Clock"], object]
+"""Leaves a file or folder at the path it is given; a mapping that it returns is said in the record too."""
+
+
 @dataclass
 class Clock:
     """Seconds of work on one stage, written down as they pass, so that a kill loses none but the last moments."""
@@ -77,9 +87,15 @@ class Clock:
 class Store:
     """One run folder. Raises StoreError when it cannot be created or written, or another process is using it."""
 
-    def __init__(self, root: str | Path) -> None:
+    acts = True
+    """Whether work is done; a plan walks the same way and does none."""
+
+    def __init__(self, root: str | Path, until: str | None = None) -> None:
+        """until: the name of the result after which `make` raises Reached."""
         self.root = Path(root).resolve()
+        self.until = until
         self._asked: dict[str, str] = {}
+        self._kept = False
         self._other_versions: set[str] = set()
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -90,6 +106,7 @@ class Store:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise StoreError(f"output {root} is in use by another run; choose another --output") from error
+        complete(self.root)
 
     def close(self) -> None:
         """Let another process use the folder."""
@@ -98,60 +115,109 @@ class Store:
     def make(
         self,
         name: str,
-        work: Callable[[Path, Clock], object],
+        work: Work,
         *,
-        settings: Any = None,
+        settings: Mapping[str, Any] | None = None,
         parents: tuple[Made, ...] = (),
+        files: Mapping[str, str] | None = None,
+        more: Mapping[str, Any] | None = None,
+        more_parents: tuple[Made, ...] = (),
+        beside: tuple[str, ...] = (),
+        layout: Any = None,
+        rows: Callable[[], int] | None = None,
     ) -> Made:
         """The result `name`, made by `work(partial, clock)` unless it is there and was made from the same.
 
-        `work` leaves a file or folder at `partial`; what it found there from an earlier, interrupted call had the same
-        fingerprint. Anything made from other settings or parents is removed first. A result that was forgotten is made anew only
-        when something is to be made from it.
+        `work` leaves a file or folder at `partial`; what it found there from an earlier, interrupted call was made from the same.
+        A result that was forgotten is made anew only when something is to be made from it.
+
+        Args:
+            settings, parents, files, more, more_parents, rows: as `Recipe` has them. Where `more` alone has changed, the result
+                that is there is added to: `work` finds it at its name.
+            beside: names of the files in the same folder that belong to the result.
+            layout: what a result in the making depends on, and a whole one does not.
         """
-        final, note = self.root / name, self.root / f"{name}.made.json"
-        mark = fingerprint(RULES, name, settings, [parent.fingerprint for parent in parents])
-        self._asked[name] = mark
-        known = read_json(note) if note.is_file() else {}
+        recipe = Recipe(
+            name,
+            settings or {},
+            {self._name_of(parent): parent.fingerprint for parent in parents},
+            files or {},
+            more or {},
+            {self._name_of(parent): parent.fingerprint for parent in more_parents},
+            rows,
+        )
+        self._asked[name] = recipe.fingerprint
 
         def again() -> None:
-            self._make(name, work, mark, parents)
+            self._make(recipe, work, (*parents, *more_parents), beside, layout)
 
-        done = known.get("fingerprint") == mark and (final.exists() or known.get("forgotten", False))
-        if not done:
-            again()
+        decided = verdict(self.root, recipe)
+        self._decided(decided, again)
+        if name == self.until:
+            raise Reached(name)
+        return Made(self.root / name, recipe.fingerprint, fresh=decided.state != "kept", again=again)
+
+    def _decided(self, decided: Verdict, again: Callable[[], None]) -> None:
+        """Do what is to be done about a result."""
+        result = self.root / decided.name
+        if decided.state == "kept":
+            record = finished(result) or {}
+            if record.pop("whole", False):
+                self._settle(result, record)
+            self._say_versions(decided.name, record)
+            return
+        if decided.supersedes:
+            for reason in decided.reasons:
+                log.info("%s is made anew: %s", decided.name, reason)
+            self._set_aside(decided.name, decided.reasons)
+        again()
+
+    def _set_aside(self, name: str, reasons: tuple[str, ...]) -> None:
+        """The run as it stood is kept once, by the first result that another takes the place of."""
+        if self._kept:
+            set_aside(self.root, [name])
         else:
-            self._say_versions(name, known)
-        return Made(final, mark, fresh=not done, again=again)
+            supersede(self.root, {name: reasons})
+            self._kept = True
 
-    def _make(self, name: str, work: Callable[[Path, Clock], object], mark: str, parents: tuple[Made, ...]) -> None:
+    def _make(
+        self, recipe: Recipe, work: Work, parents: tuple[Made, ...], beside: tuple[str, ...], layout: Any
+    ) -> None:
         for parent in parents:
             parent.recall()
-        final, note = self.root / name, self.root / f"{name}.made.json"
-        partial = final.with_name(final.name + ".partial")
-        known = read_json(note) if note.is_file() else {}
-        if known.get("fingerprint") != mark:
-            if known and (old := rules_of(known)) != RULES:
-                log.info("%s is made anew: it is of rules %d, and since then %s", name, old, changed_since(old))
+        final = self.root / recipe.name
+        partial, note, known = partial_of(final), work_note_of(final), begun(final)
+        if known.get("fingerprint") != recipe.fingerprint or known.get("layout") != layout:
             known = {}
-            note.unlink(missing_ok=True)
-            for left in final.parent.glob(f"{glob.escape(partial.name)}*"):
+            for left in beginnings(final):
                 remove(left)
-        remove(final)
         final.parent.mkdir(parents=True, exist_ok=True)
-        made = [str(parent.path.relative_to(self.root)) for parent in parents]
-        record = {"fingerprint": mark, "parents": made, "rules": RULES, "versions": versions()}
+        record = recipe.record() | {"beside": list(beside), "layout": layout, "versions": versions()}
         clock = Clock(note, record, before=float(known.get("seconds", 0.0)))
         clock.tick(0)
-        self._note(name, "resumed" if clock.before else "began", clock)
+        self._note(recipe.name, "resumed" if clock.before else "began", clock)
         try:
-            work(partial, clock)
+            told = work(partial, clock)
         except Exception as error:
-            self._note(name, "failed", clock, error=f"{type(error).__name__}: {error}")
+            self._note(recipe.name, "failed", clock, error=f"{type(error).__name__}: {error}")
             raise
+        clock.record |= {**(told if isinstance(told, Mapping) else {}), "whole": True}
         clock.tick(0)
-        partial.rename(final)
-        self._note(name, "finished", clock)
+        if partial.is_dir() or final.is_dir():
+            remove(final)
+        partial.replace(final)
+        self._settle(final, read_json(note))
+        self._note(recipe.name, "finished", clock)
+
+    def _settle(self, final: Path, record: dict[str, Any]) -> None:
+        """Write down that a result is whole."""
+        record.pop("whole", None)
+        write_json(note_of(final), record)
+        remove(work_note_of(final))
+
+    def _name_of(self, parent: Made) -> str:
+        inside = parent.path.is_relative_to(self.root)
+        return str(parent.path.relative_to(self.root)) if inside else parent.path.name
 
     def _say_versions(self, name: str, record: dict[str, Any]) -> None:
         """Once for each package of which another version made a result that is kept."""
@@ -162,17 +228,18 @@ class Store:
                 log.warning("%s was made with %s %s and is kept; here is %s", name, package, made_by, now[package])
 
     def drop(self, name: str) -> bool:
-        """Remove a result that this run does not make, and its beginnings; whether there was one."""
-        note, final = self.root / f"{name}.made.json", self.root / name
-        there = note.is_file()
-        note.unlink(missing_ok=True)
-        for left in (final, *final.parent.glob(f"{glob.escape(final.name)}.partial*")):
+        """Set a result aside that this run does not make; whether there was one. What was begun of it is removed."""
+        result = self.root / name
+        there = finished(result) is not None
+        if there:
+            self._set_aside(name, ("this run makes none",))
+        for left in beginnings(result):
             remove(left)
         return there
 
     def forget(self, name: str) -> None:
         """Remove a large result and remember that it was made; nothing where it is not there."""
-        note = self.root / f"{name}.made.json"
+        note = note_of(self.root / name)
         if note.is_file() and (self.root / name).exists():
             write_json(note, read_json(note) | {"forgotten": True})
             remove(self.root / name)
@@ -194,5 +261,5 @@ class Store:
 
     def seconds(self) -> dict[str, float]:
         """Seconds of every result that this process asked for, by its name, over all resumes."""
-        notes = {name: self.root / f"{name}.made.json" for name in sorted(self._asked)}
-        return {name: float(read_json(note).get("seconds", 0.0)) for name, note in notes.items() if note.is_file()}
+        records = {name: finished(self.root / name) for name in sorted(self._asked)}
+        return {name: float(record.get("seconds", 0.0)) for name, record in records.items() if record}

@@ -56,6 +56,16 @@ SUMMARY = pa.schema(
         ("pruned", pa.int64()),
     ]
 )
+# What a model answered to a question (`question`: a hash of its pixels and words, and of how long the answer may be).
+GENERATION = pa.schema(
+    [
+        ("id", pa.string()),
+        ("dataset", pa.string()),
+        ("question", pa.binary(16)),
+        ("answer", pa.string()),
+        ("loss", pa.float32()),
+    ]
+)
 ANSWER = pa.schema(
     [
         ("id", pa.string()),

@@ -57,12 +57,15 @@ def profiler_spec(
     )
 
 
-def made_by(spec: ProfilerSpec, scoring: Scoring, model_mark: str) -> list[object]:
-    """What a profile is made by, for its fingerprint: models by what they are, in place of where they lie."""
+def made_by(spec: ProfilerSpec, scoring: Scoring, model_mark: str) -> dict[str, object]:
+    """What a profile is made by, for its record: models by what they are, in place of where they lie."""
     sketches = {name: asdict(one) | {"model": mark(one.model)} for name, one in spec.sketches.items()}
     others = {"reference": mark(spec.reference), "sketches": sketches}
-    plain = asdict(spec) | {"model": model_mark, "adapter": None, "experts": None, **others}
-    return [plain, [scoring.samples_per_batch, scoring.tokens_per_batch, scoring.batches_per_file]]
+    plain = {name: value for name, value in asdict(spec).items() if name not in ("adapter", "experts")}
+    return {
+        "profile": plain | {"model": model_mark, **others},
+        "scoring": scoring.model_dump(include={"samples_per_batch", "tokens_per_batch"}),
+    }
 
 
 def mark(model: str | None) -> str | None:

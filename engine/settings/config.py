@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, PositiveInt, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from liit.engine.settings.base import Settings
+from liit.engine.settings.phases import SECTIONS, changed, dotted
 from liit.engine.settings.sections import (
     Clustering,
     Estimate,
@@ -28,6 +29,8 @@ class ConfigError(ValueError):
 
 class Config(Settings):
     """One run over a whole stream."""
+
+    model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
 
     name: str = Field("digits", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     output: str = "runs/{name}"
@@ -51,19 +54,28 @@ class Config(Settings):
     """Best value of each skill in a sequential run, in percent; with them relative gain is reported."""
     keep_profiles: PositiveInt | None = None
     """Keep the vectors of the newest so many timesteps only. None: keep all."""
+    from_: Annotated[dict[int, dict[str, Any]], BeforeValidator(dotted)] = Field(default_factory=dict, alias="from")
+    """Settings of strategy, scoring, clustering and training that hold from a timestep on, e.g.
+    {4: {training.learning_rate: 1.0e-4, strategy.budget: 50000}}; what was made before it stays as it is."""
 
     def at(self, t: int) -> "Config":
-        """With the strategy that timestep t chooses by, and no word of another."""
-        strategy, opening = self.strategy, self.strategy.opening
-        if opening is None:
+        """With what timestep t is told, and no word of others."""
+        told = [settings for step, settings in self.from_.items() if step <= t]
+        opening = self.strategy.opening
+        if opening is None and not self.from_:
             return self
-        other = {"name": opening.name, "options": {}} if t <= opening.timesteps else {}
-        return self.model_copy(update={"strategy": strategy.model_copy(update={"opening": None, **other})})
+        other = {"name": opening.name, "options": {}} if opening and t <= opening.timesteps else {}
+        strategy = self.strategy.model_copy(update={"opening": None, **other})
+        sections: dict[str, Any] = {name: getattr(self, name) for name in SECTIONS} | {"strategy": strategy}
+        for settings in told:
+            sections = {name: changed(section, settings, name) for name, section in sections.items()}
+        return self.model_copy(update={**sections, "from_": {}})
 
     def phases(self) -> list["Config"]:
-        """For every strategy that the run chooses by, the configuration with it."""
+        """For every span of timesteps that is told the same, the configuration with it."""
         opening = self.strategy.opening
-        return [self] if opening is None else [self.at(1), self.at(opening.timesteps + 1)]
+        starts = {1, *self.from_, *([opening.timesteps + 1] if opening else [])}
+        return [self.at(t) for t in sorted(starts)]
 
     @model_validator(mode="after")
     def _opening_ends(self) -> "Config":
@@ -77,10 +89,10 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _pool_budget_holds_a_selection(self) -> "Config":
-        limit = self.strategy.pool_budget
-        counted = self.strategy.unit == "samples" and self.strategy.lifetime is None
-        if counted and limit is not None and limit < self.strategy.budget:
-            raise ValueError(f"strategy.pool_budget={limit} is smaller than strategy.budget={self.strategy.budget}")
+        for strategy in (one.strategy for one in self.phases()):
+            limit, counted = strategy.pool_budget, strategy.unit == "samples" and strategy.lifetime is None
+            if counted and limit is not None and limit < strategy.budget:
+                raise ValueError(f"strategy.pool_budget={limit} is smaller than strategy.budget={strategy.budget}")
         return self
 
 

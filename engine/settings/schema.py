@@ -39,6 +39,7 @@ def _lines(model: type[BaseModel], indent: str) -> Iterator[str]:
 
 
 def _field(name: str, field: FieldInfo, indent: str) -> Iterator[str]:
+    name = field.alias or name
     yield from _comment(field.description or "", indent)
     models, kind = _models(field.annotation), _typed(field.annotation)
     default = field.get_default(call_default_factory=True)

@@ -63,6 +63,21 @@ class EvaluationSet(Release):
     limit: PositiveInt | None = None
     """Use the first so many samples in the order of their keys."""
     max_new_tokens: PositiveInt = 32
+    since: int = Field(0, ge=0)
+    """The first timestep whose pool is kept free of its questions; every model is examined on it. A run that has begun writes
+    down the next timestep for a set that is added to it."""
+    until: PositiveInt | None = None
+    """It is asked no more, and kept its questions out of the pools of timesteps before this one: of a set that was taken out of a
+    run, or whose questions are others by now."""
+
+    @property
+    def key(self) -> str:
+        """Its name, and since when it has had these questions, where that is not the start."""
+        return self.name if not self.since else f"{self.name}@t{self.since:02d}"
+
+    def holds(self, t: int) -> bool:
+        """Whether the pool of timestep t is kept free of its questions."""
+        return self.since <= t and (self.until is None or t < self.until)
 
     @model_validator(mode="before")
     @classmethod
@@ -109,9 +124,17 @@ class FileStream(Settings):
         """The last timestep."""
         return len(self.releases) - 1
 
+    @property
+    def asked(self) -> tuple[EvaluationSet, ...]:
+        """The evaluation sets that models are examined on."""
+        return tuple(one for one in self.evaluations if one.until is None)
+
     @model_validator(mode="after")
     def _names_are_unique(self) -> "FileStream":
-        names = [one.name for one in (*self.releases, *self.evaluations, *self.targets)]
+        asked = [one for one in self.evaluations if one.until is None]
+        names = [one.name for one in (*self.releases, *asked, *self.targets)]
+        keys = [one.key for one in self.evaluations]
+        names += [key for key in keys if keys.count(key) > 1]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"names {twice} are used twice; ids begin with the name, so each must be unique")

@@ -63,6 +63,10 @@ class Tasks(Settings):
     """Folder or hub id of a text model, of which the mean state is taken. None: the model's own hidden states."""
 
 
+MACHINE = {"workers", "micro_batch_size", "zero_stage", "gradient_checkpointing", "checkpoint_every"}
+"""How a training is laid out on the machines there are. What is learned is the same up to the order of its sums."""
+
+
 class Training(Settings):
     """DeepSpeed LoRA training of one timestep, on exactly the selected samples, once per epoch."""
 

@@ -1,14 +1,16 @@
 """A timestep's training as a stage: the selected samples laid out for Ray Train, the adapter taken over from it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from liit.engine.data.rows import write_rows
 from liit.engine.fleet.connect import connect
 from liit.engine.run.files import remove
+from liit.engine.run.fingerprints import fingerprint
 from liit.engine.run.progress import Bar
 from liit.engine.run.store import Clock
 from liit.engine.settings.config import Config
@@ -47,7 +49,7 @@ def teach(
         samples=str(rows),
         parent=None if parent is None else str(parent),
         output=str(output or partial),
-        name=f"{config.name}-t{t:02d}-{clock.record['fingerprint']}{f'-{expert}' if expert else ''}",
+        name=_named(t, clock.record, expert),
         storage=str(work),
         cpus=resources.cpus_per_worker,
         gpus=resources.gpus_per_worker,
@@ -65,3 +67,9 @@ def teach(
 
         train(job, follow)
     remove(work)
+
+
+def _named(t: int, record: Mapping[str, Any], expert: str) -> str:
+    """Of a training: what it makes, and how it is laid out; one of the same name goes on where it was stopped."""
+    parts = (f"t{t:02d}", record["fingerprint"], fingerprint(record["layout"])[:6], expert)
+    return "-".join(part for part in parts if part)

@@ -77,7 +77,7 @@ def test_the_json_schema_accepts_what_the_configuration_does() -> None:
     schema = json.loads(liit("config", "--json-schema")[1])
     assert schema == json_schema_of()
     assert schema["properties"]["max_bad_share"]["description"].startswith("A release with a larger share")
-    assert set(schema["properties"]) == set(Config.model_fields)
+    assert set(schema["properties"]) == {field.alias or name for name, field in Config.model_fields.items()}
 
 
 def states(found: Status, t: int) -> list[str]:

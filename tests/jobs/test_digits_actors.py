@@ -27,8 +27,8 @@ def first_choice(folder: Path, name: str, *resources: str) -> tuple[pa.Table, pa
     stages = Stages(config, store)
     for t, release in enumerate(open_stream(config, store).releases[:2]):
         stages.ingest(release, t)
-    before = stages.pool(0, (), None)
-    pool = stages.pool(1, (before, stages.prune(0, before, None, None, None)), None)
+    before = stages.pool(0, (), ())
+    pool = stages.pool(1, (before, stages.prune(0, before, None, None, None)), ())
     profile = stages.score(1, pool, None)
     assert profile is not None
     selection = stages.select(1, pool, profile, stages.cluster(1, profile))

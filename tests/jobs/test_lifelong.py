@@ -16,6 +16,7 @@ from peft import PeftModel
 
 from liit.engine.data.ingest import TooManyBadSamples
 from liit.engine.data.stream import open_stream
+from liit.engine.examining import Examining
 from liit.engine.lifelong import run
 from liit.engine.models import loading
 from liit.engine.run.store import Store
@@ -65,7 +66,7 @@ def test_bad_samples_are_quarantined_with_stage_and_reason(finished: Path) -> No
     assert rows["words/seen-91"]["stage"] == "read"
     assert "folder" in rows["words/seen-91"]["reason"]
     assert rows["words/seen-92"]["stage"] == "read"
-    [exam] = pq.read_table(finished / "exam.quarantine.parquet").to_pylist()
+    [exam] = pq.read_table(finished / "exam" / "exam-sum.quarantine.parquet").to_pylist()
     assert exam["id"] == "exam-sum/200"
     assert exam["reason"].startswith("unusable reference: reference 'yes' holds no number")
 
@@ -168,9 +169,10 @@ def _until_selection(config: Config, folder: Path) -> tuple[Stages, Store]:
     stages = Stages(config, store, {one.name: one.skill for one in stream.targets})
     for t, release in enumerate(stream.releases):
         stages.ingest(release, t)
-    exam = stages.exam(stream.evaluations)
-    first = stages.pool(0, (), exam)
-    pool = stages.pool(1, (first, stages.prune(0, first, None, None, None)), exam)
+    examining = Examining(stages)
+    examining.read(stream.evaluations)
+    first = stages.pool(0, (), examining.holding(0))
+    pool = stages.pool(1, (first, stages.prune(0, first, None, None, None)), examining.holding(1))
     profile = stages.score(1, pool, None)
     targets = stages.targets(1, stages.split(stream.targets), None)
     stages.select(1, pool, profile, stages.cluster(1, profile), targets)

@@ -44,43 +44,46 @@ Call = Callable[..., subprocess.CompletedProcess[str]]
 def test_a_bad_argument_is_refused_in_one_line(
     argument: str, says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    from liit.engine.main import main
+    from liit.engine.main import Wanted, main
 
     output = None if argument.startswith("output") else str(tmp_path / "run")
-    assert main([argument], output, dry_run=False) == REFUSED
+    assert main(Wanted([argument], output, dry_run=False)) == REFUSED
     lines = [line for line in capsys.readouterr().out.splitlines() if "error:" in line]
     assert len(lines) == 1
     assert says in lines[0]
 
 
 def test_a_score_or_targets_that_are_not_there_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    from liit.engine.main import main
+    from liit.engine.main import Wanted, main
 
     own = ["scoring.custom={odd: 'nowhere:score'}", "scoring.scores=[odd]"]
-    assert main(own, str(tmp_path / "run"), dry_run=False) == REFUSED
+    assert main(Wanted(own, str(tmp_path / "run"), dry_run=False)) == REFUSED
     assert "score odd: 'nowhere:score' is not module:function" in capsys.readouterr().out
     tokens = ["strategy.unit=tokens", "strategy.pool_budget=null"]
-    assert main(tokens, str(tmp_path / "run"), dry_run=True) == REFUSED
+    assert main(Wanted(tokens, str(tmp_path / "run"), dry_run=True)) == REFUSED
     assert "strategy.pool_budget is in samples; give it" in capsys.readouterr().out
-    assert main(["strategy=coincide", "clustering.vector=embedding"], str(tmp_path / "run"), dry_run=True) == REFUSED
+    assert (
+        main(Wanted(["strategy=coincide", "clustering.vector=embedding"], str(tmp_path / "run"), dry_run=True))
+        == REFUSED
+    )
     assert "strategy coincide does not choose by these clusters" in capsys.readouterr().out
-    assert main(["llava-1.5-7b.yaml", "strategy.name=less"], str(tmp_path / "run"), dry_run=True) == REFUSED
+    assert main(Wanted(["llava-1.5-7b.yaml", "strategy.name=less"], str(tmp_path / "run"), dry_run=True)) == REFUSED
     assert "strategy less selects for targets; give stream.targets" in capsys.readouterr().out
     moved = ["strategy=less", "scoring.gradient.gradient=zero-order"]
-    assert main(moved, str(tmp_path / "run"), dry_run=True) == REFUSED
+    assert main(Wanted(moved, str(tmp_path / "run"), dry_run=True)) == REFUSED
     assert "inner products, which zero-order features have not" in capsys.readouterr().out
 
 
 def test_a_model_folder_without_a_processor_is_refused(
     tiny_llava: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from liit.engine.main import main
+    from liit.engine.main import Wanted, main
 
     bare = tmp_path / "bare"
     bare.mkdir()
     for name in ("config.json", "model.safetensors"):
         (bare / name).symlink_to(Path(tiny_llava) / name)
-    assert main([f"model.path={bare}"], str(tmp_path / "run"), dry_run=False) == REFUSED
+    assert main(Wanted([f"model.path={bare}"], str(tmp_path / "run"), dry_run=False)) == REFUSED
     assert f"model {bare}: its processor cannot be loaded" in capsys.readouterr().out
 
 
@@ -95,9 +98,9 @@ def test_the_command_line_exits_with_2_and_starts_no_ray(lifelong: Call, tmp_pat
 def test_every_shipped_configuration_is_valid_and_says_its_plan(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from liit.engine.main import main
+    from liit.engine.main import Wanted, main
 
-    assert main([str(config)], None, dry_run=True) == 0
+    assert main(Wanted([str(config)], None, dry_run=True)) == 0
     said = capsys.readouterr().out
     steps = set(re.findall(r"\bt\d\b", said))
     releases = yaml.safe_load(config.read_text())["stream"].get("releases", [])

@@ -36,13 +36,13 @@ def releases(tmp_path: Path) -> list[Path]:
 def test_the_pool_is_what_stayed_and_what_arrived(releases: list[Path], tmp_path: Path) -> None:
     step = tmp_path / "t00"
     step.mkdir()
-    grow(None, releases[:1], None, Pool(), step / "pool.parquet")
+    grow(None, releases[:1], [], Pool(), step / "pool.parquet")
     gone = [{"id": "a/1", "reason": "pruned", "kept_id": "a/2"}]
     bad = [{"id": "a/3", "dataset": "a", "stage": "score", "reason": "torn"}]
     write_table(step / "removed.parquet", pa.Table.from_pylist(gone, schema=REMOVED))
     write_table(step / "quarantine.parquet", pa.Table.from_pylist(bad, schema=QUARANTINE))
     assert set(remaining(step)["id"].to_pylist()) == {"a/2", "a/4", "a/5", "a/6"}
-    grow(step, releases, None, Pool(), tmp_path / "next.parquet")
+    grow(step, releases, [], Pool(), tmp_path / "next.parquet")
     table = read_table(tmp_path / "next.parquet")
     assert table.schema.equals(POOL)
     assert set(table["id"].to_pylist()) == {"a/2", "a/4", "a/5", "a/6", "b/1", "b/2"}
@@ -65,9 +65,9 @@ def copied(tmp_path: Path, rules: Pool) -> tuple[set[str], dict[str, tuple[str, 
     new = rows("b", "123", 1, **{"b/1": "a/2", "b/3": "b/2"})
     for path, table in zip(paths, (rows("a", "12345", 0), new, exam), strict=True):
         write_table(path, pa.Table.from_pylist(table, schema=SAMPLE))
-    grow(None, paths[:1], None, rules, first / "pool.parquet")
+    grow(None, paths[:1], [], rules, first / "pool.parquet")
     write_table(first / "removed.parquet", REMOVED.empty_table())
-    grow(first, paths[:2], paths[2], rules, tmp_path / "pool.parquet")
+    grow(first, paths[:2], paths[2:], rules, tmp_path / "pool.parquet")
     left_out = read_table(tmp_path / "copies.parquet").to_pylist()
     pool = set(read_table(tmp_path / "pool.parquet")["id"].to_pylist())
     return pool, {row["id"]: (row["reason"], row["kept_id"]) for row in left_out}

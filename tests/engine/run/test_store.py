@@ -41,9 +41,9 @@ def test_a_failed_result_has_no_name_and_its_part_is_kept_for_the_next_call(tmp_
         assert (partial / "half").is_file()
 
     with pytest.raises(RuntimeError):
-        store.make("x", fails, settings=1)
+        store.make("x", fails, settings={"a": 1})
     assert not (tmp_path / "x").exists()
-    store.make("x", finishes, settings=1)
+    store.make("x", finishes, settings={"a": 1})
     assert (tmp_path / "x" / "half").is_file()
 
 
@@ -55,13 +55,13 @@ def test_a_part_made_from_other_settings_is_thrown_away(tmp_path: Path) -> None:
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        store.make("x", fails, settings=1)
+        store.make("x", fails, settings={"a": 1})
 
     def fresh(partial: Path, clock: Clock) -> None:
         assert not partial.exists()
         partial.write_text("new")
 
-    assert store.make("x", fresh, settings=2).path.read_text() == "new"
+    assert store.make("x", fresh, settings={"a": 2}).path.read_text() == "new"
 
 
 def test_seconds_add_up_over_interrupted_calls(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_forgotten_result_is_made_anew_only_when_it_is_needed(tmp_path: Path) 
             partial.write_text(large.path.read_text())
 
         large = store.make("large", work)
-        store.make("child", reads, settings=child, parents=(large,))
+        store.make("child", reads, settings={"a": child}, parents=(large,))
         store.forget("large")
         store.forget("nothing")
         store.close()
@@ -155,6 +155,6 @@ def test_other_rules_make_a_result_anew_and_other_versions_are_said_once(
     assert not store.make("x", lambda partial, clock: pytest.fail("it is there")).fresh
     assert not store.make("y", lambda partial, clock: pytest.fail("it is there")).fresh
     assert capsys.readouterr().out.count("was made with torch 1.0 and is kept; here is") == 1
-    monkeypatch.setattr("liit.engine.run.store.RULES", RULES + 1)
+    monkeypatch.setattr("liit.engine.run.recipe.RULES", RULES + 1)
     assert store.make("x", lambda partial, clock: partial.write_text("anew")).fresh
     assert f"x is made anew: it is of rules {RULES}, and since then" in capsys.readouterr().out

@@ -89,8 +89,8 @@ def test_a_preset_is_part_of_what_a_set_is_and_no_preset_changes_nothing(tmp_pat
     path.write_text("{}")
     plain = EvaluationSet(name="gsm8k", path=str(path), skill="s", format="llava")
     named = EvaluationSet.model_validate({"preset": "gsm8k", "path": str(path), "format": "llava"})
-    assert set(stream.mark(plain)) == {"name", "format", "content"}
-    assert stream.mark(named) == stream.mark(plain) | {"preset": "gsm8k"}
+    assert set(stream.reading(plain, tmp_path)) == {"name", "format"}
+    assert stream.reading(named, tmp_path) == stream.reading(plain, tmp_path) | {"preset": "gsm8k"}
 
 
 @pytest.mark.parametrize("name", ["llava-1.5-7b", "llama3-8b", "instructblip-continual-1", "instructblip-continual-2"])

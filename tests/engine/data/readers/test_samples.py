@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from liit.engine.data.readers.checks import PLACED, TAKEN
-from liit.engine.data.stream import mark
+from liit.engine.data.stream import contents_of, reading
 from liit.engine.run import tables
 from tests.engine.data.readers.written import ASK, SEE, TELL, read, release, repaired, row, said, write
 
@@ -228,11 +228,17 @@ def test_in_is_kept_and_quarantined_and_equal_whatever_the_order(folder: Path, r
 
 
 def test_a_release_is_another_one_where_its_images_lie_elsewhere(tmp_path: Path) -> None:
-    """Their paths are kept by all that is made of it; its annotations may move."""
+    """Their paths are kept by all that is made of it; its annotations may move, and images with the run folder."""
     (tmp_path / "moved").mkdir()
     for folder in (tmp_path, tmp_path / "moved"):
         (folder / "a.json").write_text("[]", encoding="utf-8")
-    here, there = (str(folder / "a.json") for folder in (tmp_path, tmp_path / "moved"))
-    assert mark(release(here)) == mark(release(there))
-    low, high = (release(here, images=f"{tmp_path}/{name}") for name in ("low", "high"))
-    assert mark(low) != mark(high)
+    here, there = (release(str(folder / "a.json")) for folder in (tmp_path, tmp_path / "moved"))
+    assert reading(here, tmp_path) == reading(there, tmp_path)
+    assert list(contents_of(here).values()) == list(contents_of(there).values())
+    path, run = str(tmp_path / "a.json"), tmp_path / "run"
+    low, high = (release(path, images=f"{tmp_path}/{name}") for name in ("low", "high"))
+    assert reading(low, run) != reading(high, run)
+    first, second = (
+        reading(release(path, images=str(root / "data" / "images")), root) for root in (run, tmp_path / "elsewhere")
+    )
+    assert first == second

@@ -1,0 +1,139 @@
+"""What a run that has begun is told now, and from which timestep on: the past stays as it was made.
+
+The run folder's `config.yaml` says what it was told. A set of questions that is new holds from the next timestep on, one that
+is gone held until then, and settings that an earlier command wrote down as holding from a timestep on go on to hold. What comes
+of it is written to `config.yaml` again, so that file alone makes the same run anew in an empty folder.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from liit.engine.data.stream import contents_of
+from liit.engine.run.deciding import finished
+from liit.engine.run.progress import log
+from liit.engine.settings.config import Config, ConfigError, read
+from liit.engine.settings.phases import FIXED, SECTIONS
+from liit.engine.settings.streams import EvaluationSet, FileStream
+
+ASKED = ("skill", "metric", "options", "max_new_tokens", "samples", "since", "until", "path")
+"""Keys of an evaluation set that its questions do not depend on."""
+
+
+def continued(config: Config, redo: int | None = None) -> Config:
+    """The configuration with what the run in its output folder was told before.
+
+    redo: what differs from before in strategy, scoring, clustering and training is to hold from this timestep on. Raises
+    ConfigError for a difference that cannot.
+    """
+    root = Path(config.output)
+    before = told_before(root)
+    if before is None:
+        if redo is not None:
+            raise ConfigError(f"--redo t{redo}: {root} is no run that has begun")
+        return config
+    config = _settings(config, before, redo)
+    if not isinstance(config.stream, FileStream) or not isinstance(before.stream, FileStream):
+        return config
+    sets = _sets(config.stream.evaluations, before.stream.evaluations, next_timestep(root), root)
+    stream = config.stream.model_copy(update={"evaluations": sets})
+    return config.model_copy(update={"stream": FileStream.model_validate(stream.model_dump())})
+
+
+def told_before(root: Path) -> Config | None:
+    """What the run was told when it was last begun; None where there is none, or one of another version that says other
+    things."""
+    if not (root / "config.yaml").is_file():
+        return None
+    try:
+        return read(root / "config.yaml", [])
+    except ConfigError as error:
+        log.warning("%s is of another version (%s): nothing is taken over from it", root / "config.yaml", error)
+        return None
+
+
+def next_timestep(root: Path) -> int:
+    """The first one whose pool is not finished."""
+    t = 0
+    while finished(root / f"t{t:02d}/pool.parquet") is not None:
+        t += 1
+    return t
+
+
+def _settings(config: Config, before: Config, redo: int | None) -> Config:
+    old, new = _flat(before), _flat(config)
+    if redo is not None:
+        changes = {key: new.get(key) for key in sorted({*old, *new}) if old.get(key) != new.get(key)}
+        return _from(config, before, redo, changes)
+    if not before.from_ or "from_" in config.model_fields_set:
+        return config
+    if new in (old, _flat(before.at(max(before.from_)))):
+        log.info("settings from t%s on are taken over from config.yaml", ", t".join(map(str, before.from_)))
+        return _with(config, before, before.from_)
+    return config
+
+
+def _from(config: Config, before: Config, t: int, changes: dict[str, Any]) -> Config:
+    """The configuration of before, with these changes from timestep t on."""
+    fixed = [key for key in changes if any(key == one or key.startswith(f"{one}.") for one in FIXED)]
+    if fixed:
+        raise ConfigError(
+            f"--redo t{t}: {fixed[0]} cannot change during a run: {FIXED[fixed[0]]}; `liit fork` starts another"
+        )
+    told = {**before.from_, **config.from_}
+    if changes:
+        told[t] = {**told.get(t, {}), **changes}
+    return _with(config, before, dict(sorted(told.items())))
+
+
+def _with(config: Config, before: Config, told: dict[int, dict[str, Any]]) -> Config:
+    sections = {name: getattr(before, name) for name in SECTIONS}
+    return Config.model_validate(config.model_copy(update=sections).model_dump() | {"from": told})
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    """The settings of the sections that may change during a run, by dotted key; of LoRA each alone, of others as they are."""
+    found: dict[str, Any] = {}
+    for name in SECTIONS:
+        for key, value in getattr(config, name).model_dump(mode="json").items():
+            nested = {f"{name}.{key}.{inner}": one for inner, one in value.items()} if key == "lora" else {}
+            found |= nested or {f"{name}.{key}": value}
+    return found
+
+
+def _sets(
+    now: Sequence[EvaluationSet], before: Sequence[EvaluationSet], t: int, root: Path
+) -> tuple[EvaluationSet, ...]:
+    """The sets that are asked now, each with since when it has had its questions, and those that once kept theirs out of
+    pools."""
+    old = {one.name: one for one in before if one.until is None}
+    gone = [one for one in before if one.until is not None]
+    kept: list[EvaluationSet] = []
+    for one in now:
+        if one.until is not None or one.since:
+            kept.append(one)  # it says so itself
+            continue
+        known = old.get(one.name)
+        if known is not None and same_questions(one, known, root):
+            kept.append(one.model_copy(update={"since": known.since}))
+            continue
+        kept.append(one.model_copy(update={"since": t}))
+        if t:
+            log.info("evaluation set %s keeps its questions out of the pool from t%d on", one.name, t)
+    said = {one.key for one in kept}
+    for known in (*gone, *old.values()):
+        until = t if known.until is None else known.until
+        if known.key not in said and until > known.since:
+            kept.append(known.model_copy(update={"until": until}))
+    return tuple(kept)
+
+
+def same_questions(one: EvaluationSet, known: EvaluationSet, root: Path) -> bool:
+    """Whether a set is read as it was, from the same file or from one of the same content."""
+    ways = [each.model_dump(exclude=set(ASKED)) for each in (one, known)]
+    if ways[0] != ways[1]:
+        return False
+    if one.path == known.path or Path(one.path).resolve() == Path(known.path).resolve():
+        return True
+    record = finished(root / f"exam/{known.key}.parquet") or {}
+    return sorted(contents_of(one).values()) == sorted(record.get("files", {}).values())

@@ -1,0 +1,173 @@
+"""What a command will do, before it does it: every result that is kept, to be done, or would be made anew, and why."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from liit.engine.forecast import Step, forecast
+from liit.engine.run.deciding import Verdict, finished
+from liit.engine.run.planning import Plan
+from liit.engine.run.status import STAGES
+from liit.engine.run.store import Reached
+from liit.engine.run.words import duration, size
+from liit.engine.settings.config import Config
+from liit.engine.settings.streams import DigitsStream
+
+OTHERS = {
+    "generations.parquet": "evaluate",
+    "importance": "train",
+    "task.parquet": "train",
+    "pseudo-tasks.parquet": "train",
+}
+STAGE_OF = {result: stage for stage, results in STAGES.items() for result in results} | OTHERS
+"""The stage of a timestep's result, by its name in the folder."""
+DONE = ("kept", "set aside")
+
+
+def plan(config: Config, until: str | None = None) -> Plan:
+    """The whole run walked through; nothing is done. Raises ValueError where a file of it cannot be read."""
+    found = Plan(config.output, until)
+    if not (found.root / "config.yaml").is_file():
+        return found  # nothing is there, so all is to be done
+    from liit.engine.lifelong import walk
+
+    try:
+        if not _composed_anew(config, found):
+            walk(config, found)
+    except Reached:
+        pass
+    return found
+
+
+def _composed_anew(config: Config, found: Plan) -> bool:
+    """The embedded stream is another, so all that was made of it is made anew."""
+    if not isinstance(config.stream, DigitsStream):
+        return False
+    found.make("data", lambda partial, clock: None, settings=config.stream.model_dump(exclude={"kind"}))
+    if found.verdicts["data"].state == "kept":
+        return False
+    if found.verdicts["data"].supersedes:
+        for note in sorted(found.root.glob("*/*.made.json")):
+            name = str(note.relative_to(found.root)).removesuffix(".made.json")
+            if finished(found.root / name) is not None and name.partition("/")[0] != "superseded":
+                found.verdicts[name] = Verdict(name, "made anew", ("data is made anew",))
+    return True
+
+
+@dataclass(frozen=True)
+class Timestep:
+    """What becomes of one timestep: by stage, the most that is to be done of its results; and what that takes."""
+
+    forecast: Step
+    stages: dict[str, str]
+
+    def todo(self, stage: str) -> bool:
+        """Whether a stage is still to be done; of a run that has not begun, all are."""
+        return not self.stages or self.stages.get(stage, "not needed") not in ("kept", "not needed")
+
+    @property
+    def seconds(self) -> float:
+        """About, of what is to be done."""
+        step = self.forecast
+        share = {"score": step.scoring_seconds, "train": step.training_seconds, "evaluate": step.answering_seconds}
+        work = sum(seconds for stage, seconds in share.items() if self.todo(stage))
+        return work + step.start_seconds if work else 0.0
+
+
+def timesteps(config: Config, found: Plan) -> list[Timestep]:
+    """The forecast of every timestep beside what is to be done of it."""
+    order = ("kept", "goes on", "extended", "to do", "made anew")
+    by_step: dict[int, dict[str, str]] = {}
+    for name, verdict in found.verdicts.items():
+        folder, _, result = name.partition("/")
+        stage = STAGE_OF.get(result)
+        if stage is None or not folder[1:].isdigit() or verdict.state == "set aside":
+            continue
+        mine = by_step.setdefault(int(folder[1:]), {})
+        mine[stage] = max(mine.get(stage, "kept"), verdict.state, key=order.index)
+    return [Timestep(step, by_step.get(t, {})) for t, step in enumerate(forecast(config))]
+
+
+def say(config: Config, found: Plan, console: Console) -> None:
+    """The plan as a table: what each timestep holds, what is to be done of it, and about what that takes."""
+    steps = timesteps(config, found)
+    table = Table(title=f"{config.name}: {config.strategy.name}, T={config.strategy.budget}, seed {config.seed}")
+    columns = (
+        "",
+        "release",
+        "new",
+        "pool",
+        "train on",
+        "Mtokens",
+        "sketches",
+        "scoring h",
+        "training h",
+        "about",
+        "to do",
+    )
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("", "release", "to do") else "right")
+    for t, one in enumerate(steps):
+        step = one.forecast
+        table.add_row(
+            f"t{t}",
+            step.release,
+            f"{step.new:,}",
+            f"{step.pool:,}",
+            f"{step.selected:,}",
+            f"{step.tokens / 1e6:.2f}",
+            size(step.sketch_bytes),
+            f"{step.scoring_hours if one.todo('score') else 0:.2f}",
+            f"{step.training_hours if one.todo('train') else 0:.2f}",
+            duration(one.seconds),
+            _told(one),
+        )
+    console.print(table)
+    unit = "GPU" if config.resources.gpus_per_actor else "actor or worker"
+    total = duration(sum(one.seconds for one in steps))
+    console.print(
+        f"Hours are {unit} hours at the stated throughput (`estimate`). About {total} in all → {config.output}"
+    )
+    for line in reasons(found):
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def _told(one: Timestep) -> str:
+    if not one.stages:
+        return "all"
+    doing = {stage: state for stage, state in one.stages.items() if state != "kept"}
+    if not doing:
+        return "kept"
+    anew = [stage for stage, state in doing.items() if state == "made anew"]
+    rest = [
+        f"{stage} goes on" if state == "goes on" else stage for stage, state in doing.items() if state != "made anew"
+    ]
+    return ", ".join([*([f"anew: {' '.join(anew)}"] if anew else []), *rest])
+
+
+def reasons(found: Plan) -> Iterator[str]:
+    """A line for every result that is not kept though it is there, with why."""
+    for verdict in found.verdicts.values():
+        if verdict.supersedes or verdict.state == "extended":
+            yield f"{verdict.name}: {verdict.state}: {'; '.join(verdict.reasons)}"
+
+
+def advice(found: Plan, config: Config) -> Sequence[str]:
+    """What to do where finished results would be made anew, for a person who did not ask for it."""
+    first = min((int(name[1:3]) for name in found.superseding if name[1:3].isdigit()), default=0)
+    settings = f"`--redo t{first}`" if first else "`--redo all`"
+    return (
+        f"{len(found.superseding)} finished results would be made anew, so nothing was started. Choose:",
+        f"  {settings}: make them anew; what is there now is kept in {Path(config.output) / 'superseded'}",
+        "  a setting from a timestep on, `from.<t>.<key>=<value>`: what was made before it stays",
+        f"  `liit fork {config.output} --at <t> --output <folder>`: another run, that shares its past with this one",
+        "  the settings, files and evaluation sets of before",
+    )
+
+
+def console() -> Console:
+    return Console(width=None if os.isatty(1) else 130)

@@ -1,0 +1,52 @@
+"""Room on disk.
+
+liit clean RUN [--dry-run]
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+if __name__ == "__main__" and str(Path(__file__).resolve().parent.parent) not in sys.path:
+    sys.path.append(str(Path(__file__).resolve().parent.parent))  # a fresh clone works without being installed
+
+import typer
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def clean(
+    run: Annotated[Path, typer.Argument(help="The run folder.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and how large it is.")] = False,
+) -> None:
+    """Delete what other settings had made and what can be made again; no adapter, selection, answer or result that stands."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from liit.engine.lasting.cleaning import clean as let_go
+    from liit.engine.lasting.cleaning import leaving
+    from liit.engine.main import REFUSED
+    from liit.engine.run.progress import log, start_logging
+    from liit.engine.run.words import size
+
+    start_logging()
+    try:
+        found = leaving(run)
+        table = Table(title=f"{run}: {size(sum(one.bytes for one in found))}", title_justify="left")
+        for column in ("kind", "timestep", "folder or file", "frees"):
+            table.add_column(column, justify="right" if column == "frees" else "left")
+        for one in found:
+            step = "" if one.timestep is None else f"t{one.timestep}"
+            table.add_row(one.kind, step, str(one.path.relative_to(run.resolve())), size(one.bytes))
+        Console(width=None if sys.stdout.isatty() else 120).print(table)
+        if not dry_run:
+            let_go(run, found)
+            log.info("%d gone", len(found))
+    except ValueError as error:
+        log.error("error: %s", error)
+        raise typer.Exit(REFUSED) from error
+
+
+if __name__ == "__main__":
+    app()
