@@ -62,10 +62,11 @@ class Examining:
         stages = self.stages
         plain = one.model_copy(update={"metric": "stored", "options": {}})  # its rows are the same whatever judges them
 
-        def work(partial: Path, clock: Clock) -> None:
+        def work(partial: Path, clock: Clock) -> dict[str, int]:
             aside = partial.with_name(f"{one.key}.quarantine.parquet")
-            ingest((plain,), 0, stages.config, partial, aside, f"evaluation set {one.name}", clock)
+            counted = ingest((plain,), 0, stages.config, partial, aside, f"evaluation set {one.name}", clock)
             keep_first_of_each(partial, {one.name: one.limit})
+            return counted
 
         return stages.store.make(
             f"exam/{one.key}.parquet",

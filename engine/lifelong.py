@@ -20,6 +20,7 @@ from liit.engine.pages.tracking import track
 from liit.engine.run.store import Made, Store
 from liit.engine.settings.config import Config
 from liit.engine.stages import Stages
+from liit.engine.targeting import Targeting
 
 
 def run(config: Config, store: Store) -> dict[str, Any]:
@@ -42,11 +43,11 @@ def walk(config: Config, store: Store) -> Walked:
     """Every stage of every timestep in its order, made where it is not there; with a `planning.Plan` as store, none is."""
     stream = open_stream(config, store)
     stages = Stages(config, store, {one.name: one.skill for one in stream.targets})
-    learning, examining = Learning(stages), Examining(stages)
+    targeting, learning, examining = Targeting(stages), Learning(stages), Examining(stages)
     for t, release in enumerate(stream.releases):
         stages.ingest(release, t)
     examining.read(stream.evaluations)
-    split = stages.split(stream.targets)
+    split = targeting.split(stream.targets)
 
     adapter: Made | None = None
     left: tuple[Made, ...] = ()
@@ -58,7 +59,7 @@ def walk(config: Config, store: Store) -> Walked:
         if stages.strategy(t).learns(t, len(stream.releases) - 1):
             profile = stages.score(t, pool, adapter)
             clusters = stages.cluster(t, profile)
-            targets = stages.targets(t, split, adapter)
+            targets = targeting.profile(t, split, adapter)
             selection = stages.select(t, pool, profile, clusters, targets)
             learning.look_at(t, selection, pool, clusters)
             adapter = learning.train(t, selection, adapter)

@@ -5,7 +5,7 @@ their results only; the order is in `lifelong.py`, and what is between a selecti
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -15,20 +15,21 @@ from liit.engine.choosing.selection import select
 from liit.engine.data import stream
 from liit.engine.data.ingest import ingest, quarantine
 from liit.engine.data.pool import grow
-from liit.engine.evaluation.evaluation import keep_first_of_each
+from liit.engine.data.same_release import contents_but_withdrawn
 from liit.engine.holding.looking import Looking
 from liit.engine.holding.task_features import feature_spec
 from liit.engine.models.fingerprint import fingerprint
 from liit.engine.run.files import remove
+from liit.engine.run.fingerprints import fingerprint as fingerprint_of
 from liit.engine.run.progress import log
-from liit.engine.run.store import Clock, Made, Store, path_of, there
+from liit.engine.run.store import Made, Store, path_of, there
 from liit.engine.scoring.profile_spec import ProfilerSpec
 from liit.engine.scoring.scoring import score
 from liit.engine.scoring.specification import made_by, mark, profiler_spec
 from liit.engine.settings.config import Config
-from liit.engine.settings.streams import EvaluationSet, Release
+from liit.engine.settings.streams import Release
 from liit.selectors import catalog
-from liit.selectors.protocol import Strategy, rehearse
+from liit.selectors.protocol import Strategy
 
 
 @dataclass
@@ -68,48 +69,33 @@ class Stages:
         made = self.store.make(
             name,
             lambda partial, clock: ingest(
-                (release,), t, self.config, partial, self.step(t) / "quarantine.parquet", release.name, clock
+                (release,),
+                t,
+                self.config,
+                partial,
+                self.step(t) / "quarantine.parquet",
+                release.name,
+                clock,
+                self.store.root,
             ),
             settings={**stream.reading(release, self.store.root), **self.reads()},
-            files=stream.contents_of(release),
+            files=contents_but_withdrawn(self.store.root / name, release, self.config.pool, self.store.acts),
+            beside=(f"../images/{Path(name).name}", f"../rows/{Path(name).name}"),
             rows=lambda: stream.rows_of(release),
         )
         self.releases.append(made)
         return made
 
-    def split(self, sets: tuple[EvaluationSet, ...]) -> Made | None:
-        """The target split → targets.parquet, where the strategy looks at it."""
-        wanted = [each.strategy for each in self.config.phases() if catalog.get(each.strategy.name).targets]
-        for each in wanted:
-            rehearse(catalog.get(each.name), each.options, {one.skill for one in sets})  # an option may name a skill
-        if not (wanted and sets):
-            return None
-
-        def work(partial: Path, clock: Clock) -> None:
-            ingest(sets, 0, self.config, partial, self.store.root / "targets.quarantine.parquet", "target split", clock)
-            keep_first_of_each(partial, {one.name: one.limit for one in sets})
-
-        told = {
-            one.name: {**stream.reading(one, self.store.root), "limit": one.limit, "metric": [one.metric, one.options]}
-            for one in sets
-        }
-        files = {path: content for one in sets for path, content in stream.contents_of(one).items()}
-        return self.store.make(
-            "targets.parquet",
-            work,
-            settings={**told, **self.reads()},
-            files=files,
-            beside=("targets.quarantine.parquet",),
-        )
-
     def pool(self, t: int, previous: tuple[Made, ...], exams: tuple[Made, ...]) -> Made:
         """The pool at t: what stayed of the pool before, and the release; without copies of either or of the exams."""
         before = self.step(t - 1) if previous else None
         releases, rules = [made.path for made in self.releases[: t + 1]], self.config.pool
+        lines = rules.withdrawn_at(t)
+        withdrawn = {"withdrawn": f"{len(lines)} lines, {fingerprint_of(lines)}"} if lines else {}
         return self.store.make(
             f"t{t:02d}/pool.parquet",
-            lambda partial, clock: grow(before, releases, [exam.path for exam in exams], rules, partial),
-            settings={"pool": rules},
+            lambda partial, clock: grow(before, releases, [exam.path for exam in exams], rules, partial, t),
+            settings={"pool": rules.model_dump(include={"duplicates", "contamination"}), **withdrawn},
             parents=(*previous, self.releases[t], *exams),
             beside=("copies.parquet",),
         )
@@ -149,33 +135,6 @@ class Stages:
         )
         self.profiles[t] = made
         return made
-
-    def targets(self, t: int, split: Made | None, adapter: Made | None) -> Made | None:
-        """The target split profiled by the current model, where the strategy selects for it: plain gradients."""
-        if split is None or not self.strategy(t).targets:
-            return None
-        config = self.config.at(t)
-        spec = profiler_spec(config, path_of(adapter), (), self.strategy(t).vectors[:1])
-        spec = replace(spec, sketches={name: replace(one, gradient="sgd") for name, one in spec.sketches.items()})
-        folder = self.step(t)
-        return self.store.make(
-            f"t{t:02d}/targets",
-            lambda partial, clock: score(
-                [split.path],
-                split.path,
-                None,
-                spec,
-                config,
-                partial,
-                folder / "targets.quarantine.parquet",
-                f"t{t} targets",
-                clock,
-            ),
-            settings=self.scored_by(spec, t),
-            parents=(split, *there(adapter)),
-            beside=("targets.batches.parquet", "targets.quarantine.parquet"),
-            layout=config.scoring.batches_per_file,
-        )
 
     def scored_by(self, spec: ProfilerSpec, t: int = 0) -> dict[str, object]:
         """What vectors and scores are made by, at timestep t; of what must be comparable over all, at none."""

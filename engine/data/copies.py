@@ -26,6 +26,14 @@ def content_hash(conversation: Sequence[Mapping[str, Any]], images: Sequence[Ima
     return digest.digest()
 
 
+def text_hash(conversation: Sequence[Mapping[str, Any]]) -> bytes:
+    """128 bits over roles and normalised texts alone, whatever images are shown with them."""
+    digest = hashlib.blake2b(digest_size=16)
+    for turn in conversation:
+        digest.update(f"{turn['role']}\0{normalised(turn['text'])}\0".encode())
+    return digest.digest()
+
+
 def normalised(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 

@@ -12,13 +12,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import yaml
 
 from liit.engine.data.readers.sample import PLACEHOLDER, Tally
+from liit.engine.data.withdrawing import Withdrawn
 from liit.engine.data.writers import limits
 from liit.engine.data.writers.formats import FORMATS, Samples, Target
 from liit.engine.data.writers.images import Images
 from liit.engine.fleet.work import read_chunks
 from liit.engine.run.files import read_table
+from liit.engine.run.progress import log
 
 Row = dict[str, Any]
 
@@ -80,7 +83,7 @@ def export(
         raise ValueError(f"{run} is no run folder: it has no releases/*.parquet")
     if not selection.is_file():
         raise ValueError(f"selection {selection} does not exist; pass a finished timestep, or a file by --selection")
-    ids = read_table(selection, ["id"])["id"].unique()
+    ids = _allowed(run, releases, read_table(selection, ["id"])["id"].unique())
     found = _look(releases, ids, form)
     if found.out and (not leave_out or len(found.out) == len(ids)):
         what = f"{form} cannot hold {len(found.out)} of {len(ids)} samples: {'; '.join(told(found.held_not))}"
@@ -94,6 +97,18 @@ def export(
     path = FORMATS[form](to, _samples(releases, kept, images))
     count = len(images.written)
     return Exported(path, len(kept), images.count, count, len(found.out), found.held_not, found.changed)
+
+
+def _allowed(run: Path, releases: list[Path], ids: pa.Array) -> pa.Array:
+    """Without samples that are withdrawn by now."""
+    config = (
+        yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")) if (run / "config.yaml").is_file() else {}
+    )
+    lines = [line for of in (config.get("pool", {}).get("withdrawals") or {}).values() for line in of]
+    gone = Withdrawn.of(lines).among(releases, pa.chunked_array([ids]))
+    if gone:
+        log.warning("%d samples of the selection are withdrawn and left out, the first is %s", len(gone), min(gone))
+    return ids.filter(pc.invert(pc.is_in(ids, pa.array(list(gone), pa.string()))))
 
 
 def told(kinds: Mapping[str, Tally]) -> list[str]:

@@ -15,10 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from liit.engine.data import image_hashes, source_rows
 from liit.engine.data.copies import content_hash
+from liit.engine.data.image_hashes import image_hash, write_images
 from liit.engine.data.readers.images import open_image
 from liit.engine.data.readers.sample import Bad, by_kind
 from liit.engine.data.reading import Taken, TooManyBadSamples, say, take
+from liit.engine.data.source_rows import write_source_rows
 from liit.engine.data.spool import Spool, Spooled, by_key, in_key_order
 from liit.engine.fleet import planned
 from liit.engine.fleet.work import dealt
@@ -43,6 +46,7 @@ CHECKED = pa.schema(
         ("content", pa.binary(16)),
         ("reason", pa.string()),
         ("notes", pa.list_(pa.string())),
+        ("images", pa.list_(pa.binary(32))),
     ]
 )
 SAMPLES_PER_TASK = 256
@@ -70,13 +74,24 @@ class Checker:
         except (SampleError, ValueError, OSError) as error:
             return {**known, "reason": str(error) or type(error).__name__}
         content = content_hash(sample["conversation"], images)
-        return {**known, "length": len(encoded.input_ids), "content": content, "notes": list(encoded.notes)}
+        told = {"length": len(encoded.input_ids), "content": content, "notes": list(encoded.notes)}
+        return {**known, **told, "images": [image_hash(image) for image in sample["images"]]}
 
 
 def ingest(
-    sources: Sequence[Release], arrival: int, config: Config, partial: Path, quarantined: Path, label: str, clock: Clock
-) -> None:
+    sources: Sequence[Release],
+    arrival: int,
+    config: Config,
+    partial: Path,
+    quarantined: Path,
+    label: str,
+    clock: Clock,
+    beside: Path | None = None,
+) -> dict[str, int]:
     """Write the usable samples of the sources as SAMPLE rows, sorted by key, to `partial`, the others to `quarantined`.
+
+    beside: the run folder, where hashes of all images and of all rows are kept for what is withdrawn later. Returns how many rows
+    there were.
 
     Raises TooManyBadSamples when the bad share of a source is above `max_bad_share`, before images are decoded or after, and
     ValueError for a file that is not what its source says it is, or that holds nothing.
@@ -100,9 +115,16 @@ def ingest(
         one.bad += [bad for bad in failures if bad.dataset == one.source.name]
     _judge(taken, config.max_bad_share, quarantined)
     _write(partial, spooled, table, work)
+    if beside is not None:
+        release = beside / "releases" / partial.name.removesuffix(".partial")
+        fine = table.filter(pc.is_valid(table["images"]))
+        hashes = zip(fine["id"].to_pylist(), fine["images"].to_pylist(), strict=True)
+        write_images(image_hashes.beside(release), hashes)
+        write_source_rows(source_rows.beside(release), spooled.rows(), (bad for one in taken for bad in one.bad))
     for one in taken:
         _say_counts(one)
     remove(work)
+    return {"rows": sum(one.counts.rows for one in taken)}
 
 
 def checked(spooled: Spooled, config: Config, folder: Path, label: str, tick: Callable[[], None]) -> pa.Table:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from liit.engine.data.copies import words
+from liit.engine.data.withdrawing import Withdrawn, removed
 from liit.engine.fleet.work import read_chunks
 from liit.engine.run.files import read_table, write_table
 from liit.engine.run.progress import log
@@ -16,18 +17,22 @@ from liit.engine.settings.sections import Pool
 from liit.selectors.duplicates import contamination, duplicates
 
 
-def grow(previous: Path | None, releases: list[Path], exams: list[Path], rules: Pool, partial: Path) -> None:
+def grow(
+    previous: Path | None, releases: list[Path], exams: list[Path], rules: Pool, partial: Path, t: int = 0
+) -> None:
     """Write the POOL rows of a timestep, and beside them as `copies.parquet` (REMOVED rows) what is left out of it.
 
     The pool is what stayed of the previous one and the whole new release, without exact copies: of equal samples the
     first arrival stays. A copy of a sample that the model is examined on is left out too, or only reported.
 
     previous: the folder of the timestep before; None at the first one. releases: all until now, the new one last. exams: the
-    samples of each evaluation set.
+    samples of each evaluation set. t: the timestep; what is withdrawn by then is in no pool.
     """
     new = read_table(releases[-1], POOL.names)
     old = remaining(previous) if previous is not None else POOL.empty_table()
     table = sort_by_key(pa.concat_tables([old, new]))
+    withdrawn = removed(Withdrawn.of(rules.withdrawn_at(t)).among(releases, table["id"]))
+    table = _without(table, withdrawn)
     contents = words(_of(releases, table["id"], ["id", "key", "content"])["content"])
     copies = [_copies(table, contents)] if rules.duplicates == "remove" else []
     if exams:
@@ -39,10 +44,16 @@ def grow(previous: Path | None, releases: list[Path], exams: list[Path], rules: 
             log.info("contamination: %d samples are copies of evaluation samples; they %s", len(found), fate)
     left = pa.concat_tables([REMOVED.empty_table(), *reversed(copies)])
     left = left.filter(first_of(left["id"]))
+    if len(withdrawn):
+        log.info("pool: %d samples are withdrawn", len(withdrawn))
     if len(left):
         log.info("pool: %d of %d samples are exact copies and left out", len(left), len(table))
-    write_table(partial.with_name("copies.parquet"), left)
-    write_table(partial, table.filter(pc.invert(pc.is_in(table["id"], left["id"].combine_chunks()))))
+    write_table(partial.with_name("copies.parquet"), pa.concat_tables([withdrawn, left]))
+    write_table(partial, _without(table, left))
+
+
+def _without(table: pa.Table, left: pa.Table) -> pa.Table:
+    return table.filter(pc.invert(pc.is_in(table["id"], left["id"].combine_chunks())))
 
 
 def _copies(table: pa.Table, contents: np.ndarray) -> pa.Table:

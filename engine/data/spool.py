@@ -85,6 +85,15 @@ class Spooled:
                 yield table.filter(pa.array(self.settled.stays_N[start:stop]))
                 start = stop
 
+    def rows(self) -> Iterator[tuple[int, str]]:
+        """Of every row that was added, those that equal an earlier one too: its hash, and the id that it has now."""
+        with pq.ParquetFile(self.path) as file:
+            start = 0
+            for group in range(file.num_row_groups):
+                ids = self.settled.ids(file.read_row_group(group, columns=["id"])["id"].combine_chunks(), start)
+                yield from zip(self.settled.row_N[start : start + len(ids)].tolist(), ids.to_pylist(), strict=True)
+                start += len(ids)
+
     def told(self, start: int, stop: int) -> dict[str, Tally]:
         """Of the rows from `start` to `stop`: which equal an earlier one, and which got an id of their own."""
         marks = {

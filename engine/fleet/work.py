@@ -20,12 +20,12 @@ BYTES_PER_BUCKET = 256 << 20
 ROWS_PER_CHUNK = 8192
 
 
-def read_chunks(files: Iterable[Path]) -> Iterator[pa.Table]:
+def read_chunks(files: Iterable[Path], columns: list[str] | None = None) -> Iterator[pa.Table]:
     """The rows of Parquet files, a few thousand at a time, and never of two row groups: those are small where rows are large."""
     for file in files:
         with pq.ParquetFile(file) as opened:
             for group in range(opened.num_row_groups):
-                for batch in opened.iter_batches(batch_size=ROWS_PER_CHUNK, row_groups=[group]):
+                for batch in opened.iter_batches(ROWS_PER_CHUNK, row_groups=[group], columns=columns):
                     yield as_samples(pa.Table.from_batches([batch]))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from liit.engine.data.stream import contents_of
+from liit.engine.data.withdrawing import read_lines
 from liit.engine.run.deciding import finished
 from liit.engine.run.progress import log
 from liit.engine.settings.config import Config, ConfigError, read
@@ -28,6 +29,7 @@ def continued(config: Config, redo: int | None = None) -> Config:
     """
     root = Path(config.output)
     before = told_before(root)
+    config = _withdrawals(config, before, next_timestep(root) if before else 0)
     if before is None:
         if redo is not None:
             raise ConfigError(f"--redo t{redo}: {root} is no run that has begun")
@@ -58,6 +60,19 @@ def next_timestep(root: Path) -> int:
     while finished(root / f"t{t:02d}/pool.parquet") is not None:
         t += 1
     return t
+
+
+def _withdrawals(config: Config, before: Config | None, t: int) -> Config:
+    """With the lines of `pool.withdrawn` that no earlier command had, from timestep t on. Raises ValueError as `read_lines`
+    does."""
+    known = dict(config.pool.withdrawals or (before.pool.withdrawals if before else {}))
+    said = {line for lines in known.values() for line in lines}
+    lines = () if config.pool.withdrawn is None else read_lines(config.pool.withdrawn)
+    new = tuple(line for line in lines if line not in said)
+    if new:
+        known[t] = (*known.get(t, ()), *new)
+        log.info("%d more lines of %s hold from t%d on", len(new), config.pool.withdrawn, t)
+    return config.model_copy(update={"pool": config.pool.model_copy(update={"withdrawals": known})})
 
 
 def _settings(config: Config, before: Config, redo: int | None) -> Config:

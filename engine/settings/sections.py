@@ -47,6 +47,15 @@ class Pool(Settings):
     duplicates: Literal["remove", "keep"] = "remove"
     contamination: Literal["remove", "report"] = "remove"
     """Samples that an evaluation set holds too."""
+    withdrawn: str | None = None
+    """A file of samples that may be used no more: lines `id: …`, `content: …` or `image: …` (`data/withdrawing.py`). A line
+    holds from the next timestep on."""
+    withdrawals: dict[int, tuple[str, ...]] = Field(default_factory=dict)
+    """Its lines by the timestep from which each holds; a run writes them down itself."""
+
+    def withdrawn_at(self, t: int) -> tuple[str, ...]:
+        """The lines that hold at timestep t."""
+        return tuple(line for since, lines in sorted(self.withdrawals.items()) if since <= t for line in lines)
 
 
 class Gradient(Settings):

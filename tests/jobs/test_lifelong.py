@@ -22,6 +22,7 @@ from liit.engine.models import loading
 from liit.engine.run.store import Store
 from liit.engine.settings.config import Config
 from liit.engine.stages import Stages
+from liit.engine.targeting import Targeting
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -174,7 +175,8 @@ def _until_selection(config: Config, folder: Path) -> tuple[Stages, Store]:
     first = stages.pool(0, (), examining.holding(0))
     pool = stages.pool(1, (first, stages.prune(0, first, None, None, None)), examining.holding(1))
     profile = stages.score(1, pool, None)
-    targets = stages.targets(1, stages.split(stream.targets), None)
+    targeting = Targeting(stages)
+    targets = targeting.profile(1, targeting.split(stream.targets), None)
     stages.select(1, pool, profile, stages.cluster(1, profile), targets)
     return stages, store
 

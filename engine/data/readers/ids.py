@@ -26,6 +26,8 @@ class Settled:
     content_N: npt.NDArray[np.uint64]
     key_N: npt.NDArray[np.uint64]
     """Of the id that the row has now."""
+    row_N: npt.NDArray[np.uint64]
+    """A hash of the id that the row came with and of all that is in it."""
 
     def ids(self, given: pa.Array, start: int = 0) -> pa.Array:
         """The ids that rows from `start` have now, for the ones that they came with."""
@@ -67,7 +69,7 @@ class Ids:
             raise ValueError(
                 "ids that end like ~0123456789abcdef stand beside the ids that they are made of; rename them"
             )
-        return Settled(stays_N, apart_N, content_N.copy(), now_N)
+        return Settled(stays_N, apart_N, content_N.copy(), now_N, other_N.copy())
 
 
 def apart_id(sample_id: str, content: int) -> str:

@@ -1,0 +1,109 @@
+"""Samples that may be used no more (licence, privacy, a spoiled source): named by id, by what they say, or by an image's bytes.
+
+    id: gqa/1234            # with every row that was told apart under this id
+    content: 3f0c…          # 32 hex digits: a sample's `content`, or `text_hash` of its turns
+    image: 9b74…            # 64 hex digits: SHA-256 of an image's bytes
+
+A line may end with ` # why`. From the timestep on that they are withdrawn at, they are in no pool; nothing of the past is made
+anew.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from liit.engine.data.copies import text_hash
+from liit.engine.data.image_hashes import images_of
+from liit.engine.fleet.work import read_chunks
+from liit.engine.run.files import read_table
+from liit.engine.run.tables import REMOVED
+
+REASON = "withdrawn"
+FORM = {"id": re.compile(r"\S.*"), "content": re.compile(r"[0-9a-f]{32}"), "image": re.compile(r"[0-9a-f]{64}")}
+
+
+def read_lines(path: str | Path) -> tuple[str, ...]:
+    """The lines of a file, each as `kind: value # why`. Raises ValueError, one line, for a file or line that is none."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"pool.withdrawn={path}: {error.strerror}") from error
+    lines = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip() and not line.startswith("#"):
+            kind, value = parsed(line, f"{path}:{number}")[:2]
+            why = line.partition(" #")[2].strip()
+            lines.append(f"{kind}: {value}" + (f" # {why}" if why else ""))
+    return tuple(dict.fromkeys(lines))
+
+
+def parsed(line: str, where: str = "pool.withdrawals") -> tuple[str, str, str]:
+    """Kind, value and reason of a line."""
+    kind, _, rest = line.partition(":")
+    value, _, why = rest.partition(" #")
+    if kind not in FORM or FORM[kind].fullmatch(value.strip()) is None:
+        raise ValueError(f"{where}: {line!r} is no `id: <id>`, `content: <32 hex digits>` or `image: <64 hex digits>`")
+    return kind, value.strip(), why.strip()
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """What is withdrawn, by kind: value to reason."""
+
+    ids: Mapping[str, str]
+    contents: Mapping[str, str]
+    images: Mapping[str, str]
+
+    @classmethod
+    def of(cls, lines: Iterable[str]) -> "Withdrawn":
+        kinds: dict[str, dict[str, str]] = {kind: {} for kind in FORM}
+        for line in lines:
+            kind, value, why = parsed(line)
+            kinds[kind].setdefault(value, why)
+        return cls(kinds["id"], kinds["content"], kinds["image"])
+
+    def __bool__(self) -> bool:
+        return bool(self.ids or self.contents or self.images)
+
+    def among(self, releases: Sequence[Path], wanted: pa.ChunkedArray | None = None) -> dict[str, str]:
+        """Id to reason of the samples of some releases that are withdrawn; wanted: of these ids alone."""
+        found = {}
+        ids = [name for release in releases for name in read_table(release, ["id"])["id"].to_pylist()]
+        for name in ids:
+            source = name if name in self.ids else name.rpartition("~")[0]
+            if source in self.ids:
+                found[name] = self.ids[source]
+        found |= self._by_content(releases) if self.contents else {}
+        found |= self._by_image(releases) if self.images else {}
+        among = set(ids if wanted is None else wanted.to_pylist())
+        return {name: why for name, why in found.items() if name in among}
+
+    def _by_content(self, releases: Sequence[Path]) -> dict[str, str]:
+        found = {}
+        for chunk in read_chunks(releases, ["id", "conversation", "content"]):
+            for row in chunk.to_pylist():
+                for mark in (row["content"].hex(), text_hash(row["conversation"]).hex()):
+                    if mark in self.contents:
+                        found[row["id"]] = self.contents[mark]
+        return found
+
+    def _by_image(self, releases: Sequence[Path]) -> dict[str, str]:
+        marks = pa.array([bytes.fromhex(mark) for mark in self.images], pa.binary(32))
+        found = {}
+        for release in releases:
+            table = images_of(release)
+            mine = table.filter(pc.is_in(table["image"], marks))
+            pairs = zip(mine["id"].to_pylist(), mine["image"].to_pylist(), strict=True)
+            found |= {name: self.images[mark.hex()] for name, mark in pairs}
+        return found
+
+
+def removed(found: Collection[str]) -> pa.Table:
+    """REMOVED rows of withdrawn samples."""
+    names = sorted(found)
+    reasons = pa.array([REASON] * len(names), pa.string())
+    return pa.table([pa.array(names, pa.string()), reasons, pa.nulls(len(names), pa.string())], schema=REMOVED)
