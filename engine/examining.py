@@ -17,9 +17,12 @@ from liit.engine.data.readers.sample import Bad
 from liit.engine.data.reading import TooManyBadSamples, unscorable
 from liit.engine.evaluation.evaluation import evaluate, keep_first_of_each
 from liit.engine.evaluation.generations import Asked, exam_rows, generate
+from liit.engine.pages.afterwards import taught_and_asked
 from liit.engine.run.deciding import finished
 from liit.engine.run.files import read_table, write_table
 from liit.engine.run.fingerprints import fingerprint
+from liit.engine.run.progress import log
+from liit.engine.run.reading import Run
 from liit.engine.run.store import Clock, Made, path_of, there
 from liit.engine.settings.streams import EvaluationSet
 from liit.engine.stages import Stages
@@ -57,6 +60,7 @@ class Examining:
             self.exams.append(Exam(one, made, queries))
             if asked and self.stages.store.acts:
                 self.unscorable[one.name] = self._judged(one, made)
+                self._say_what_was_taught(one, made)
 
     def _read(self, one: EvaluationSet) -> Made:
         stages = self.stages
@@ -94,6 +98,15 @@ class Examining:
                 f"more than max_bad_share={self.stages.config.max_bad_share:g} allows; their reasons are in {aside}"
             )
         return set(faults)
+
+    def _say_what_was_taught(self, one: EvaluationSet, made: Made) -> None:
+        """Of a set that came later: which of its questions earlier timesteps were trained on."""
+        if not (one.since and made.fresh):
+            return
+        known = taught_and_asked(Run(self.stages.store.root), made.path, one.since)
+        for t, rows in known.groupby("timestep"):
+            few = ", ".join(rows["id"].head(3))
+            log.warning("t%d was trained on %d questions of %s, such as %s", t, len(rows), one.name, few)
 
     def holding(self, t: int) -> tuple[Made, ...]:
         """Whose questions the pool of timestep t is kept free of."""

@@ -15,7 +15,7 @@ from liit.engine.choosing.selection import select
 from liit.engine.data import stream
 from liit.engine.data.ingest import ingest, quarantine
 from liit.engine.data.pool import grow
-from liit.engine.data.same_release import contents_but_withdrawn
+from liit.engine.data.source_rows import contents_but_withdrawn
 from liit.engine.holding.looking import Looking
 from liit.engine.holding.task_features import feature_spec
 from liit.engine.models.fingerprint import fingerprint

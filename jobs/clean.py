@@ -1,6 +1,6 @@
 """Room on disk.
 
-liit clean RUN [--dry-run]
+liit clean RUN [--withdrawn] [--dry-run]
 """
 
 import sys
@@ -18,6 +18,10 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def clean(
     run: Annotated[Path, typer.Argument(help="The run folder.")],
+    withdrawn: Annotated[
+        bool,
+        typer.Option("--withdrawn", help="Erase the text, images and answers of withdrawn samples, and nothing else."),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and how large it is.")] = False,
 ) -> None:
     """Delete what other settings had made and what can be made again; no adapter, selection, answer or result that stands."""
@@ -32,6 +36,9 @@ def clean(
 
     start_logging()
     try:
+        if withdrawn:
+            erase_withdrawn(run, dry_run)
+            return
         found = leaving(run)
         table = Table(title=f"{run}: {size(sum(one.bytes for one in found))}", title_justify="left")
         for column in ("kind", "timestep", "folder or file", "frees"):
@@ -46,6 +53,19 @@ def clean(
     except ValueError as error:
         log.error("error: %s", error)
         raise typer.Exit(REFUSED) from error
+
+
+def erase_withdrawn(run: Path, dry_run: bool) -> None:
+    """Say what is withdrawn, and erase it."""
+    from liit.engine.lasting.erasing import erase, withdrawn_of
+    from liit.engine.run.progress import log
+
+    gone = withdrawn_of(run)
+    for name, why in list(gone.items())[:20]:
+        log.info("withdrawn: %s%s", name, f" ({why})" if why else "")
+    log.info("%d samples of the releases are withdrawn", len(gone))
+    for path, count in ({} if dry_run else erase(run)).items():
+        log.info("%s: %d rows erased", path.relative_to(run.resolve()), count)
 
 
 if __name__ == "__main__":

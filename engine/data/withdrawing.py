@@ -93,7 +93,7 @@ class Withdrawn:
 
     def _by_image(self, releases: Sequence[Path]) -> dict[str, str]:
         marks = pa.array([bytes.fromhex(mark) for mark in self.images], pa.binary(32))
-        found = {}
+        found: dict[str, str] = {}
         for release in releases:
             table = images_of(release)
             mine = table.filter(pc.is_in(table["image"], marks))

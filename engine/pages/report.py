@@ -11,6 +11,7 @@ from liit.engine.pages.alluvial import alluvial
 from liit.engine.pages.figures import Picture
 from liit.engine.pages.page import Section, write_page
 from liit.engine.pages.report_data import GROUPS, RunFolder
+from liit.engine.pages.report_past import since_then
 from liit.engine.pages.report_samples import at_depths, in_the_plane, looked_at, neighbours
 from liit.engine.run.files import read_json, remove, write_json
 from liit.engine.run.fingerprints import fingerprint
@@ -196,5 +197,6 @@ SECTIONS: tuple[Callable[[RunFolder, dict[str, Any]], Iterator[Section]], ...] =
     looked_at,
     neighbours,
     quarantine,
+    since_then,
     spent,
 )

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from liit.engine.lasting.continuing import continued
@@ -69,6 +70,18 @@ def with_evaluation(settings: Settings, folder: Path, rows: list[dict[str, Any]]
     one = {"name": "later", "path": str(path), "skill": "later", "metric": "exact", "max_new_tokens": 4}
     stream = settings["stream"]
     return settings | {"stream": stream | {"evaluations": [*stream["evaluations"], one]}}
+
+
+def with_rows_gone(settings: Settings, path: Path, gone: list[str]) -> Settings:
+    """The rows of a release without those of these ids, in its own file."""
+    rows = (
+        json.loads(path.read_text())
+        if not path.with_suffix(".all").is_file()
+        else json.loads(path.with_suffix(".all").read_text())
+    )
+    path.with_suffix(".all").write_text(json.dumps(rows))
+    path.write_text(json.dumps([row for row in rows if f"{path.stem}/{row['id']}" not in gone]))
+    return settings
 
 
 def states(found: Plan) -> dict[str, set[str]]:
@@ -194,9 +207,26 @@ def test_a_life(settings: Settings, life: Path, tmp_path: Path) -> None:
     assert len(open_run(life).selection(4)) == 12
     assert os.stat(other / "t03/selection.parquet").st_ino == os.stat(life / "t03/selection.parquet").st_ino
 
+    gone = tmp_path / "withdrawn.txt"
+    taken = [name for name in open_run(life).selection(3).index if name.startswith("third/")][:2]
+    gone.write_text(f"id: {taken[0]} # a licence\n")
+    lighter = with_rows_gone(fourth, tmp_path / "third.json", taken[:1]) | {"pool": {"withdrawn": str(gone)}}
+    assert states(plan(told(lighter, life))) == {}, "a file that lost what is withdrawn alone is the same release"
+    assert states(plan(told(with_rows_gone(fourth, tmp_path / "third.json", taken), life)))["made anew"]
+    fifth = with_release(
+        with_rows_gone(lighter, tmp_path / "third.json", taken[:1]), tmp_path, "fifth", range(500, 520)
+    )
+    before = trained(life, 4)
+    found = go(told(fifth, life))
+    assert {name.split("/")[0] for names in states(found).values() for name in names} == {"releases", "t05"}
+    assert trained(life, 4) == before
+    assert taken[0] not in set(pq.read_table(life / "t05/pool.parquet")["id"].to_pylist())
+    assert taken[0] in "".join(section for section in (life / "report.html").read_text().split("withdrawn since")[1:])
+    Path(fifth["stream"]["releases"][3]["path"]).write_text(json.dumps([said(i) for i in range(300, 330)]))
+
     again = tmp_path / "again"
     go(read(life / "config.yaml", [f"output={again}"]))
-    assert trained(again, 4) == trained(life, 4), "config.yaml alone makes the same run"
+    assert trained(again, 5) == trained(life, 5), "config.yaml alone makes the same run"
 
 
 @pytest.mark.usefixtures("ray_cluster")

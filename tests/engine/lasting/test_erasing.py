@@ -1,0 +1,55 @@
+"""What is withdrawn is nowhere in the folder any more, and everything else is as it was."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import yaml
+
+from liit.engine.lasting.erasing import erase, withdrawn_of
+from liit.engine.run.files import read_table, write_table
+from liit.engine.run.store import Store
+from liit.engine.run.superseding import supersede
+from liit.engine.run.tables import ANSWER, SAMPLE
+from tests.engine.data.test_withdrawing import sample
+
+SECRET = "the patient's name"
+
+
+def run_with(root: Path) -> Path:
+    """A folder with a release that says the secret, in the run as it stands and in one that it took the place of."""
+    store = Store(root)
+    rows = [sample("d/a", SECRET, b"portrait"), sample("d/b", "two", b"cat")]
+
+    def write(partial: Path, clock: object) -> None:
+        write_table(partial, pa.Table.from_pylist(rows, schema=SAMPLE))
+
+    store.make("releases/00-d.parquet", write)
+    answers = [{"id": row["id"], "answer": "it is", "value": 1.0} for row in rows]
+    store.make(
+        "t00/answers.parquet", lambda partial, clock: write_table(partial, pa.Table.from_pylist(answers, ANSWER))
+    )
+    store.make("t00/x", lambda partial, clock: partial.write_text("x"))
+    store.close()
+    pool = {"withdrawals": {1: ["id: d/a # she asked"]}}
+    (root / "config.yaml").write_text(yaml.safe_dump({"pool": pool, "stream": {"releases": [{"name": "d"}]}}))
+    (root / "report.html").write_text(SECRET)
+    supersede(root, {"t00/x": ("why",)})
+    return root
+
+
+def test_it_is_erased_everywhere_and_id_and_reason_stay(tmp_path: Path) -> None:
+    root = run_with(tmp_path / "run")
+    assert withdrawn_of(root) == {"d/a": "she asked"}
+    done = erase(root)
+    assert len(done) == 4, "two tables, in two folders"
+    for path in root.rglob("*"):
+        assert not path.is_file() or (
+            SECRET.encode() not in path.read_bytes() and b"portrait" not in path.read_bytes()
+        ), path
+    for folder in (root, *(root / "superseded").iterdir()):
+        first, second = read_table(folder / "releases/00-d.parquet").to_pylist()
+        assert (first["id"], first["conversation"], first["images"]) == ("d/a", [], [])
+        assert second["conversation"][0]["text"] == "two"
+        assert [row["answer"] for row in read_table(folder / "t00/answers.parquet").to_pylist()] == [None, "it is"]
+    assert erase(root) == {}
+    assert withdrawn_of(root) == {"d/a": "she asked"}
