@@ -12,7 +12,7 @@ from liit.engine.run.superseding import files_of, share
 from liit.engine.settings.config import Config, ConfigError, read
 from liit.engine.settings.phases import SECTIONS
 
-TABLES = ("releases", "exam", "looks", "data")
+TABLES = ("releases", "rows", "images", "exam", "looks", "data")
 """Folders of what comes before any timestep."""
 
 

@@ -3,23 +3,28 @@
 import hashlib
 import json
 import os
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
+from typer.testing import CliRunner
 
+from liit.command import app
 from liit.engine.lasting.continuing import continued
-from liit.engine.lasting.forking import fork
 from liit.engine.lifelong import run
-from liit.engine.main import begin, write_config
+from liit.engine.main import begin
 from liit.engine.plan import plan
 from liit.engine.run.planning import Plan
 from liit.engine.run.reading import open_run
 from liit.engine.run.store import Reached, Store
-from liit.engine.settings.config import Config, read
-from tests.small_run import said
+from liit.engine.settings.config import Config
+from liit.engine.settings.settling import settle
+from liit.engine.until import named
+from tests.small_run import ROOT, said
 
 Settings = dict[str, Any]
 
@@ -72,16 +77,14 @@ def with_evaluation(settings: Settings, folder: Path, rows: list[dict[str, Any]]
     return settings | {"stream": stream | {"evaluations": [*stream["evaluations"], one]}}
 
 
-def with_rows_gone(settings: Settings, path: Path, gone: list[str]) -> Settings:
-    """The rows of a release without those of these ids, in its own file."""
-    rows = (
-        json.loads(path.read_text())
-        if not path.with_suffix(".all").is_file()
-        else json.loads(path.with_suffix(".all").read_text())
-    )
-    path.with_suffix(".all").write_text(json.dumps(rows))
-    path.write_text(json.dumps([row for row in rows if f"{path.stem}/{row['id']}" not in gone]))
-    return settings
+def with_metric(settings: Settings, name: str, metric: str) -> Settings:
+    sets = [one | ({"metric": metric} if one["name"] == name else {}) for one in settings["stream"]["evaluations"]]
+    return settings | {"stream": settings["stream"] | {"evaluations": sets}}
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(path.read_text())
+    return rows
 
 
 def states(found: Plan) -> dict[str, set[str]]:
@@ -148,85 +151,114 @@ def test_a_row_that_is_gone_is_counted(settings: Settings, life: Path, tmp_path:
     assert f"{shorter}: 16 → 15 rows" in found.superseding[name]
 
 
+class Person:
+    """Somebody at a terminal, who does what the guide says and looks at the folder in between."""
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self.folder, self.settings = folder, settings
+        self.page = (ROOT / "docs" / "guide" / "a-run-over-years.md").read_text()
+
+    def does(self, command: str, made: set[str] | None = None, exit_code: int = 0) -> str:
+        """What the command prints. made: where its results lie, if it makes some; the plan has said each of them before."""
+        assert command in self.page, "the guide says other commands"
+        (self.folder / "team.yaml").write_text(yaml.safe_dump(self.settings))
+        words = shlex.split(command)[1:]
+        found = self.planned(words) if words[0] == "run" else Plan(self.folder)
+        before = events(found.root)
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == exit_code, done.output
+        new = {one["result"] for one in events(found.root)[len(before) :] if one["event"] == "finished"}
+        if exit_code == 0:
+            assert new == {name for name, one in found.verdicts.items() if one.state not in ("kept", "set aside")}
+        assert {name.partition("/")[0] for name in new} == (made or set())
+        return done.output
+
+    def planned(self, words: list[str]) -> Plan:
+        options = words[1:]
+        until = options[options.index("--until") + 1] if "--until" in options else None
+        output = options[options.index("--output") + 1] if "--output" in options else None
+        arguments = [word for word in options if word not in ("--until", until, "--output", output)]
+        return plan(continued(settle(arguments, output)), named(until) if until else None)
+
+
+def events(folder: Path) -> list[dict[str, Any]]:
+    log = folder / "stages.jsonl"
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
+
+
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_life(settings: Settings, life: Path, tmp_path: Path) -> None:
+def test_a_life(settings: Settings, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guide's page, command by command."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("liit.engine.main._disconnect", lambda: None)  # the tests share one Ray
+    life = Path(shutil.copytree(finished, tmp_path / "runs" / "team"))
+    person = Person(tmp_path, settings | {"name": "team"})
+    person.does("liit run team.yaml")
+    assert "kept" in person.does("liit plan team.yaml")
     before = trained(life, 2)
 
-    grown = with_release(settings, tmp_path, "third", range(300, 330))
-    found = go(told(grown, life))
-    assert {name.split("/")[0] for name in found.verdicts if found.verdicts[name].state != "kept"} == {
-        "releases",
-        "t03",
-    }
+    person.settings = with_release(person.settings, tmp_path, "third", range(300, 330))
+    person.does("liit run team.yaml", {"releases", "t03"})
     assert before.items() <= trained(life, 3).items()
     before = trained(life, 3)
 
-    asked = [said(i) for i in (901, 902, 903)]
-    asked.append(next(said(i) for i in range(1000) if f"third/{i}" in open_run(life).selection(3).index))
-    examined = with_evaluation(grown, tmp_path, asked)
-    found = go(told(examined, life))
-    assert states(found) == {
-        "to do": {"exam/later@t04.parquet"},
-        "extended": {f"t{t:02d}/{name}" for t in range(4) for name in ("generations.parquet", "evaluation.json")},
-    }
+    taught = sorted(name for name in open_run(life).selection(3).index if name.startswith("third/"))
+    asked = [said(i) for i in (901, 902, 903, int(taught[0].partition("/")[2]))]
+    person.settings = with_evaluation(person.settings, tmp_path, asked)
+    person.does("liit run team.yaml", {"exam", "t00", "t01", "t02", "t03"})
     assert trained(life, 3) == before
     assert list(open_run(life).accuracy.columns) == ["colour", "sum", "later"]
-    assert open_run(life).config["stream"]["evaluations"][-1]["since"] == 4
+    assert taught[0] in (life / "report.html").read_text().split("asked by later since")[-1]
 
-    metric = examined | {
-        "stream": examined["stream"]
-        | {
-            "evaluations": [
-                one | ({"metric": "contains"} if one["name"] == "later" else {})
-                for one in examined["stream"]["evaluations"]
-            ]
-        }
-    }
     answers = {t: (life / f"t{t:02d}/generations.parquet").read_bytes() for t in range(4)}
-    found = go(told(metric, life))
-    assert states(found) == {"extended": {f"t{t:02d}/evaluation.json" for t in range(4)}}
+    person.settings = with_metric(person.settings, "later", "f1")
+    person.does("liit run team.yaml", {"t00", "t01", "t02", "t03"})
     assert answers == {t: (life / f"t{t:02d}/generations.parquet").read_bytes() for t in range(4)}
 
-    fourth = with_release(metric, tmp_path, "fourth", range(400, 430)) | {
-        "from": {4: {"training.learning_rate": 0.003}}
-    }
-    found = go(told(fourth, life), until="t04/selection.parquet")
-    assert not (life / "t04" / "adapter").exists()
-    found = go(told(fourth, life))
-    assert set(states(found)) == {"to do"}
-    assert trained(life, 3) == before
-    history = json.loads((life / "t04" / "adapter" / "training.json").read_text())
-    assert max(history["rates"]) <= 0.003
+    said_now = person.does("liit run team.yaml training.learning_rate=0.003", exit_code=2)
+    assert "t01/adapter: made anew: training.learning_rate 0.01 → 0.003" in said_now
+    assert "`--redo t1`" in said_now
 
-    other = tmp_path / "forked"
-    write_config(fork(life, 3, other, ["strategy.budget=6"]), other)
-    found = go(read(other / "config.yaml", []))
-    assert {name.split("/")[0] for names in states(found).values() for name in names} == {"t04"}
-    assert trained(other, 3) == before
-    assert len(open_run(other).selection(4)) == 6
-    assert len(open_run(life).selection(4)) == 12
+    person.settings = with_release(person.settings, tmp_path, "fourth", range(400, 430))
+    person.does("liit run team.yaml --until t4/selection", {"releases", "t04"})
+    assert not (life / "t04" / "adapter").exists()
+    person.does("liit run team.yaml from.4.training.learning_rate=0.003", {"t04"})
+    assert trained(life, 3) == before
+    assert max(json.loads((life / "t04" / "adapter" / "training.json").read_text())["rates"]) <= 0.003
+
+    before = trained(life, 4)
+    rows = rows_of(tmp_path / "third.json")
+    (tmp_path / "withdrawn.txt").write_text(f"id: {taught[0]} # the owner asked\n")
+    person.settings |= {"pool": {"withdrawn": str(tmp_path / "withdrawn.txt")}}
+    person.settings = with_release(person.settings, tmp_path, "fifth", range(500, 520))
+    (tmp_path / "third.json").write_text(json.dumps([row for row in rows if f"third/{row['id']}" != taught[0]]))
+    person.does("liit run team.yaml", {"releases", "t05"})
+    assert trained(life, 4) == before
+    assert taught[0] not in set(pq.read_table(life / "t05/pool.parquet")["id"].to_pylist())
+    assert taught[0] in (life / "report.html").read_text().split("withdrawn since")[1]
+
+    person.does("liit fork runs/team --at 3 --output runs/smaller strategy.budget=6")
+    person.does("liit run runs/smaller/config.yaml", {"t04", "t05"})
+    other = tmp_path / "runs" / "smaller"
+    assert trained(other, 3) == trained(life, 3)
+    assert [len(open_run(other).selection(t)) for t in (3, 4, 5)] == [12, 6, 6]
     assert os.stat(other / "t03/selection.parquet").st_ino == os.stat(life / "t03/selection.parquet").st_ino
 
-    gone = tmp_path / "withdrawn.txt"
-    taken = [name for name in open_run(life).selection(3).index if name.startswith("third/")][:2]
-    gone.write_text(f"id: {taken[0]} # a licence\n")
-    lighter = with_rows_gone(fourth, tmp_path / "third.json", taken[:1]) | {"pool": {"withdrawn": str(gone)}}
-    assert states(plan(told(lighter, life))) == {}, "a file that lost what is withdrawn alone is the same release"
-    assert states(plan(told(with_rows_gone(fourth, tmp_path / "third.json", taken), life)))["made anew"]
-    fifth = with_release(
-        with_rows_gone(lighter, tmp_path / "third.json", taken[:1]), tmp_path, "fifth", range(500, 520)
+    (tmp_path / "third.json").write_text(json.dumps(rows))
+    person.does(
+        "liit run runs/team/config.yaml --output runs/again", {"releases", "exam", *(f"t0{t}" for t in range(6))}
     )
-    before = trained(life, 4)
-    found = go(told(fifth, life))
-    assert {name.split("/")[0] for names in states(found).values() for name in names} == {"releases", "t05"}
-    assert trained(life, 4) == before
-    assert taken[0] not in set(pq.read_table(life / "t05/pool.parquet")["id"].to_pylist())
-    assert taken[0] in "".join(section for section in (life / "report.html").read_text().split("withdrawn since")[1:])
-    Path(fifth["stream"]["releases"][3]["path"]).write_text(json.dumps([said(i) for i in range(300, 330)]))
+    assert trained(tmp_path / "runs" / "again", 5) == trained(life, 5), "that file alone makes the same run"
 
-    again = tmp_path / "again"
-    go(read(life / "config.yaml", [f"output={again}"]))
-    assert trained(again, 5) == trained(life, 5), "config.yaml alone makes the same run"
+    person.does("liit clean runs/team --withdrawn")
+    assert not pq.read_table(life / "releases/03-third.parquet", filters=[("id", "=", taught[0])])["conversation"][
+        0
+    ].as_py()
+    person.settings |= {"keep_profiles": None}
+    (tmp_path / "third.json").write_text(json.dumps([row for row in rows if f"third/{row['id']}" != taught[0]]))
+    person.does("liit run team.yaml")
+    person.does("liit clean runs/team --dry-run")
+    assert trained(life, 4) == before
 
 
 @pytest.mark.usefixtures("ray_cluster")
