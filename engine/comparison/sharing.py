@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from liit.engine.run.files import read_json, read_table, remove, write_table
 from liit.engine.run.fingerprints import fingerprint
 from liit.engine.settings.config import Config
+from liit.selectors import catalog
 
 if TYPE_CHECKING:
     from liit.engine.scoring.profile_spec import ProfilerSpec
@@ -41,16 +42,25 @@ def _profiled(config: Config) -> str:
 def _spec(config: Config) -> "ProfilerSpec":
     """What its strategy needs of a pool, by the base model."""
     from liit.engine.scoring.specification import profiler_spec
-    from liit.selectors import catalog
 
     strategy = catalog.get(config.strategy.name, config.clustering.vector)
     return profiler_spec(config, None, strategy.scores_for(config.strategy.options), strategy.vectors)
 
 
 def _opened(config: Config) -> str | None:
-    """What the timesteps of an opening depend on, beside what is shared anyway; None where there is none."""
+    """What the timesteps before the first change depend on, beside what is shared anyway; None where nothing changes."""
+    if not (until := _first_change(config)):
+        return None
+    first, strategy = config.at(1), catalog.get(config.at(1).strategy.name, config.clustering.vector)
+    scored = [first.scoring, first.clustering] if strategy.scores or strategy.vectors else []
+    return fingerprint(config.seed, until, first.strategy, first.training, *scored)
+
+
+def _first_change(config: Config) -> int:
+    """The first timestep that is told other settings than t1; 0 where none is."""
     opening = config.strategy.opening
-    return None if opening is None else fingerprint(config.seed, opening, config.training)
+    changes = [*([opening.timesteps + 1] if opening else []), *(t for t in config.from_ if t > 1)]
+    return min(changes, default=0)
 
 
 def adopt(folder: Path, root: Path, config: Config) -> None:
@@ -66,11 +76,10 @@ def adopt(folder: Path, root: Path, config: Config) -> None:
     same = [other for other in others if notes[other]["first"] == _profiled(config)]
     for other in [other for other in same if (other / "t01/profile").is_dir()][:1]:
         _link(other, partial, FIRST)
-    opening = config.strategy.opening
-    if opening is not None:
+    if until := _first_change(config):
         opened = [other for other in others if notes[other]["opened"] == _opened(config)]
         for other in [other for other in opened if (other / "results.json").is_file()][:1]:
-            _link(other, partial, tuple(f"t{t:02d}/**/*" for t in range(1, opening.timesteps + 1)))
+            _link(other, partial, tuple(f"t{t:02d}/**/*" for t in range(1, until)))
     for other in others[:1]:
         _link(other, partial, SHARED)
         for path in other.glob("t*/quarantine.parquet"):

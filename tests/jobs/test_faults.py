@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,7 +55,7 @@ def training(run: Path) -> bool:
 
 
 def evaluating(run: Path) -> bool:
-    return 1 <= count(run, "t01/evaluation.json.partial.answers/part-*.parquet") < 20
+    return 1 <= count(run, "t01/generations.parquet.partial.answers/part-*.parquet") < 20
 
 
 def kill_when(command: list[str], run: Path, moment: Callable[[Path], bool]) -> None:
@@ -89,6 +90,32 @@ def test_a_run_killed_at_every_stage_ends_as_an_undisturbed_one(
         assert one[figure] == other[figure]
     losses = [json.loads((run / "t01/adapter/training.json").read_text())["losses"] for run in (killed, calm)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def again_training(run: Path) -> bool:
+    return (run / "t02/adapter.work").is_dir()
+
+
+def weights(run: Path, t: int) -> bytes:
+    return (run / f"t{t:02d}/adapter/adapter_model.safetensors").read_bytes()
+
+
+def test_a_run_that_is_made_anew_and_killed_loses_neither(
+    settings: dict[str, Any], finished: Path, tmp_path: Path, lifelong: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    killed, calm = (Path(shutil.copytree(finished, tmp_path / name)) for name in ("killed", "calm"))
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    asked = [tmp_path / "small.yaml", "training.learning_rate=0.02", "--redo", "t2"]
+    command = [sys.executable, str(ROOT / "jobs/lifelong.py"), *map(str, asked), "--output", str(killed)]
+    kill_when(command, killed, again_training)
+    [kept] = (killed / "superseded").iterdir()
+    assert weights(kept, 2) == weights(finished, 2)
+    for output in (killed, calm):
+        done = lifelong(*asked, "--output", output)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert weights(output, 1) == weights(finished, 1)
+        assert len(list((output / "superseded").iterdir())) == 1
+    assert weights(killed, 2) == weights(calm, 2) != weights(finished, 2)
 
 
 def second_is_training(root: Path) -> bool:
