@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from liit.engine.choosing.clustering import cluster_pool
+from liit.engine.choosing.insisted import told
 from liit.engine.choosing.pruning import prune_pool
 from liit.engine.choosing.selection import select
 from liit.engine.data import stream
@@ -184,7 +185,7 @@ class Stages:
         """pool, profile, clusters, targets → selection."""
         config, count, releases = self.config.at(t), len(self.releases), [made.path for made in self.releases[: t + 1]]
         lifetime = config.strategy.lifetime is not None
-        settings = [config.strategy.model_dump(exclude={"pool_budget", "opening"}), config.seed, t]
+        settings = [told(config.strategy, t), config.seed, t]
         settings += [sorted(self.skills.items())] if self.strategy(t).targets else []
         made = self.store.make(
             f"t{t:02d}/selection.parquet",

@@ -1,8 +1,8 @@
 """What a team insists on, around any strategy: samples that are always or never chosen, and bounds for groups of samples.
 
-The strategy chooses among the other samples. A group of which it takes too many or too few is asked alone for what its bound says,
-and the rest of the pool for the rest of the budget: which bounds those are is found as Bitran and Hax (Management Science 27(4),
-1981) do for convex knapsacks. Where no bound binds, the choice is the strategy's own.
+The strategy chooses among the other samples. Of a group of which it takes too many or too few, it is asked for what the bound
+says, and of the rest of the pool for the rest of the budget: which bounds those are is found as Bitran and Hax (Management
+Science 27(4), 1981) do for convex knapsacks. Where no bound binds, the choice is the strategy's own.
 
 Shapes: N samples, G groups, n chosen samples.
 """
@@ -147,7 +147,8 @@ def _bounded(
 ) -> Choice:
     """Ask the open groups together; close those beyond their bounds at these, of too many and too few the larger sum, and ask
     again. The bounds of what stays open can hold whenever all could, so at most G rounds are needed."""
-    open_G, parts = np.ones(len(low_G), bool), []
+    open_G = np.ones(len(low_G), bool)
+    parts: list[tuple[Indices, Choice]] = []
 
     def ask(among_G: NDArray[np.bool_], number: int) -> tuple[Indices, Choice]:
         rows = np.flatnonzero(among_G[group_N])

@@ -57,7 +57,8 @@ class Config(Settings):
         strategy, opening = self.strategy, self.strategy.opening
         if opening is None:
             return self
-        other = {"name": opening.name, "options": {}} if t <= opening.timesteps else {}
+        none: dict[str, Any] = {"options": {}, "run": None, "quotas": None}
+        other = {"name": opening.name, **none} if t <= opening.timesteps else {}
         return self.model_copy(update={"strategy": strategy.model_copy(update={"opening": None, **other})})
 
     def phases(self) -> list["Config"]:
