@@ -4,11 +4,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from liit import open_run
 from liit.engine.lifelong import run
 from liit.engine.main import begin
+from liit.engine.run.files import read_table
 from liit.engine.run.store import Store
 from liit.engine.settings.config import Config
 
@@ -22,9 +21,7 @@ def done(folder: Path, settings: dict[str, Any], **strategy: Any) -> dict[str, A
     return results
 
 
-def test_another_run_chooses_and_this_one_trains(
-    finished: Path, settings: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_another_run_chooses_and_this_one_trains(finished: Path, settings: dict[str, Any], tmp_path: Path) -> None:
     theirs = {t: open_run(finished).selection(t) for t in (1, 2)}
     never, always = theirs[2].index[0], sorted(set(open_run(finished).profile(1).index) - set(theirs[1].index))[0]
     (tmp_path / "never.txt").write_text(f"{never}\n")
@@ -37,7 +34,9 @@ def test_another_run_chooses_and_this_one_trains(
         assert ours.selection(t).loc[always, "scorer"] == "always"
         assert not (tmp_path / "new" / f"t{t:02d}" / "profile").exists()
         assert (tmp_path / "new" / f"t{t:02d}" / "adapter" / "adapter_model.safetensors").is_file()
-    assert "always" in (tmp_path / "new" / "report.html").read_text()
+        counted = read_table(tmp_path / "new" / f"t{t:02d}" / "summary.parquet").to_pandas()
+        reasons = counted[counted["outcome"] == "selected"].groupby("reason")["samples"].sum().to_dict()
+        assert reasons == {"given": len(ours.selection(t)) - 1, "always": 1}
 
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "new").glob("t*/adapter")}
     moved = Path(shutil.copytree(finished, tmp_path / "moved"))
