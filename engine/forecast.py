@@ -2,8 +2,9 @@
 
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 from liit.engine.data.readers.formats import count, files_of, raw_rows
@@ -38,10 +39,12 @@ class Step:
 
 
 def forecast(config: Config) -> list[Step]:
-    """One Step per timestep. Raises ValueError for a release that is not here and does not state its `samples`."""
+    """One Step per timestep. Raises ValueError for a release that is not here and does not state its `samples`, and for what a
+    strategy is told that cannot be done: ids, quotas, another run."""
     rate, answers = config.estimate, _answers(config)
-    steps, pool, seen = [], 0, 0
+    steps, pool, seen, kept, barred = [], 0, 0, 0, 0
     releases = list(_releases(config))
+    told = _told(config, [name for name, _ in releases])
     for t, (name, new) in enumerate(releases):
         now, last = config.at(t), len(releases) - 1
         strategy = catalog.get(now.strategy.name, now.clustering.vector)
@@ -49,8 +52,11 @@ def forecast(config: Config) -> list[Step]:
         budget, limit = _budget(now, last), now.strategy.pool_budget or 4 * now.strategy.budget
         pool, seen = pool + new, seen + new
         scored = (new if strategy.newest else pool) if learns and (strategy.scores or strategy.vectors) else 0
-        among = new if strategy.newest or now.strategy.options.get("newest") else pool
-        chosen = 0 if not learns else _chosen(strategy.name, budget, new, among, seen)
+        free, barred = new - told.never[name], barred + told.never[name]
+        among = free if strategy.newest or now.strategy.options.get("newest") else pool - barred
+        own = _chosen(strategy.name, budget, free, among, seen - barred, kept)
+        chosen = told.given.get(t, own) if learns else 0
+        kept += told.always[name]
         scoring = scored / rate.scored_per_second
         training = chosen * now.training.epochs / rate.trained_per_second
         actors, workers = config.resources.actors, now.training.workers
@@ -77,9 +83,34 @@ def _budget(config: Config, steps: int) -> int:
     return int(budget / cost)
 
 
-def _chosen(strategy: str, budget: int, new: int, among: int, seen: int) -> int:
-    whole = {"sequential": new, "multi-task": seen, "random-replay": new + (seen - new) // 10}
+def _chosen(strategy: str, budget: int, new: int, among: int, seen: int, kept: int) -> int:
+    """kept: how many that came earlier are always chosen."""
+    replayed = (seen - new - kept) // 10
+    whole = {"sequential": new + kept, "multi-task": seen, "random-replay": new + kept + replayed}
     return whole.get(strategy, min(budget, among))
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Samples by data set that are never and always chosen, and by timestep those that another run gives."""
+
+    never: Counter[str] = field(default_factory=Counter)
+    always: Counter[str] = field(default_factory=Counter)
+    given: dict[int, int] = field(default_factory=dict)
+
+
+def _told(config: Config, names: list[str]) -> _Told:
+    strategy = config.strategy
+    if not (strategy.always or strategy.never or strategy.quotas or strategy.run):
+        return _Told()
+    from liit.engine.choosing.given import given  # pandas, which takes a second; other strategies need none
+    from liit.engine.choosing.insisted import check
+
+    insisted = check(config, names)
+    never, always = (Counter(one.partition("/")[0] for one in ids) for ids in (insisted.never, insisted.always))
+    arrived = [{one for one in insisted.always if one.partition("/")[0] in names[: t + 1]} for t in range(len(names))]
+    taken = {t: len(set(ids) - insisted.never | arrived[t]) for t, ids in given(config).items()}
+    return _Told(never, always, taken)
 
 
 def _releases(config: Config) -> Iterator[tuple[str, int]]:

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from liit.engine.choosing.clustering import cluster_pool
+from liit.engine.choosing.insisted import told
 from liit.engine.choosing.pruning import prune_pool
 from liit.engine.choosing.selection import select
 from liit.engine.data import stream
@@ -161,7 +162,7 @@ class Stages:
         config, count, releases = self.config.at(t), len(self.releases), [made.path for made in self.releases[: t + 1]]
         lifetime = config.strategy.lifetime is not None
         settings: dict[str, object] = {
-            "strategy": config.strategy.model_dump(exclude={"pool_budget", "opening"}),
+            "strategy": told(config.strategy, t),
             "seed": config.seed,
             "timestep": t,
         }

@@ -38,11 +38,15 @@ def choose(
     option: Annotated[list[str] | None, typer.Option(help="key=value, an option of the strategy; repeatable.")] = None,
     vector: Annotated[str | None, typer.Option(help="What clusters are of: another vector of the profile.")] = None,
     k_grid: Annotated[str, typer.Option(help="Candidate numbers of clusters: 5-50 or 5,10,20.")] = "5-50",
+    always: Annotated[list[str] | None, typer.Option(help="A file of ids that are chosen; repeatable.")] = None,
+    never: Annotated[list[str] | None, typer.Option(help="A file of ids that are not chosen; repeatable.")] = None,
+    quotas: Annotated[str | None, typer.Option(help="As strategy.quotas: '{least: {gqa: 0.1}}'.")] = None,
 ) -> None:
     """Choose a subset from a finished profile, without a model, training or Ray."""
     from rich.console import Console
 
     from liit.engine.choosing import from_profile
+    from liit.engine.choosing.insisted import Insisted, ids_in, quotas_of
     from liit.engine.main import REFUSED
     from liit.engine.run.files import write_table
     from liit.engine.run.progress import log, start_logging
@@ -58,6 +62,9 @@ def choose(
             timestep=timestep,
             options=read_options(option or []),
             vector=vector,
+            insisted=Insisted(
+                ids_in(always or [], "--always"), ids_in(never or [], "--never"), quotas_of(read_quotas(quotas))
+            ),
         )
         output.parent.mkdir(parents=True, exist_ok=True)
         write_table(output, chosen.rows)
@@ -82,6 +89,19 @@ def read_options(given: Sequence[str]) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise ValueError(f"option {one!r}: the value is not YAML") from error
     return options
+
+
+def read_quotas(text: str | None) -> dict[str, Any] | None:
+    """A mapping of YAML. Raises ValueError for anything else."""
+    import yaml
+
+    try:
+        found = None if text is None else yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"quotas {text!r} are not YAML") from error
+    if text is not None and not isinstance(found, dict):
+        raise ValueError(f"quotas {text!r} must be a mapping, such as {{least: {{gqa: 0.1}}}}")
+    return found
 
 
 def read_grid(text: str) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from liit.selectors.d2 import d2
 from liit.selectors.density import density
 from liit.selectors.icons import icons
 from liit.selectors.less import less
-from liit.selectors.protocol import Choice, Options, Pool, Strategy, choice, settled
+from liit.selectors.protocol import Choice, Options, Pool, Strategy, because, choice, settled
 from liit.selectors.ranking import DIRECTIONS, ranked
 from liit.selectors.semdedup import semdedup
 from liit.selectors.similar import similar
@@ -43,6 +43,11 @@ def _everything(pool: Pool, budget: int, seed: int, timestep: int, options: Opti
     return choice(pool, np.arange(len(pool)))
 
 
+def _given(pool: Pool, budget: int, seed: int, timestep: int, options: Options) -> Choice:
+    settled(options)
+    return because(pool, np.flatnonzero(np.isin(pool.keys_N, pool.given())), "given")
+
+
 def _by(score: str, direction: str) -> Callable[[Pool, int, int, int, Options], Choice]:
     def choose(pool: Pool, budget: int, seed: int, timestep: int, options: Options) -> Choice:
         parts = settled(options, direction=direction, bins=50, trim=0.05)
@@ -69,6 +74,7 @@ STRATEGIES: dict[str, Strategy] = {
         Strategy("random-replay", _replay, whole=True),
         Strategy("sequential", _newest, whole=True),
         Strategy("multi-task", _everything, whole=True, from_base=True, once=True),
+        Strategy("given", _given, whole=True, given=True),
         Strategy("perplexity", _by("nll", "highest"), ("nll",)),
         Strategy("image-grounding", _by("image_grounding", "highest"), ("image_grounding",)),
         Strategy("el2n", _by("el2n", "highest"), ("el2n",)),

@@ -28,6 +28,7 @@ class Pool:
     labels_N: NDArray[np.int32] | None = None
     distance_N: NDArray[np.float32] | None = None  # to the centroid of its cluster
     targets: Mapping[str, NDArray[Any]] = field(default_factory=dict)  # skill -> (n_s, P), the strategy's first vector
+    given_M: Keys | None = None  # of what another run selected
 
     def __post_init__(self) -> None:
         columns = {"arrival": self.arrival_N, "labels": self.labels_N, "distance": self.distance_N}
@@ -69,13 +70,19 @@ class Pool:
             raise ValueError("the pool has no target vectors; profile a target split, some samples of each skill")
         return self.targets
 
+    def given(self) -> Keys:
+        """The keys that another run selected. Raises ValueError where none were given."""
+        if self.given_M is None:
+            raise ValueError("the pool has no selection of another run; name the run, as strategy.run does")
+        return self.given_M
+
 
 @dataclass(frozen=True)
 class Choice:
     """The chosen samples, sorted by key, and why each: the score that chose it and its stratum within the score."""
 
     index_n: Indices  # positions in the pool
-    scorer_n: NDArray[np.object_]  # name of the score, None where no score of the sample decided
+    scorer_n: NDArray[np.object_]  # name of the score, or another reason; None where no score of the sample decided
     score_n: NDArray[np.float32]  # NaN where there is no scorer
     stratum_n: NDArray[np.int32]  # -1 where there is none
 
@@ -98,6 +105,13 @@ def choice(
         score_n[mine] = pool.score(name)[index_n[mine]]
     scorers[~np.isfinite(score_n)] = None
     return Choice(index_n, scorers, np.where(np.isfinite(score_n), score_n, np.float32(np.nan)), strata)
+
+
+def because(pool: Pool, index_n: Indices, reason: str) -> Choice:
+    """These samples for a reason that is no score: it stands where the name of the score would."""
+    index_n = index_n[np.argsort(pool.keys_N[index_n])]
+    scorer_n = np.full(len(index_n), reason, object)
+    return Choice(index_n, scorer_n, np.full(len(index_n), np.nan, np.float32), np.full(len(index_n), -1, np.int32))
 
 
 Options = Mapping[str, Any]
@@ -133,6 +147,7 @@ class Strategy:
     prunes: bool = False  # the pool is pruned for good at the end of the timestep
     whole: bool = False  # the budget does not apply: the choice is what the method's definition says
     targets: bool = False  # needs `targets`, the first of `vectors` for samples of each skill that is wanted
+    given: bool = False  # needs `given_M`, what another run selected
     from_base: bool = False  # trained from the base model instead of the last timestep's adapter
     newest: bool = False  # chooses among the newest release alone, and nothing else is scored
     once: bool = False  # trained a single time, when the last release is there
@@ -178,6 +193,7 @@ def rehearse(strategy: Strategy, options: Options, skills: Collection[str] = ())
         labels_N=np.empty(0, np.int32),
         distance_N=np.empty(0, np.float32),
         targets={skill: np.zeros((1, 2)) for skill in skills or [str(options.get("skill"))]},
+        given_M=np.empty(0, np.uint64),
     )
     chosen(strategy, nothing, 1, 0, 0, options)
 

@@ -14,9 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from liit.engine.choosing.insisted import NOTHING, Insisted
 from liit.engine.choosing.selection import target_vectors
 from liit.engine.choosing.subset import Chosen, choose_from
-from liit.engine.run.profiles import arrivals, column_names, read_profile, read_vectors
+from liit.engine.data.pool import tasks
+from liit.engine.run.profiles import arrivals, column_names, read_profile, read_vectors, taken
 from liit.engine.settings.config import read as read_config
 from liit.engine.settings.streams import FileStream
 from liit.selectors.protocol import Pool, Strategy
@@ -32,6 +34,7 @@ def choose(
     timestep: int | None = None,
     options: Mapping[str, Any] | None = None,
     vector: str | None = None,
+    insisted: Insisted = NOTHING,
 ) -> Chosen:
     """Choose `budget` of the usable samples of a profile by the strategy `name`.
 
@@ -40,12 +43,14 @@ def choose(
         timestep: the t of the choice; by default that of the folder `tNN` which the profile lies in, and elsewhere the
             newest arrival.
         vector: what clusters are of, in place of the strategy's own.
+        insisted: what is chosen always or never, and quotas.
 
     Raises:
         ValueError: no finished profile, a strategy or option that is not known, a column or target split that is not
             there, a budget below 1, or values that no strategy can choose by.
     """
     told: dict[str, Any] = {"seed": seed, "timestep": timestep, "options": options, "vector": vector}
+    told["insisted"] = insisted
     return choose_from(ProfileFolder(profile), name, budget, k_grid=k_grid, **told)
 
 
@@ -91,6 +96,17 @@ class ProfileFolder:
 
     def targets(self, strategy: Strategy) -> dict[str, np.ndarray]:
         return target_vectors(self._targets, strategy.vectors[0], _skills(self.folder.resolve().parents[1]))
+
+    def tasks(self, ids: pa.ChunkedArray) -> pa.ChunkedArray:
+        releases = sorted(self.folder.resolve().parents[1].glob("releases/*.parquet"))
+        if not releases:
+            raise ValueError(
+                f"{self.folder} does not lie in a run with releases, so tasks are unknown; bound data sets"
+            )
+        return tasks(releases, ids)
+
+    def taken(self, vectors_ND: np.ndarray, rows_n: np.ndarray) -> np.ndarray:
+        return taken(self.folder, vectors_ND, rows_n)
 
     def timestep(self, arrival_N: np.ndarray) -> int:
         step = re.fullmatch(r"t(\d+)", self.folder.resolve().parent.name)

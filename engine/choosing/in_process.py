@@ -3,7 +3,7 @@
 Legend: N usable samples, D dimensions of a vector.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from liit.engine.choosing import from_profile
+from liit.engine.choosing.insisted import Insisted, quotas_of
 from liit.engine.choosing.subset import choose_from
 from liit.engine.run.reading import by_id
 from liit.engine.run.tables import key_of
@@ -35,6 +36,9 @@ def choose(
     timestep: int | None = None,
     vector: str | None = None,
     targets: Mapping[str, pd.DataFrame] | None = None,
+    always: Collection[str] = (),
+    never: Collection[str] = (),
+    quotas: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """Choose `budget` of the usable samples of a profile, as a run does; the order of its rows changes nothing.
 
@@ -50,16 +54,19 @@ def choose(
         vector: what clusters are of, in place of the strategy's own.
         targets: for strategies that select for a target split, the profile of some samples of each skill, by skill. Those of a
             run's folder lie beside its profile.
+        always, never: ids of samples that are chosen, and that are not, whatever the strategy.
+        quotas: as `strategy.quotas` of a configuration. Tasks are a run's, or a frame's column `task`.
 
     Returns:
-        A row for each chosen sample by id, in the order of the keys: key, cluster, scorer (the score that chose), score,
-        percentile (of the score among its cluster's, 0 to 100), stratum; what does not apply is missing.
+        A row for each chosen sample by id, in the order of the keys: key, cluster, scorer (the score that chose, or `always`),
+        score, percentile (of the score among its cluster's, 0 to 100), stratum; what does not apply is missing.
 
     Raises:
         ValueError: a strategy or option that is not known, a column or target split that is not there, a budget below 1, an id
-            that is there twice, or values that no strategy can choose by.
+            that is there twice, values that no strategy can choose by, or what is insisted on that cannot be.
     """
     told: dict[str, Any] = {"seed": seed, "timestep": timestep, "options": options, "vector": vector}
+    told["insisted"] = Insisted(frozenset(always), frozenset(never), quotas_of(quotas))
     if isinstance(profile, pd.DataFrame):
         wanted = {skill: ProfileFrame(of, f"the targets of {skill}") for skill, of in (targets or {}).items()}
         if wanted and not catalog.get(strategy).targets:
@@ -136,6 +143,15 @@ class ProfileFrame:
 
     def targets(self, strategy: Strategy) -> dict[str, np.ndarray]:
         return {skill: self.wanted[skill].vectors(strategy.vectors[0]) for skill in sorted(self.wanted)}
+
+    def tasks(self, ids: pa.ChunkedArray) -> pa.ChunkedArray:
+        if "task" not in self.usable:
+            raise ValueError(f"{self.name} has no column task, which quotas by task go by")
+        named = [task if isinstance(task, str) else None for task in self.usable["task"]]
+        return pa.chunked_array([pa.array(named, pa.string())])
+
+    def taken(self, vectors_ND: np.ndarray, rows_n: np.ndarray) -> np.ndarray:
+        return vectors_ND[rows_n]
 
     def timestep(self, arrival_N: np.ndarray) -> int:
         return int(arrival_N.max())

@@ -2,14 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial as partial_of
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from liit.engine.choosing.budget import spend
+from liit.engine.choosing.given import keys_given
+from liit.engine.choosing.insisted import around, insisted_on
+from liit.engine.data.pool import tasks
 from liit.engine.run.files import read_table, write_table
-from liit.engine.run.profiles import read_profile, read_vectors
+from liit.engine.run.profiles import read_profile, read_vectors, taken
 from liit.engine.run.progress import log
 from liit.engine.run.tables import SELECTION, sort_by_key
 from liit.engine.settings.config import Config
@@ -37,10 +41,18 @@ def select(
     if strategy.targets:
         pool = replace(pool, targets=target_vectors(timestep / "targets", strategy.vectors[0], skills))
 
-    def choose(count: int) -> Choice:
-        return chosen(strategy, pool, count, config.seed, t, config.strategy.options)
+    if strategy.given:
+        pool = replace(pool, given_M=keys_given(config, t, timestep, releases, ids))
+    insisted = insisted_on(config.strategy)
+    wishes = insisted.of(ids, lambda: tasks(releases, ids))
 
-    choice = spend(choose, timestep, t, timesteps, releases, pool.keys_N, config, strategy.whole)
+    def choose(among: Pool, count: int) -> Choice:
+        return chosen(strategy, among, count, config.seed, t, config.strategy.options)
+
+    own = around(insisted, choose, pool, wishes, strategy.whole, partial_of(taken, timestep / "profile"))
+    choice = spend(own, timestep, t, timesteps, releases, pool.keys_N, config, strategy.whole)
+    insisted.say_missing(ids, t, timesteps - 1, timestep, releases)
+    insisted.say(choice, wishes)
     labels = pa.nulls(len(pool), pa.int32()) if labels_N is None else pa.array(labels_N, pa.int32())
     table = selection_rows(choice, ids, labels, pool)
     write_table(partial, table)

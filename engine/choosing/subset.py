@@ -7,10 +7,11 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
+from liit.engine.choosing.insisted import NOTHING, Insisted, around
 from liit.engine.choosing.selection import selection_rows
 from liit.selectors import catalog
 from liit.selectors.clustering import cluster
-from liit.selectors.protocol import Pool, Strategy, chosen, rehearse
+from liit.selectors.protocol import Choice, Pool, Strategy, chosen, rehearse
 
 
 class Profile(Protocol):
@@ -37,6 +38,14 @@ class Profile(Protocol):
         """Skill to the vectors (n, D) that the strategy compares with."""
         ...
 
+    def tasks(self, ids: pa.ChunkedArray) -> pa.ChunkedArray:
+        """The task of each of the samples of `pool`. Raises ValueError where it is not known."""
+        ...
+
+    def taken(self, vectors_ND: np.ndarray, rows_n: np.ndarray) -> np.ndarray:
+        """Rows of vectors, a copy."""
+        ...
+
     def timestep(self, arrival_N: np.ndarray) -> int:
         """The t of the choice, where nobody says another."""
         ...
@@ -60,6 +69,7 @@ def choose_from(
     timestep: int | None = None,
     options: Mapping[str, Any] | None = None,
     vector: str | None = None,
+    insisted: Insisted = NOTHING,
 ) -> Chosen:
     """Choose `budget` of the usable samples by the strategy `name`; arguments and errors as `from_profile.choose` says."""
     options = options or {}
@@ -68,7 +78,12 @@ def choose_from(
         raise ValueError(f"strategy {name} does not choose by clusters of {vector}; leave the vector out")
     if budget < 1:
         raise ValueError(f"budget is {budget}; pass the number of samples to choose, 1 or more")
+    if strategy.given:
+        raise ValueError(
+            f"strategy {name} takes what a run selected as it is: tNN/selection.parquet; choose by another"
+        )
     _check(profile, strategy, options)
+    insisted.check_fits(strategy, budget)
     ids, pool = profile.pool(strategy.scores_for(options), strategy.vectors)
     labels = pa.nulls(len(pool), pa.int32())
     if strategy.clusters:
@@ -78,7 +93,14 @@ def choose_from(
     if strategy.targets:
         pool = replace(pool, targets=profile.targets(strategy))
     t = profile.timestep(pool.arrival_N) if timestep is None else timestep
-    choice = chosen(strategy, pool, budget, seed, t, options)
+
+    def choose(among: Pool, count: int) -> Choice:
+        return chosen(strategy, among, count, seed, t, options)
+
+    wishes = insisted.of(ids, lambda: profile.tasks(ids))
+    choice = around(insisted, choose, pool, wishes, strategy.whole, profile.taken)(budget)
+    insisted.say_strange(ids, profile.name)
+    insisted.say(choice, wishes)
     return Chosen(selection_rows(choice, ids, labels, pool), pa.table({"id": ids, "cluster": labels}))
 
 

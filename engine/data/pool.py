@@ -104,6 +104,14 @@ def described(releases: list[Path], pool: Path, arrival: int | None = None) -> p
     return _of(releases, table["id"], ["id", "key", "dataset", "length"])
 
 
+def tasks(releases: list[Path], ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The task that each of these samples names, null where it names none, in the order of their keys.
+
+    Raises KeyError as `samples` does.
+    """
+    return _of(releases, ids, ["id", "key", "task"])["task"]
+
+
 def samples(releases: list[Path], ids: pa.ChunkedArray) -> pa.Table:
     """The SAMPLE rows with these ids, sorted by key; memory holds them and one part of a release.
 

@@ -90,12 +90,13 @@ def looked_at(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
 def _shown(run: RunFolder, rows: pd.DataFrame, count: int) -> list[Example]:
     """Up to `count` of the rows, spread over their order."""
     spread = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, count).astype(int))] if len(rows) else rows
-    return run.examples(
-        {
-            str(name): "chance" if pd.isna(row["scorer"]) else f"{row['scorer']} {row['score']:.3g}"
-            for name, row in spread.iterrows()
-        }
-    )
+    return run.examples({str(name): _why(row["scorer"], row["score"]) for name, row in spread.iterrows()})
+
+
+def _why(scorer: str | None, score: float) -> str:
+    if pd.isna(scorer):
+        return "chance"
+    return str(scorer) if pd.isna(score) else f"{scorer} {score:.3g}"  # what is always chosen has no score
 
 
 def neighbours(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:

@@ -18,6 +18,8 @@ from liit.engine.run.files import read_table
 from liit.selectors.directions import let_go
 
 NUMBER = np.dtype("<f2")
+ROWS = 8192
+"""Copied at a time."""
 
 
 def read_profile(folder: Path, columns: Sequence[str]) -> pa.Table:
@@ -62,11 +64,7 @@ def read_vectors(folder: Path, name: str) -> np.ndarray:
     width = pq.read_schema(parts[0]).field(name).type.byte_width // NUMBER.itemsize
     if not len(keys):
         return np.empty((0, width), NUMBER)
-    with tempfile.TemporaryFile(dir=folder.parent if os.access(folder.parent, os.W_OK) else None) as file:
-        os.posix_fallocate(
-            file.fileno(), 0, len(keys) * width * NUMBER.itemsize
-        )  # a full disk is an error now, no crash later
-        matrix = np.memmap(file, NUMBER, "w+", shape=(len(keys), width))
+    matrix = _unnamed(folder, len(keys), width)
     start = 0
     for part in parts:
         rows = unpacked(pq.read_table(part, columns=[name])[name])
@@ -75,6 +73,27 @@ def read_vectors(folder: Path, name: str) -> np.ndarray:
         start += len(rows)
         let_go(matrix)
     return matrix
+
+
+def taken(folder: Path, vectors_ND: np.ndarray, rows_n: np.ndarray) -> np.ndarray:
+    """(n, D): some rows of vectors that `read_vectors` read from a profile, in such a file of their own."""
+    if not len(rows_n):
+        return vectors_ND[:0]
+    matrix = _unnamed(folder, len(rows_n), vectors_ND.shape[1])
+    for start in range(0, len(rows_n), ROWS):
+        matrix[start : start + ROWS] = vectors_ND[rows_n[start : start + ROWS]]
+        let_go(matrix)
+        let_go(vectors_ND)
+    return matrix
+
+
+def _unnamed(folder: Path, rows: int, width: int) -> np.memmap:
+    """A matrix in a file beside a profile, which goes with it."""
+    with tempfile.TemporaryFile(dir=folder.parent if os.access(folder.parent, os.W_OK) else None) as file:
+        os.posix_fallocate(
+            file.fileno(), 0, rows * width * NUMBER.itemsize
+        )  # a full disk is an error now, no crash later
+        return np.memmap(file, NUMBER, "w+", shape=(rows, width))
 
 
 def packed(rows_ND: np.ndarray) -> pa.Array:

@@ -64,7 +64,8 @@ class Config(Settings):
         opening = self.strategy.opening
         if opening is None and not self.from_:
             return self
-        other = {"name": opening.name, "options": {}} if opening and t <= opening.timesteps else {}
+        none: dict[str, Any] = {"options": {}, "run": None, "quotas": None}
+        other = {"name": opening.name, **none} if opening and t <= opening.timesteps else {}
         strategy = self.strategy.model_copy(update={"opening": None, **other})
         sections: dict[str, Any] = {name: getattr(self, name) for name in SECTIONS} | {"strategy": strategy}
         for settings in told:

@@ -1,6 +1,7 @@
 """The sections of a configuration: what each part of a run is told, with its defaults (frozen pydantic models)."""
 
 import datetime
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue, PositiveFloat, PositiveInt, model_validator
@@ -139,6 +140,39 @@ class Opening(Settings):
     timesteps: PositiveInt
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Quotas(Settings):
+    """Bounds for what each data set or task has of a selection: shares of its samples, whatever the budget's unit. They hold to
+    the whole sample: least is rounded down, most up."""
+
+    by: Literal["dataset", "task"] = "dataset"
+    """Data sets are releases by name; tasks are what the samples themselves say."""
+    least: dict[str, Share] = Field(default_factory=dict)
+    """E.g. {gqa: 0.1}: a tenth or more. Where there are fewer, all of them are chosen, and it is said."""
+    most: dict[str, Share] = Field(default_factory=dict)
+    """E.g. {vqav2: 0.4}. Exceeded, and said, where the budget could not be spent else."""
+
+    @model_validator(mode="after")
+    def _can_hold_together(self) -> "Quotas":
+        if not (self.least or self.most):
+            raise ValueError("quotas bound nothing; give least or most, such as least: {gqa: 0.1}")
+        if sum(Fraction(str(share)) for share in self.least.values()) > 1:
+            raise ValueError(f"least shares sum to {sum(self.least.values()):g}; they are shares of one budget")
+        for name in sorted(set(self.least) & set(self.most)):
+            if self.least[name] > self.most[name]:
+                raise ValueError(f"least of {name} is {self.least[name]:g}, and most {self.most[name]:g}")
+        return self
+
+
+def _listed(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+Files = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+
+
 class Strategy(Settings):
     """Which samples are trained on, by name from the catalog in `selectors/catalog.py`."""
 
@@ -155,6 +189,15 @@ class Strategy(Settings):
     """D: samples the pool is pruned to at the end of a timestep, by strategies that prune. None: four times T."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of the strategy, e.g. {direction: lowest}."""
+    run: str | None = None
+    """Of `given`: the folder of the run whose selections are trained on, each at its own timestep."""
+    always: Files = ()
+    """Files of sample ids, one per line (or Parquet with a column `id`), that are chosen at every timestep that has them in its
+    pool. They count in the budget and in the quotas, and their scorer is `always`."""
+    never: Files = ()
+    """Files of sample ids that are never chosen. They stay in the pool, and clusters are made of them too."""
+    quotas: Quotas | None = None
+    """How much of a selection each data set or task has, whatever the strategy. None: as the strategy chooses."""
     opening: Opening | None = None
     """By what the first timesteps choose instead; None: all by `name`."""
 

@@ -25,7 +25,13 @@ def settle(arguments: list[str], output: str | None) -> Config:
     opening = config.strategy.opening
     if opening is not None and catalog.get(opening.name).once:
         raise ConfigError(f"strategy.opening: {opening.name} trains at the last timestep alone; it opens nothing")
-    return config.model_copy(update={"output": str(lasting(Path(config.output.format(name=config.name))))})
+    chosen = config.strategy
+    if chosen.run is not None:
+        chosen = chosen.model_copy(update={"run": str(lasting(Path(chosen.run)))})
+    output = str(lasting(Path(config.output.format(name=config.name))))
+    if chosen.run == output:
+        raise ConfigError(f"strategy.run is {output}, where this run goes itself; choose another output")
+    return config.model_copy(update={"output": output, "strategy": chosen})
 
 
 def _check_strategy(config: Config) -> None:
@@ -33,6 +39,12 @@ def _check_strategy(config: Config) -> None:
     strategy = catalog.get(config.strategy.name, config.clustering.vector)
     known = {one.skill for one in config.stream.targets} if isinstance(config.stream, FileStream) else ()
     rehearse(strategy, config.strategy.options, known)
+    if strategy.given != (config.strategy.run is not None):
+        raise ConfigError(
+            "strategy given trains on what another run selected; name its folder as strategy.run"
+            if strategy.given
+            else f"strategy.run={config.strategy.run} is for strategy given; {strategy.name} chooses itself"
+        )
     if config.clustering.vector is not None and not strategy.clusters:
         raise ConfigError(
             f"clustering.vector={config.clustering.vector}: strategy {strategy.name} does not choose by these clusters"

@@ -32,6 +32,7 @@ def pool_of() -> Callable[[int], Pool]:
             labels_N=(chance.integers(28, size=size, dtype=np.int32) ** 0.58).astype(np.int32),
             distance_N=chance.random(size, dtype=np.float32),
             targets={skill: chance.normal(size=(n, 16)) for skill, n in (("vqa", 5), ("caption", 1), ("chat", 9))},
+            given_M=np.arange(0, 10 * size, 3, dtype=np.uint64),
         )
 
     return make

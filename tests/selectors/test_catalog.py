@@ -47,6 +47,7 @@ def permuted(pool: Pool, order: np.ndarray) -> Pool:
         pool.labels_N[order],
         pool.distance_N[order],
         pool.targets,
+        pool.given_M,
     )
 
 
@@ -82,6 +83,9 @@ def test_a_choice_is_exact_sorted_by_key_and_true(name: str, options: dict[str, 
                 assert np.isnan(score)
             elif scorer in pool.scores:
                 assert score == pool.scores[scorer][i]
+            elif strategy.given:
+                assert scorer == "given"
+                assert np.isnan(score)
             else:
                 assert strategy.targets, f"{name} names a score that is neither profiled nor made from targets"
 
@@ -96,6 +100,7 @@ def test_a_strategy_reads_nothing_but_what_it_declares(name: str, pool_of: Make)
         labels_N=pool.labels_N if strategy.clusters else None,
         distance_N=None,
         targets=pool.targets if strategy.targets else {},
+        given_M=pool.given_M if strategy.given else None,
     )
     assert told(bare, strategy.choose(bare, 90, 0, 2, {})) == told(pool, strategy.choose(pool, 90, 0, 2, {}))
 
@@ -176,6 +181,14 @@ def test_the_methods_that_ignore_the_budget_say_what_they_take(pool_of: Make) ->
     assert [name for name in STRATEGIES if get(name).prunes] == ["lite-adapt-inf"]
 
 
+def test_what_another_run_selected_is_taken_where_the_pool_has_it(pool_of: Make) -> None:
+    pool = pool_of(1000)
+    elsewhere = np.array([2**60, 2**61], np.uint64)
+    given = dataclasses.replace(pool, given_M=np.concatenate([elsewhere, pool.keys_N[[700, 3, 41]]]))
+    made = get("given").choose(given, 1, 0, 2, {})
+    assert pool.keys_N[made.index_n].tolist() == sorted(pool.keys_N[[700, 3, 41]].tolist())
+
+
 def test_an_unknown_strategy_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match="'adapt'") as raised:
         get("adapt")
@@ -214,6 +227,8 @@ def test_a_pool_that_lacks_a_column_is_refused_by_the_columns_name(pool_of: Make
     for name in ("less", "icons"):
         with pytest.raises(ValueError, match="no target vectors; profile a target split"):
             get(name).choose(dataclasses.replace(pool, targets={}), 10, 0, 0, {})
+    with pytest.raises(ValueError, match=r"no selection of another run; name the run, as strategy\.run"):
+        get("given").choose(dataclasses.replace(pool, given_M=None), 10, 0, 0, {})
     with pytest.raises(ValueError, match="'arrival' has 99 rows for 100 keys"):
         dataclasses.replace(pool, arrival_N=pool.arrival_N[1:])
     with pytest.raises(ValueError, match=f"key {pool.keys_N[0]} occurs 100 times"):
