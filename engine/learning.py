@@ -33,6 +33,8 @@ class Learning:
     """The stages that teach, over one stream."""
 
     stages: Stages
+    given: Made | None = None
+    """The adapter that the stream starts from; None where it starts from the bare model."""
     importances: list[Made] = field(default_factory=list)
     tasks: list[Made] = field(default_factory=list)
     """Of all timesteps so far."""
@@ -90,8 +92,8 @@ class Learning:
         self.importances.append(made)
 
     def train(self, t: int, selection: Made, adapter: Made | None) -> Made:
-        """selection → the adapter of t, continued from the adapter before it."""
-        config, parent = self.stages.config, None if self.stages.strategy(t).from_base else adapter
+        """selection → the adapter of t, continued from the last one that stands."""
+        config, parent = self.stages.config, self.given if self.stages.strategy(t).from_base else adapter
         old, tasks, named = tuple(self.importances), tuple(self.tasks), self.names
         looks = [made.path for made in tasks]
 
@@ -110,7 +112,7 @@ class Learning:
         return self.stages.store.make(
             f"t{t:02d}/adapter",
             work,
-            settings=[self.stages.model_mark, config.model, config.training, config.seed],
+            settings=[self.stages.model_mark, config.model.bare(), config.training.taught_by(), config.seed],
             parents=(selection, *there(parent), *old, *tasks, *there(named)),
         )
 

@@ -112,8 +112,11 @@ def say_results(config: Config, results: dict[str, Any]) -> None:
                 console.print(f"{name.replace('_', ' ')}: {results[name]:.1f}")
     root, last = Path(config.output), len(results["releases"]) - 1
     console.print(f"report:  {root / 'report.html'}", soft_wrap=True)
-    if last:
-        console.print(f"adapter: {root / f't{last:02d}' / 'adapter'}", soft_wrap=True)
+    stands = results.get("gate", {}).get("stands", [last])[-1]
+    if stands:
+        console.print(f"adapter: {root / f't{stands:02d}' / 'adapter'}", soft_wrap=True)
+    elif last:
+        console.print("adapter: none stands by training.gate; the model of t0 does")
 
 
 def begin(config: Config, store: Store) -> None:

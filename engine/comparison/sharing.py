@@ -50,7 +50,7 @@ def _spec(config: Config) -> "ProfilerSpec":
 def _opened(config: Config) -> str | None:
     """What the timesteps of an opening depend on, beside what is shared anyway; None where there is none."""
     opening = config.strategy.opening
-    return None if opening is None else fingerprint(config.seed, opening, config.training)
+    return None if opening is None else fingerprint(config.seed, opening, config.training.taught_by())
 
 
 def adopt(folder: Path, root: Path, config: Config) -> None:

@@ -139,7 +139,7 @@ class Store:
                 remove(left)
         remove(final)
         final.parent.mkdir(parents=True, exist_ok=True)
-        made = [str(parent.path.relative_to(self.root)) for parent in parents]
+        made = [self._named(parent.path) for parent in parents]
         record = {"fingerprint": mark, "parents": made, "rules": RULES, "versions": versions()}
         clock = Clock(note, record, before=float(known.get("seconds", 0.0)))
         clock.tick(0)
@@ -152,6 +152,10 @@ class Store:
         clock.tick(0)
         partial.rename(final)
         self._note(name, "finished", clock)
+
+    def _named(self, path: Path) -> str:
+        """A parent within the folder; one from elsewhere, as an adapter that a team already has, by its whole path."""
+        return str(path.relative_to(self.root) if path.is_relative_to(self.root) else path)
 
     def _say_versions(self, name: str, record: dict[str, Any]) -> None:
         """Once for each package of which another version made a result that is kept."""
