@@ -5,6 +5,7 @@ has no place for, and begins afresh where a file has none.
 """
 
 import json
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -198,7 +199,10 @@ def _stored(file: Path) -> dict[str, tuple[int, ...]]:
 
 def _configured(folder: Path, config: Config) -> set[str]:
     """The modules that its configuration adapts in this model, whatever its file holds."""
-    theirs = LoraConfig.from_pretrained(str(folder))
+    with warnings.catch_warnings():  # of entries that PEFT does not know, which `_other_settings` says
+        warnings.simplefilter("ignore")
+        theirs = LoraConfig.from_pretrained(str(folder))
+    theirs.base_model_name_or_path, theirs.init_lora_weights = None, False
     return _modules(_shapes(get_peft_model(outline(config.model.path, config.model.revision), theirs)))
 
 
