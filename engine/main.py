@@ -23,7 +23,7 @@ REFUSED, FAILED = 2, 1
 
 
 def main(arguments: list[str], output: str | None, dry_run: bool) -> int:
-    """Run the job; the exit code: 0 done, 1 stopped by bad data, 2 refused before anything was started."""
+    """Run the job; the exit code: 0 done, 1 stopped by bad data or in training, 2 refused before anything was started."""
     start_logging()
     logging.getLogger("transformers").setLevel(logging.ERROR)
     try:
