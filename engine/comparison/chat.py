@@ -132,7 +132,7 @@ def converse(run: Path, talk: Release) -> pd.DataFrame:
         )
         _check(read_table(held.path), wanted)
         conversations = Conversations(config, store, held, _asked(stages, held), wanted)
-        said, models = [], _models(run, given(config))
+        said, models = [], models_of(run, given(config))
         for t, (adapter, since) in enumerate(models):
             said.append(read_table(conversations.hold(t, adapter, since).path).to_pandas().assign(t=t))
     finally:
@@ -140,8 +140,11 @@ def converse(run: Path, talk: Release) -> pd.DataFrame:
     return pd.concat(said, ignore_index=True)
 
 
-def _models(run: Path, given: Made | None) -> list[tuple[Made | None, int]]:
-    """The adapter of every timestep, and since when it is there: where nothing was trained, the one that stood before."""
+def models_of(run: Path, base: Made | None) -> list[tuple[Made | None, int]]:
+    """The adapter of every timestep, and since when it is there: where nothing was trained, the one that stood before.
+
+    base: t0's.
+    """
     results = read_json(run / "results.json")
     stands = results.get("gate", {}).get("stands")
     models: list[tuple[Made | None, int]] = []
@@ -151,7 +154,7 @@ def _models(run: Path, given: Made | None) -> list[tuple[Made | None, int]]:
             mark = read_json(own.with_name("adapter.made.json"))["fingerprint"]
             models.append((Made(own, mark), t))
         else:
-            models.append(models[before] if t else (given, 0))
+            models.append(models[before] if t else (base, 0))
     return models
 
 
