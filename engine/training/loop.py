@@ -136,8 +136,8 @@ class Step:
         for group, now in zip(engine.optimizer.param_groups, rates, strict=True):
             group["lr"] = now
         norm = zero.step(engine)
-        loss, penalty = _total(total, engine.device) / tokens, _total(added, engine.device)
-        return Taken(loss, int(tokens), penalty, norm, tuple(odd))
+        mean = _total(total, engine.device) / tokens
+        return Taken(mean, int(tokens), _total(added, engine.device), norm, tuple(odd))
 
     def _nll_and_divergence(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Of the response tokens, summed, in nats; the divergence from the teacher times its strength."""
