@@ -193,8 +193,8 @@ def _stored(file: Path) -> dict[str, tuple[int, ...]]:
     try:
         with safe_open(file, framework="pt") as opened:
             return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{file.name} is damaged ({error})") from error
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{file.name} cannot be read ({error})") from error
 
 
 def _configured(folder: Path, config: Config) -> set[str]:
