@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import islice
+from pathlib import Path
 
 from liit.engine.data.readers.formats import files_of, images_of
 from liit.engine.data.readers.formats import read as open_release
@@ -29,6 +30,8 @@ def look_for_models(config: Config) -> tuple[list[str], dict[str, str]]:
     checks += [partial(load_tokenizer, text)] if text is not None else []
     models = [*models_of(config), *((path, None) for path in (image, text) if path is not None)]
     wrong = _all_wrong(checks) or _all_wrong([partial(_check_weights, *model) for model in models])
+    adapter = config.model.adapter
+    models += [(str(Path(adapter).expanduser().resolve()), None)] if adapter is not None else []
     return wrong, {path: files_mark(path, revision) for path, revision in models}
 
 

@@ -35,6 +35,8 @@ class Learning:
     """The stages that teach, over one stream."""
 
     stages: Stages
+    given: Made | None = None
+    """The adapter that the stream starts from; None where it starts from the bare model."""
     importances: list[Made] = field(default_factory=list)
     tasks: list[Made] = field(default_factory=list)
     """Of all timesteps so far."""
@@ -106,8 +108,8 @@ class Learning:
         return None
 
     def train(self, t: int, selection: Made, adapter: Made | None) -> Made:
-        """selection → the adapter of t, continued from the adapter before it."""
-        config, parent = self.stages.config.at(t), None if self.stages.strategy(t).from_base else adapter
+        """selection → the adapter of t, continued from the last one that stands."""
+        config, parent = self.stages.config.at(t), self.given if self.stages.strategy(t).from_base else adapter
         rule, named = config.training.regulariser, self.names
         old = tuple(self.importances) if rule and rule.kind != "lwf" else ()
         tasks = tuple(self.tasks) if config.training.experts or (rule and rule.similarity) else ()
@@ -139,7 +141,7 @@ class Learning:
         told = config.model.model_dump(include={"dtype", "attention", "max_length"}) | config.model.told()
         return {
             "model": {"weights": self.stages.model_mark, **told},
-            "training": config.training.model_dump(exclude=MACHINE),
+            "training": config.training.taught_by(),
             "seed": config.seed,
         }
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from liit import __version__
 from liit.engine.data.moving import move_images
 from liit.engine.lasting.continuing import continued, told_before
+from liit.engine.lasting.until import named, reached
 from liit.engine.plan import advice, console, plan, say
 from liit.engine.preflight import check_files, check_model, check_tracking
 from liit.engine.run.files import appearing, remove
@@ -21,7 +22,6 @@ from liit.engine.run.store import Reached, Store, StoreError
 from liit.engine.run.superseding import supersede
 from liit.engine.settings.config import Config, ConfigError
 from liit.engine.settings.settling import settle
-from liit.engine.until import named, reached
 
 REFUSED, FAILED = 2, 1
 
@@ -40,7 +40,7 @@ class Wanted:
 
 
 def main(wanted: Wanted) -> int:
-    """Run the job; the exit code: 0 done, 1 stopped by bad data, 2 refused before anything was started."""
+    """Run the job; the exit code: 0 done, 1 stopped by bad data or in training, 2 refused before anything was started."""
     start_logging()
     logging.getLogger("transformers").setLevel(logging.ERROR)
     try:
@@ -118,8 +118,11 @@ def say_results(config: Config, results: dict[str, Any]) -> None:
                 screen.print(f"{name.replace('_', ' ')}: {results[name]:.1f}")
     root, last = Path(config.output), len(results["releases"]) - 1
     screen.print(f"report:  {root / 'report.html'}", soft_wrap=True)
-    if last:
-        screen.print(f"adapter: {root / f't{last:02d}' / 'adapter'}", soft_wrap=True)
+    stands = results.get("gate", {}).get("stands", [last])[-1]
+    if stands:
+        screen.print(f"adapter: {root / f't{stands:02d}' / 'adapter'}", soft_wrap=True)
+    elif last:
+        screen.print("adapter: none stands by training.gate; the model of t0 does")
 
 
 def begin(config: Config, store: Store, found: Plan | None = None) -> None:

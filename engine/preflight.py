@@ -15,16 +15,19 @@ if TYPE_CHECKING:
 
 
 def check_model(config: Config) -> None:
-    """Raises ValueError, one line, when a model or its processor, or a score that is wanted, is not there."""
+    """Raises ValueError, one line, when a model or its processor, or a score that is wanted, is not there, or an adapter does not
+    fit."""
     from liit.engine.models.loading import load_processor
     from liit.engine.models.processors import asks_for, template_of
     from liit.engine.scoring import custom
+    from liit.engine.training.given_adapter import check_given
 
     spec = _spec(config)
     processor = load_processor(spec.model, spec.revision, spec.template)
     for name in config.model.template_kwargs:
         if not asks_for(template_of(processor), name):
             raise ConfigError(f"model.template_kwargs.{name}: the chat template of {spec.model} does not ask for it")
+    check_given(config)
     for path, revision in models_of(config)[1:]:
         load_processor(path, revision)
     for name in set(spec.scores) & set(spec.custom):

@@ -41,6 +41,8 @@ def say(found: "Status") -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from liit.engine.evaluation.gate import verdicts_of
+    from liit.engine.run.reading import Run
     from liit.engine.run.status import STAGES
 
     console = Console(width=None if sys.stdout.isatty() else 120)
@@ -60,6 +62,9 @@ def say(found: "Status") -> None:
             console.print(
                 f"{where}: {stage.state} since {stage.since:%Y-%m-%d %H:%M:%S} UTC ({ago:.0f} s) {stage.note}"
             )
+    for verdict in verdicts_of(Run(found.root)):
+        if verdict.falls:
+            console.print(str(verdict), soft_wrap=True)
     total = sum(stage.seconds for stage in found.stages)
     console.print(f"{total:.0f} seconds of work so far")
     if found.finished:

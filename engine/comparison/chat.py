@@ -22,11 +22,12 @@ from liit.engine.holding.task_features import first_question
 from liit.engine.models.encoding import PLACEHOLDER, TooLong
 from liit.engine.run.files import read_json, read_table, remove, write_table
 from liit.engine.run.fingerprints import fingerprint
-from liit.engine.run.store import Clock, Made, Store, there
+from liit.engine.run.store import Clock, Made, Store, path_of, there
 from liit.engine.run.tables import SAID
 from liit.engine.settings.config import Config, override, read
 from liit.engine.settings.streams import Release
 from liit.engine.stages import Stages
+from liit.engine.training.given_adapter import given
 
 LONGEST = 40
 """Tokens of an answer."""
@@ -82,16 +83,16 @@ class Conversations:
     wanted: Mapping[str, list[dict[str, Any]]]
     """Skill and metric of every turn, by the conversation's id."""
 
-    def hold(self, t: int, adapter: Path | None, since: int) -> Made:
+    def hold(self, t: int, adapter: Made | None, since: int) -> Made:
         """With the model of timestep t, which is that of `since` → SAID rows. Conversations with a model are held once."""
-        mark = None if adapter is None else read_json(adapter.with_name("adapter.made.json"))["fingerprint"]
+        mark = None if adapter is None else adapter.fingerprint
         model = self.config.model.model_dump(include={"dtype", "attention"}) | self.config.model.told()
 
         def work(partial: Path, clock: Clock) -> None:
             if since < t:
                 write_table(partial, read_table(self.store.root / f"t{since:02d}/chat.parquet"))
             else:
-                self._talk(t, adapter, partial, clock)
+                self._talk(t, path_of(adapter), partial, clock)
 
         return self.store.make(
             f"t{t:02d}/chat.parquet",
@@ -148,14 +149,30 @@ def converse(run: Path, talk: Release) -> pd.DataFrame:
         )
         _check(read_table(held.path), wanted)
         conversations = Conversations(config, store, held, _asked(stages, held), wanted)
-        said, adapter, since = [], None, 0
-        for t in range(len(read_json(run / "results.json")["releases"])):
-            own = run / f"t{t:02d}/adapter"
-            adapter, since = (own, t) if own.is_dir() else (adapter, since)  # else the model is as it was
+        said, models = [], models_of(run, given(config))
+        for t, (adapter, since) in enumerate(models):
             said.append(read_table(conversations.hold(t, adapter, since).path).to_pandas().assign(t=t))
     finally:
         store.close()
     return pd.concat(said, ignore_index=True)
+
+
+def models_of(run: Path, base: Made | None) -> list[tuple[Made | None, int]]:
+    """The adapter of every timestep, and since when it is there: where nothing was trained, the one that stood before.
+
+    base: t0's.
+    """
+    results = read_json(run / "results.json")
+    stands = results.get("gate", {}).get("stands")
+    models: list[tuple[Made | None, int]] = []
+    for t in range(len(results["releases"])):
+        own, before = run / f"t{t:02d}/adapter", stands[t - 1] if stands else t - 1
+        if own.is_dir():
+            mark = read_json(own.with_name("adapter.made.json"))["fingerprint"]
+            models.append((Made(own, mark), t))
+        else:
+            models.append(models[before] if t else (base, 0))
+    return models
 
 
 def _asked(stages: Stages, held: Made) -> Made | None:

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from liit import __version__
 from liit.engine.answers.accuracy import accuracy_table, drop_table, summary
+from liit.engine.evaluation.gate import Verdict, told
 from liit.engine.run.files import read_json, write_json
 from liit.engine.run.reading import skill_values
 from liit.engine.run.rules import RULES
@@ -15,8 +16,14 @@ from liit.engine.run.store import Made, Store
 from liit.engine.settings.config import Config
 
 
-def write_results(store: Store, config: Config, releases: Sequence[str], evaluations: Sequence[Made]) -> dict[str, Any]:
-    """Gather the evaluations of all timesteps; write and return the results of the run."""
+def write_results(
+    store: Store,
+    config: Config,
+    releases: Sequence[str],
+    evaluations: Sequence[Made],
+    verdicts: Sequence[Verdict] = (),
+) -> dict[str, Any]:
+    """Gather the evaluations of all timesteps; write and return the results of the run. verdicts: of `training.gate`."""
     answers = [read_json(made.path) for made in evaluations]
     results: dict[str, Any] = {
         "name": config.name,
@@ -40,6 +47,8 @@ def write_results(store: Store, config: Config, releases: Sequence[str], evaluat
             "per_skill": drop_table(accuracy).to_dict(orient="index"),
             "parse_failures": failures,
         }
+        if any(phase.training.gate for phase in config.phases()):
+            results["gate"] = told(verdicts)
         if config.evaluation.losses:
             results["losses"] = [{skill: entry["loss"] for skill, entry in step.items()} for step in answers]
     write_json(store.root / "results.json", results)

@@ -71,10 +71,20 @@ def over_time(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
         table=shown,
         shaded=True,
     )
+    if falls := results.get("gate", {}).get("falls"):
+        yield Section("Left aside", _aside(results["gate"]["stands"]), table=pd.DataFrame(falls))
     known = [(title, results[name]) for name, title in FIGURES if results[name] is not None]
     yield Section("Over the stream", "", table=pd.DataFrame(known, columns=["figure", "value"]))
     if len(accuracy) > 1:
         yield Section("Gained and lost", "By skill, after the last timestep.", _gained(accuracy, run.bounds))
+
+
+def _aside(stands: list[int]) -> str:
+    after = ", ".join(f"t{t}: t{one}" for t, one in enumerate(stands))
+    return (
+        "Skills that a timestep left further below the model that it was to replace (`against`) than training.gate allows, in "
+        f"percent. Its adapter is kept, and nothing goes on from it. Whose adapter stands after each timestep: {after}."
+    )
 
 
 def _gained(accuracy: pd.DataFrame, bounds: dict[str, float]) -> list[Picture]:

@@ -56,7 +56,8 @@ class Run:
 
     @property
     def results(self) -> dict[str, Any]:
-        """results.json: figures over the stream, samples of each timestep, seconds of each stage."""
+        """results.json: figures over the stream, samples of each timestep, seconds of each stage; with `training.gate` also
+        `gate`: the timestep whose adapter `stands` after each, and the `falls` of skills that were too deep."""
         if not self.finished:
             raise RunError(f"{self.root} has no results.json: the run has not finished; {AGAIN}")
         results: dict[str, Any] = read_json(self.root / "results.json")

@@ -216,8 +216,9 @@ class Store:
         remove(work_note_of(final))
 
     def _name_of(self, parent: Made) -> str:
+        """Within the folder; of one from elsewhere, as an adapter that a team already has, its whole path."""
         inside = parent.path.is_relative_to(self.root)
-        return str(parent.path.relative_to(self.root)) if inside else parent.path.name
+        return str(parent.path.relative_to(self.root) if inside else parent.path)
 
     def _say_versions(self, name: str, record: dict[str, Any]) -> None:
         """Once for each package of which another version made a result that is kept."""

@@ -22,6 +22,9 @@ class Model(Settings):
     path: str = "digits-base"
     """A local folder or hub id with weights and processor; shipped are `digits-base`, `-proxy`, `-captioned` and `-language`."""
     revision: str | None = None
+    adapter: str | None = None
+    """A PEFT folder that t0 already has, of the shape that `training.lora` says: the stream goes on from it. None: from the bare
+    model."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     attention: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"
     max_length: PositiveInt = 2048
@@ -30,6 +33,10 @@ class Model(Settings):
     """Arguments of the chat template, e.g. {enable_thinking: false}."""
     date: Annotated[str, BeforeValidator(_iso)] = DATE
     """What a chat template that writes today's date takes for today: tokens are then the same tomorrow."""
+
+    def bare(self) -> dict[str, Any]:
+        """Without its adapter, which counts by what is in it and not by where it lies."""
+        return self.model_dump(mode="json", exclude={"adapter"})
 
     def template(self) -> TemplateSpec:
         return TemplateSpec(**self.model_dump(include={"template_kwargs", "date"}))

@@ -67,6 +67,11 @@ def _check_strategy(config: Config) -> None:
 def _check_training(config: Config, strategy: Strategy) -> None:
     """Raises ConfigError for what holds on to the past where the strategy has none, or would compare unlike things."""
     training, scoring = config.training, config.scoring
+    _check_gate(config)
+    if training.experts and config.model.adapter is not None:
+        raise ConfigError(
+            "model.adapter is one adapter, which training.experts begins without; leave one of the two out"
+        )
     if strategy.from_base and (training.regulariser or training.experts):
         raise ConfigError(
             f"strategy {strategy.name} is trained from the base model; "
@@ -82,6 +87,25 @@ def _check_training(config: Config, strategy: Strategy) -> None:
         )
     if training.experts and any(one.parameters == "lora" for one in (scoring.gradient, *scoring.sketches.values())):
         raise ConfigError("experts have LoRA weights of their own; sketch gradients of base parameters")
+
+
+def _check_gate(config: Config) -> None:
+    """Raises ConfigError for a gate that nothing is measured for, or that has nothing to go back to."""
+    gate, stream = config.training.gate, config.stream
+    if not gate:
+        return
+    if config.training.experts:
+        raise ConfigError(
+            "training.gate goes back to an earlier adapter; training.experts leaves all of them as they are"
+        )
+    if not isinstance(stream, FileStream):
+        return
+    skills = sorted({one.skill for one in stream.evaluations})
+    if not skills:
+        raise ConfigError("training.gate goes by evaluations, and the stream has none; give it stream.evaluations")
+    unknown = [rule.skill for rule in gate if rule.skill not in ("*", *skills)]
+    if unknown:
+        raise ConfigError(f"training.gate: no evaluation set is of skill {unknown[0]}; there are {', '.join(skills)}")
 
 
 def lasting(path: Path) -> Path:

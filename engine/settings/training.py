@@ -1,8 +1,8 @@
 """How a timestep is trained, and what holds the model to what it knows meanwhile (frozen pydantic models)."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from liit.engine.settings.base import Settings
 
@@ -67,6 +67,20 @@ MACHINE = {"workers", "micro_batch_size", "zero_stage", "gradient_checkpointing"
 """How a training is laid out on the machines there are. What is learned is the same up to the order of its sums."""
 
 
+class Gate(Settings):
+    """How far a skill may fall in a timestep, for its adapter to be the one that the next goes on from."""
+
+    skill: str = "*"
+    """Of an evaluation set; `*` for every skill."""
+    drop: float = Field(ge=0)
+    """Percentage points below the model that was to be replaced; more is refused."""
+
+
+def _listed(value: object) -> object:
+    """One rule may stand alone."""
+    return [value] if isinstance(value, dict | Gate) else [] if value is None else value
+
+
 class Training(Settings):
     """DeepSpeed LoRA training of one timestep, on exactly the selected samples, once per epoch."""
 
@@ -97,6 +111,13 @@ class Training(Settings):
     """None: direct fine-tuning."""
     experts: Experts | None = None
     """None: one adapter, taught timestep after timestep."""
+    gate: Annotated[tuple[Gate, ...], BeforeValidator(_listed)] = ()
+    """Bounds, or one, e.g. {skill: '*', drop: 10}. An adapter that falls below one is kept and said, and the next timestep goes
+    on from the last that stands. Empty: every adapter stands."""
+
+    def taught_by(self) -> dict[str, Any]:
+        """All that an adapter depends on: neither what is judged of it afterwards, nor which machines there were."""
+        return self.model_dump(mode="json", exclude={"gate", *MACHINE})
 
     @model_validator(mode="after")
     def _experts_are_left_alone(self) -> "Training":

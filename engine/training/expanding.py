@@ -39,7 +39,7 @@ def expand(
     """
     rule = config.training.experts
     assert rule is not None
-    about = {"model": config.model.model_dump(), "tasks": config.tasks.model_dump()}
+    about = {"model": config.model.bare(), "tasks": config.tasks.model_dump()}
     base = by_task(read_table(tasks[0]))
     first = Experts(partial, about, {BASE: tuple(base)}, {BASE: _sums(base, list(base))})
     before = Experts.load(previous) if previous else first

@@ -6,6 +6,9 @@ from pathlib import Path
 from liit.engine.settings.sections import Model
 from liit.engine.settings.training import Training
 
+MODULES_FILE = "modules.safetensors"
+"""Extra trainable modules, beside the PEFT files of an adapter."""
+
 
 @dataclass(frozen=True)
 class TrainJob:
@@ -38,6 +41,11 @@ class TrainJob:
     def progress(self) -> Path:
         """One JSON line per step done."""
         return self.folder / "progress.jsonl"
+
+    @property
+    def stopped(self) -> Path:
+        """The note that workers leave who stop, since a figure is not finite."""
+        return self.folder / "stopped.json"
 
     @property
     def partial(self) -> Path:

@@ -2,7 +2,7 @@
 
 The loss of a step is the sum of the response tokens' negative log-likelihoods over all ranks and micro-batches, divided
 by the number of these tokens. DeepSpeed averages gradients over the ranks, so each rank multiplies its part by their
-number.
+number. A loss or gradient that is not finite ends the training on all ranks before the step is saved (`finite.py`).
 """
 
 import json
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from liit.engine.holding.distilling import divergence
 from liit.engine.models import loading
 from liit.engine.settings.training import Regulariser
-from liit.engine.training import state, zero
+from liit.engine.training import finite, state, zero
 from liit.engine.training.job import TrainJob
 from liit.engine.training.plan import Plan, dropout_seed, rate
 from liit.engine.training.samples import TrainingSamples
@@ -31,8 +31,10 @@ Batch = dict[str, torch.Tensor]
 
 
 def run(job: TrainJob) -> None:
-    """Train from the last checkpoint, or from the start, to the end of the plan; leave the adapter at `job.partial`."""
+    """Train from the last checkpoint, or from the start, to the end of the plan; leave the adapter at `job.partial`,
+    or a note at `job.stopped` where a loss or gradient is not finite."""
     _quiet()
+    job.stopped.unlink(missing_ok=True)
     torch.set_num_threads(max(1, int(job.cpus)))  # the process may have served another stage before
     processor = loading.load_processor(job.model.path, job.model.revision, job.model.template())
     samples = TrainingSamples(job.samples, processor, job.model.max_length)
@@ -50,10 +52,13 @@ def run(job: TrainJob) -> None:
             dropout_seed(job.seed, step, torch.distributed.get_rank())
         )  # dropout knows no other generator
         share = rate(step, plan.steps, training.schedule, training.warmup)
-        loss, tokens, penalty = step_of(batches, [peak * share for peak in peaks])
-        history.losses.append(loss)
-        history.penalties.append(penalty)
-        history.tokens.append(tokens)
+        taken = step_of(batches, [peak * share for peak in peaks])
+        if figure := finite.at_fault(taken.loss, taken.penalty, taken.norm):
+            _stop(job, step, plan, samples, taken, figure, engine.device)
+            return
+        history.losses.append(taken.loss)
+        history.penalties.append(taken.penalty)
+        history.tokens.append(taken.tokens)
         history.rates.append(peaks[0] * share)
         history.seconds += time.monotonic() - start
         _tell(job, history, plan.steps)
@@ -86,6 +91,21 @@ def _batches(samples: TrainingSamples, plan: Plan, first: int) -> Iterator[list[
             yield batches
 
 
+@dataclass(frozen=True)
+class Taken:
+    """What a step was, the same on all ranks but for `odd`."""
+
+    loss: float
+    """Nats per response token."""
+    tokens: int
+    penalty: float
+    """What penalties and regulariser added to the loss."""
+    norm: float
+    """Of the gradient."""
+    odd: tuple[int, ...]
+    """This rank's micro-batches whose own loss is not finite."""
+
+
 @dataclass
 class Step:
     """One optimizer step: the loss of the global batch, and what holds the model to what it knew."""
@@ -94,18 +114,20 @@ class Step:
     penalties: list[Callable[[Any], Any]]
     regulariser: Regulariser | None
 
-    def __call__(self, batches: list[Batch], rates: list[float]) -> tuple[float, int, float]:
-        """Loss in nats per response token, the tokens, and what penalties and regulariser added to the loss."""
+    def __call__(self, batches: list[Batch], rates: list[float]) -> Taken:
         engine, workers = self.built.engine, torch.distributed.get_world_size()
         count = sum(int(_wanted(batch).sum()) for batch in batches)
         tokens = _total(torch.tensor(float(count), dtype=torch.float64), engine.device)
         total, added = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+        odd = []
         for number, batch in enumerate(batches, start=1):
             last = number == len(batches)
             engine.set_gradient_accumulation_boundary(last)
             with self.built.anchor.watched() if last and self.built.anchor else nullcontext():
                 nll, apart = self._nll_and_divergence(_placed(batch, engine))
-                total += nll.detach().double().cpu()
+                mine = nll.detach().double().cpu()
+                total += mine
+                odd += [] if mine.isfinite() else [number - 1]
                 added += apart.detach().double().cpu() / tokens
                 held = self._penalty() if last else torch.zeros(())
                 added += held.detach().double().cpu() / workers
@@ -113,8 +135,9 @@ class Step:
                 engine.backward(loss if loss.requires_grad else _untouched(engine.module), scale_wrt_gas=False)
         for group, now in zip(engine.optimizer.param_groups, rates, strict=True):
             group["lr"] = now
-        engine.step()
-        return _total(total, engine.device) / tokens, int(tokens), _total(added, engine.device)
+        norm = zero.step(engine)
+        mean = _total(total, engine.device) / tokens
+        return Taken(mean, int(tokens), _total(added, engine.device), norm, tuple(odd))
 
     def _nll_and_divergence(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Of the response tokens, summed, in nats; the divergence from the teacher times its strength."""
@@ -166,6 +189,32 @@ def _total(value: torch.Tensor, device: torch.device) -> float:
     value = value.to(device)
     torch.distributed.all_reduce(value)
     return value.item()
+
+
+def _stop(
+    job: TrainJob,
+    step: int,
+    plan: Plan,
+    samples: TrainingSamples,
+    taken: Taken,
+    figure: tuple[str, float],
+    device: torch.device,
+) -> None:
+    """Leave a note of the samples whose micro-batches have no finite loss, on whatever rank; else of the whole step's."""
+    rank, workers = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    shares = [plan.share(step, each, workers) for each in range(workers)]
+    odd_WB = torch.zeros((workers, len(shares[0])), device=device)
+    odd_WB[rank, list(taken.odd)] = 1
+    torch.distributed.all_reduce(odd_WB)
+    if rank == 0:
+        parts = [shares[worker][number] for worker, number in odd_WB.nonzero().tolist()]
+        rows = [row for part in parts for row, weight in zip(part.rows, part.weights, strict=True) if weight]
+        if figure[0] == "penalty":
+            rows = []
+        elif not rows:
+            rows = plan.batch(step).tolist()
+        ids = sorted(samples.id_of(row) for row in rows)
+        finite.leave_note(job.stopped, step + 1, plan.steps, figure, ids)
 
 
 def _tell(job: TrainJob, history: state.History, steps: int) -> None:

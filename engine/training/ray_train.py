@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from liit.engine.training.finite import refuse_noted
 from liit.engine.training.job import TrainJob
 
 MAX_FAILURES = 2
@@ -23,8 +24,8 @@ def train(job: TrainJob, on_progress: OnProgress) -> None:
     """Train the job and put its adapter at `job.output` by one rename; nothing to do where it is there already.
 
     on_progress gets (steps done, steps, loss of the step) from another thread. The same call after a kill continues from
-    the last checkpoint. Raises ValueError for a path that is not absolute, and Ray Train's TrainingFailedError with the
-    worker's traceback when the loop keeps failing.
+    the last checkpoint. Raises ValueError for a path that is not absolute, NotFinite for a training that was stopped, and Ray
+    Train's TrainingFailedError with the worker's traceback when the loop keeps failing.
     """
     for name in ("samples", "parent", "output", "storage"):
         path = getattr(job, name)
@@ -35,6 +36,7 @@ def train(job: TrainJob, on_progress: OnProgress) -> None:
     job.folder.mkdir(parents=True, exist_ok=True)
     with _followed(job.progress, on_progress):
         _trainer(job).fit()
+    refuse_noted(job.stopped)
     os.rename(job.partial, job.output)
     shutil.rmtree(job.folder)
 

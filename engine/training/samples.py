@@ -30,6 +30,9 @@ class TrainingSamples:
         batch["response"] &= torch.tensor(part.weights, dtype=torch.bool)[:, None]  # (B, S)
         return batch
 
+    def id_of(self, row: int) -> str:
+        return str(self._rows[row]["id"])
+
     def _encoded(self, row: int) -> encoding.Encoded:
         if row in self._cache:
             return self._cache[row]

@@ -20,8 +20,7 @@ from deepspeed.utils.tensor_fragment import fragment_address
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 
-from liit.engine.training.job import TrainJob
-from liit.engine.training.zero import MODULES_FILE
+from liit.engine.training.job import MODULES_FILE, TrainJob
 
 TAG = "state"
 

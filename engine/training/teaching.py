@@ -14,6 +14,7 @@ from liit.engine.run.fingerprints import fingerprint
 from liit.engine.run.progress import Bar
 from liit.engine.run.store import Clock
 from liit.engine.settings.config import Config
+from liit.engine.training.finite import NotFinite
 from liit.engine.training.job import TrainJob
 from liit.engine.training.live_loss import live_loss
 from liit.engine.training.ray_train import train
@@ -34,6 +35,7 @@ def teach(
 
     parent: the adapter to continue, None for a fresh LoRA. importances: as `TrainJob` has them. The working folder beside
     `partial` holds the rows and Ray Train's checkpoints, from which a killed run continues; it goes when the adapter is there.
+    Raises ValueError where nothing was selected, and NotFinite, one line, where a loss or gradient is no number.
     """
     if not count:
         raise ValueError(f"t{t}: nothing was selected, so there is nothing to train on; is the pool empty?")
@@ -65,7 +67,10 @@ def teach(
             show(step, loss)
             clock.tick()
 
-        train(job, follow)
+        try:
+            train(job, follow)
+        except NotFinite as error:
+            raise NotFinite(f"t{t}{f' {expert}' if expert else ''}: {error}") from None
     remove(work)
 
 

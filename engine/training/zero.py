@@ -7,6 +7,7 @@ from typing import Any
 
 import deepspeed
 import torch
+from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler
 from peft import PeftModel
 from safetensors.torch import load_file
 from torch import nn
@@ -15,10 +16,8 @@ from liit.engine.holding.anchoring import Anchor, combined
 from liit.engine.holding.distilling import Teacher
 from liit.engine.models import adapters, anatomy, loading
 from liit.engine.settings.extensions import function_at
-from liit.engine.training.job import TrainJob
+from liit.engine.training.job import MODULES_FILE, TrainJob
 
-MODULES_FILE = "modules.safetensors"
-"""Extra trainable modules, beside the PEFT files of an adapter."""
 MAX_BUCKET = 200_000_000
 """Elements of gradients that are reduced at a time."""
 
@@ -56,6 +55,27 @@ def build(job: TrainJob) -> Built:
     )
     engine.train()
     return Built(engine, rates, anchor, teacher)
+
+
+def step(engine: Any) -> float:
+    """One optimizer step; the norm of its gradient, the same on every rank, which is not finite where the step was passed over.
+
+    In float16 a gradient may overflow by its scale alone. That is how DeepSpeed finds the scale, so the norm is then told as 0,
+    unless the scale cannot get lower. Without ZeRO it is told whether the norm is finite: the sum of the ranks' norms.
+    """
+    scaler = getattr(engine.optimizer, "loss_scaler", None)
+    scaled = isinstance(scaler, DynamicLossScaler) and scaler.cur_scale > scaler.min_scale
+    if isinstance(scaler, DynamicLossScaler):
+        scaler.raise_error_at_min_scale = False  # what is said instead names the samples
+    if engine.zero_optimization():
+        engine.step()
+        norm = engine.get_global_grad_norm()
+        return 0.0 if scaled and engine.optimizer.overflow else float(norm)
+    gradients = [weight.grad for weight in engine.module.parameters() if weight.grad is not None]
+    norms = torch.stack([gradient.float().norm() for gradient in gradients]).norm()
+    torch.distributed.all_reduce(norms)
+    engine.step()
+    return float(norms)
 
 
 def named(names: tuple[str, ...]) -> list[Callable[[nn.Module], Any]]:

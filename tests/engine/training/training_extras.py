@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import AutoTokenizer
 
 from liit.engine.models import anatomy
 
@@ -49,3 +50,36 @@ def die_in_fifth_forward(model: nn.Module) -> None:
         die_in_fifth_step(module)
 
     model.register_forward_pre_hook(hook)
+
+
+MARK = "#"
+
+
+def poison_marked(model: Any) -> None:
+    """Texts with the byte `#` have no finite hidden states, unless the model's folder holds a file `cured`."""
+    base = anatomy.unwrapped(model)
+    if (Path(base.name_or_path) / "cured").exists():
+        return
+    mark = AutoTokenizer.from_pretrained(base.name_or_path).convert_tokens_to_ids(MARK)
+
+    def hook(module: nn.Module, inputs: tuple[torch.Tensor], embedded: torch.Tensor) -> torch.Tensor:
+        marked = (inputs[0] == mark).any(dim=1)
+        return embedded.masked_fill(marked[:, None, None], torch.nan)
+
+    base.get_input_embeddings().register_forward_hook(hook)
+
+
+def infinite_at_third(model: nn.Module) -> torch.Tensor:
+    """A penalty without a gradient: 0, and at the third step infinite."""
+    global calls
+    calls += 1
+    return torch.tensor(torch.inf if calls == 3 else 0.0)
+
+
+def steep_from_third(model: nn.Module) -> torch.Tensor:
+    """A penalty of 0 whose gradient is infinite from the third step on."""
+    global calls
+    calls += 1
+    weights = [weight for name, weight in model.named_parameters() if "lora_B" in name]
+    steep = sum(((weight - weight.detach()).square().sum().sqrt() for weight in weights), torch.zeros(()))
+    return steep if calls >= 3 else 0 * steep.detach()
