@@ -76,10 +76,17 @@ class Examining:
             f"exam/{one.key}.parquet",
             work,
             settings={**stream.reading(one, stages.store.root), "limit": one.limit, **stages.reads()},
-            files=stream.contents_of(one),
+            files=self._contents(one),
             beside=(f"{one.key}.quarantine.parquet",),
             rows=lambda: stream.rows_of(one),
         )
+
+    def _contents(self, one: EvaluationSet) -> dict[str, str]:
+        """The contents of a set's files; of one that is asked no more as they were, for its files may be gone."""
+        record = finished(self.stages.store.root / f"exam/{one.key}.parquet")
+        if one.until is not None and record is not None:
+            return dict(record["files"])
+        return stream.contents_of(one)
 
     def _judged(self, one: EvaluationSet, made: Made) -> set[str]:
         """Ids of the rows that the set's metric can compare nothing with, quarantined with why.

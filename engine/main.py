@@ -49,7 +49,7 @@ def main(wanted: Wanted) -> int:
         found = plan(config, until)
         say(config, found, console())
         if until is not None:
-            reached(until, found)
+            reached(until, found, config.stream.last)
         if wanted.dry_run:
             return 0
         if found.superseding and not _may_be_made_anew(found, wanted):

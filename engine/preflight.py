@@ -57,9 +57,9 @@ def _spec(config: Config) -> "ProfilerSpec":
 def check_files(config: Config) -> None:
     """Raises ValueError for a release or evaluation set whose files or image folder are not here, or whose metric is not."""
     if isinstance(config.stream, FileStream):
-        for held_out in (*config.stream.evaluations, *config.stream.targets):
+        for held_out in (*config.stream.asked, *config.stream.targets):
             check_metric(held_out.metric, held_out.options)
-        for one in (*config.stream.releases, *config.stream.evaluations, *config.stream.targets):
+        for one in (*config.stream.releases, *config.stream.asked, *config.stream.targets):
             open_release(one)
 
 

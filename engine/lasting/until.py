@@ -24,7 +24,8 @@ def named(until: str) -> str:
     return f"t{int(found[1]):02d}/{RESULTS[found[2]]}"
 
 
-def reached(name: str, found: Plan) -> None:
-    """Raises ValueError where a run that has begun would never come to the result."""
-    if found.verdicts and name not in found.verdicts:
+def reached(name: str, found: Plan, last: int) -> None:
+    """Raises ValueError where a run, whose last timestep is this, would never come to the result."""
+    beyond = int(name[1:].partition("/")[0]) > last
+    if beyond or (found.verdicts and name not in found.verdicts):
         raise ValueError(f"--until: this run makes no {name}; its timesteps and strategies make others")
