@@ -15,7 +15,7 @@ from liit.engine.scoring.passes import Batch, response_logits
 
 def save_adapter(model: str, folder: Path, **changes: Any) -> Path:
     """An adapter of rank 4 on every linear of the language model, or with what is changed of it, with weights at random."""
-    asked = {"r": 4, "alpha": 8, "dropout": 0.1, "targets": (), "projector": False, "seed": 0} | changes
+    asked: dict[str, Any] = {"r": 4, "alpha": 8, "dropout": 0.1, "targets": (), "projector": False, "seed": 0} | changes
     return _saved(adapters.add_lora(loading.load_model(model), **asked), folder)
 
 

@@ -361,7 +361,7 @@ def test_a_killed_worker_leaves_no_trace_in_the_adapter_even_with_dropout(tiny_l
 
 def test_a_relative_path_is_refused(tiny_llama: str, tmp_path: Path) -> None:
     job = TrainJob(Model(path=tiny_llama), Training(), 0, "samples.arrow", None, "/o", "n", str(tmp_path))
-    with pytest.raises(ValueError, match=r"TrainJob\.samples='samples\.parquet' must be absolute"):
+    with pytest.raises(ValueError, match=r"TrainJob\.samples='samples\.arrow' must be absolute"):
         train(job, lambda step, steps, loss: None)
 
 
