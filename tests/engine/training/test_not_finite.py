@@ -69,7 +69,8 @@ def test_two_workers_stop_at_a_loss_that_is_no_number_and_go_on_from_the_checkpo
 ) -> None:
     model, modules = private_copy(tiny_llama, tmp_path), (f"{EXTRAS}:poison_marked",)
     job = job_of(tmp_path, model, workers=2, micro_batch_size=1, modules=modules)
-    name, seen = marked(job, 2), []
+    name = marked(job, 2)
+    seen: list[int] = []
     for steps in ([1, 2], []):
         with pytest.raises(NotFinite, match=rf"^the loss is nan at step 3 of 6, of samples {name}; nothing"):
             train(job, lambda step, steps, loss: seen.append(step))
