@@ -19,6 +19,7 @@ from liit.jobs import (
     lifelong,
     recovery,
     status,
+    where,
 )
 from liit.tune import ablate
 
@@ -32,6 +33,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "config": config.config,
     },
     "From a run": {
+        "where": where.where,
         "fork": fork.fork,
         "choose": choose.choose,
         "export": export.export,

@@ -1,2 +1,2 @@
-"""A run over years: what it was told before goes on to hold (`continuing`), it branches (`forking`), and makes room
-(`cleaning`)."""
+"""A run over years: what it was told before goes on to hold (`continuing`), it branches (`forking`), makes room (`cleaning`), and
+tells what became of a sample (`where`)."""

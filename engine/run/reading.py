@@ -176,12 +176,17 @@ class Run:
         nothing = schema.empty_table().add_column(0, "timestep", pa.array([], pa.int64()))
         return pa.concat_tables([nothing, *parts]).to_pandas()
 
-    def _refuse_left_over(self, t: int, name: str) -> None:
-        """What another strategy left in the folder is nothing that this run chose by."""
+    def left_over(self, t: int, name: str) -> bool:
+        """Whether `name` is what another strategy left in the folder: nothing that this run chose by."""
         step = self.step(t)
         settled = (step / "selection.parquet").is_file() or (step / "removed.parquet").is_file()
-        if (step / name).exists() and settled and not self.chose_by(t, name):
-            raise RunError(f"{step / name} was left by an earlier run: nothing at timestep {t} was chosen by it")
+        return (step / name).exists() and settled and not self.chose_by(t, name)
+
+    def _refuse_left_over(self, t: int, name: str) -> None:
+        if self.left_over(t, name):
+            raise RunError(
+                f"{self.step(t) / name} was left by an earlier run: nothing at timestep {t} was chosen by it"
+            )
 
     def _lacking(self, t: int, name: str, path: Path) -> RunError:
         note = path.with_name(f"{path.name}.made.json")
