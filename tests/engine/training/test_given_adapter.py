@@ -178,7 +178,7 @@ def test_another_base_model_of_the_same_shape_is_said(
     check_given(configured(tiny_llava, adapter))
     assert not caplog.records
     check_given(configured(tiny_llava, edited(adapter, tmp_path / "adapter", base_model_name_or_path="acme/other")))
-    [said] = [record.getMessage() for record in caplog.records]
+    [said] = {record.getMessage() for record in caplog.records}
     assert "it is of acme/other, model.path is " in said
 
 
