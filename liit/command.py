@@ -4,7 +4,22 @@ from collections.abc import Callable
 
 import typer
 
-from liit.jobs import base, chat, check, choose, compare, config, continual, doctor, export, lifelong, recovery, status
+from liit.jobs import (
+    base,
+    chat,
+    check,
+    choose,
+    compare,
+    config,
+    continual,
+    doctor,
+    evaluate,
+    export,
+    lifelong,
+    model,
+    recovery,
+    status,
+)
 from liit.tune import ablate
 
 COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
@@ -19,6 +34,8 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "From a run": {
         "choose": choose.choose,
         "export": export.export,
+        "model": model.model,
+        "evaluate": evaluate.evaluate,
         "chat": chat.chat,
     },
     "Methods side by side": {

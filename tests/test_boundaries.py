@@ -57,6 +57,7 @@ ENGINE = (
     "training",
     "evaluation",
     "pages",
+    "handing",
 )
 ORDER = ("selectors", *ENGINE, "spine", "comparison", "jobs", "tune", "liit")
 """Each may import from those before it, and from itself."""

@@ -51,18 +51,18 @@ def by_name(modules: set[str], every: Iterable[str]) -> tuple[list[str], str | N
         raise ValueError(f"the base has no module {unknown[0]}, which the adapter is of; is it another model by now?")
     names = {module.rpartition(".")[2] for module in modules}
     others = {module for module in there if module.rpartition(".")[2] in names} - modules
-    parts = sorted({_apart(module, modules) for module in others})
-    return sorted(names), "|".join(rf"{re.escape(part)}(\..*)?" for part in parts) or None
+    patterns = {_around(module, modules) for module in others}
+    return sorted(names), "|".join(sorted(patterns)) or None
 
 
-def _apart(module: str, modules: set[str]) -> str:
-    """The shortest beginning of a module's name under which none of `modules` is."""
+def _around(module: str, modules: set[str]) -> str:
+    """A pattern of the shortest part of the model with this module in it and none of `modules`; else of the module alone."""
     steps = module.split(".")
-    for end in range(1, len(steps)):
+    for end in range(1, len(steps) + 1):
         part = ".".join(steps[:end])
         if not any(one == part or one.startswith(f"{part}.") for one in modules):
-            return part
-    return module
+            return rf"{re.escape(part)}(\..*)?"
+    return re.escape(module)
 
 
 def loaded(base: nn.Module, folder: Path) -> PeftModel:

@@ -55,7 +55,11 @@ def write_card(of: Source, facts: Facts, folder: Path) -> None:
 def _head(of: Source, facts: Facts, licence: str | None) -> str:
     """What the hub reads."""
     said: dict[str, Any] = {
-        **({"base_model": of.named, "base_model_relation": "finetune" if facts.merged else "adapter"} if of.named else {}),
+        **(
+            {"base_model": of.named, "base_model_relation": "finetune" if facts.merged else "adapter"}
+            if of.named
+            else {}
+        ),
         "library_name": "transformers" if facts.merged else "peft",
         "pipeline_tag": "image-text-to-text" if facts.vision else "text-generation",
         **({"license": licence} if licence else {}),
@@ -81,7 +85,11 @@ def _loading(of: Source, facts: Facts) -> str:
         lines += [f'model = {auto}.from_pretrained(FOLDER, dtype="auto")']
     else:
         revision = f', revision="{of.config.model.revision}"' if of.config.model.revision else ""
-        lines += ["from peft import PeftModel", "", f'base = {auto}.from_pretrained("{of.named}"{revision}, dtype="auto")']
+        lines += [
+            "from peft import PeftModel",
+            "",
+            f'base = {auto}.from_pretrained("{of.named}"{revision}, dtype="{of.config.model.dtype}")',
+        ]
         names = list(facts.experts)
         if names:
             lines += [f'model = PeftModel.from_pretrained(base, FOLDER, "{names[0]}", subfolder="{names[0]}")']
@@ -103,15 +111,21 @@ def _loading(of: Source, facts: Facts) -> str:
 
 def _budget(of: Source) -> str:
     said = of.config.at(of.t).strategy
-    limit = f"{said.budget:,} {said.unit} a timestep" if said.lifetime is None else f"{said.lifetime:,} {said.unit} in all"
+    limit = (
+        f"{said.budget:,} {said.unit} a timestep" if said.lifetime is None else f"{said.lifetime:,} {said.unit} in all"
+    )
     pool = f", pool pruned to {said.pool_budget:,} samples" if said.pool_budget else ""
-    return f"Strategy `{said.name}`, budget {limit}{pool}; {of.config.training.epochs} epochs.\n"
+    epochs = of.config.training.epochs
+    passes = "once" if epochs == 1 else f"{epochs} times"
+    return f"Strategy `{said.name}`, budget {limit}{pool}; what was selected was trained on {passes}.\n"
 
 
 def _served(facts: Facts) -> str:
     if not facts.served:
         return "By its names and settings vLLM and SGLang serve the adapter as it is.\n"
-    return "What vLLM and SGLang have to be told, or leave out:\n\n" + "\n".join(f"- {one}" for one in facts.served) + "\n"
+    return (
+        "What vLLM and SGLang have to be told, or leave out:\n\n" + "\n".join(f"- {one}" for one in facts.served) + "\n"
+    )
 
 
 def _cast(cast: Cast | None) -> str:

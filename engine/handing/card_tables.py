@@ -24,7 +24,9 @@ def releases(run: Run, t: int) -> str:
         if (folder / "selection.parquet").is_file():
             chosen.update(one.partition("/")[0] for one in run.selection(step).index)
         of_each = ", ".join(f"{count:,} of {of}" for of, count in sorted(chosen.items())) or "none: nothing was trained"
-        bad = pq.read_metadata(folder / "quarantine.parquet").num_rows if (folder / "quarantine.parquet").is_file() else 0
+        bad = (
+            pq.read_metadata(folder / "quarantine.parquet").num_rows if (folder / "quarantine.parquet").is_file() else 0
+        )
         rows.append([f"t{step}", name, f"{pool:,}", f"{bad:,}", f"{chosen.total():,}", of_each])
     return table(["", "release", "in the pool", "unusable", "selected", "of which"], rows)
 
@@ -47,7 +49,13 @@ def accuracy(run: Run, t: int) -> str:
     text = f"Value of each skill on the run's evaluation sets, percent:\n\n{table(['', *skills], rows)}\n"
     drops = drop_table(values)
     lost = [
-        [skill, *(f"{drops.loc[skill, name]:.1f}" for name in ("base", "best", "final", "drop_from_best", "forgetting_rate"))]
+        [
+            skill,
+            *(
+                f"{drops.loc[skill, name]:.1f}"
+                for name in ("base", "best", "final", "drop_from_best", "forgetting_rate")
+            ),
+        ]
         for skill in skills
     ]
     text += table(["skill", "base", "best", "final", "drop from best", "forgetting rate"], lost) + "\n"

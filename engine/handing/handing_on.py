@@ -1,7 +1,7 @@
 """From a run to a folder that others load: written beside its name, looked at as they would, then renamed.
 
-    run, timestep ─▶ source ─▶ adapter ─▶ loaded by PEFT alone ─probe─▶ card ─▶ rename
-                            └▶ merged  ─▶ loaded by transformers alone ─┘
+run, timestep ─▶ source ─▶ adapter ─▶ loaded by PEFT alone ─probe─▶ card ─▶ rename
+                        └▶ merged  ─▶ loaded by transformers alone ─┘
 """
 
 from collections.abc import Callable
@@ -130,7 +130,9 @@ def _experts(of: Source, folder: Path, handed: Handed) -> Facts:
     write_base_files(of, fresh(), folder, adapter=True)
     for key in ("image_encoder", "text_encoder"):
         if is_path(str(experts.about["tasks"].get(key) or "")):
-            handed.warnings.append(f"tasks.{key} is a folder of this machine: whoever routes needs it under its last name")
+            handed.warnings.append(
+                f"tasks.{key} is a folder of this machine: whoever routes needs it under its last name"
+            )
     about = without_paths(dict(experts.about))
     about["model"] |= {"path": of.named}
     Experts(folder, about, experts.tasks, experts.keys, experts.taught).save()
@@ -142,9 +144,7 @@ def _experts(of: Source, folder: Path, handed: Handed) -> Facts:
 def _fresh(of: Source) -> Callable[[], torch.nn.Module]:
     """Loads the base as the run did."""
     model = of.config.model
-    return lambda: loading.load_model(
-        model.path, revision=model.revision, dtype=model.dtype, attention=model.attention
-    )
+    return lambda: loading.load_model(model.path, revision=model.revision, dtype=model.dtype, attention=model.attention)
 
 
 def _looked_at(of: Source, base: torch.nn.Module, folder: Path) -> list[str]:

@@ -1,14 +1,17 @@
-"""Answers of a model that was handed on, by transformers and peft alone: python fresh.py FOLDER QUESTIONS ANSWERS [BASE].
+"""Answers of models that were handed on, by transformers and peft alone: python fresh.py QUESTIONS JOBS.
 
-Run as a script in a process of its own; it knows nothing of LiIT.
+Run as a script in a process of its own; it knows nothing of LiIT. JOBS: JSON rows of `folder`, `base` (of an adapter),
+`every` (so many-th question) and `answers`, the file to write.
 """
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
@@ -20,28 +23,29 @@ from transformers import (
 NEW_TOKENS = 12
 
 
-def main(folder: str, questions: str, answers: str, base: str | None = None) -> None:
-    kind = json.loads((Path(base or folder) / "config.json").read_text())["model_type"]
-    auto, reader = (AutoModelForImageTextToText, AutoProcessor) if kind == "llava" else (AutoModelForCausalLM, AutoTokenizer)
-    model: Any = auto.from_pretrained(base or folder, dtype="auto")
-    if base is not None:
-        from peft import PeftModel
+def main(questions: str, jobs: str) -> None:
+    rows = json.loads(Path(questions).read_text())
+    for job in json.loads(Path(jobs).read_text()):
+        model, processor = loaded(job["folder"], job["base"])
+        Path(job["answers"]).write_text(json.dumps([answer(model, processor, row) for row in rows[:: job["every"]]]))
+    assert not [name for name in sys.modules if name.split(".")[0] == "liit"]
 
+
+def loaded(folder: str, base: str | None) -> tuple[Any, Any]:
+    sees = json.loads((Path(base or folder) / "config.json").read_text())["model_type"] == "llava"
+    model: Any = (AutoModelForImageTextToText if sees else AutoModelForCausalLM).from_pretrained(
+        base or folder, dtype="auto"
+    )
+    if base is not None:
         model = PeftModel.from_pretrained(model, folder)
         model.generation_config = GenerationConfig.from_pretrained(folder)
-    processor = reader.from_pretrained(folder)
-    said = [answer(model.eval(), processor, row) for row in json.loads(Path(questions).read_text())]
-    Path(answers).write_text(json.dumps(said))
-    assert not [name for name in sys.modules if name.split(".")[0] == "liit"]
+    return model.eval(), (AutoProcessor if sees else AutoTokenizer).from_pretrained(folder)
 
 
 @torch.no_grad()
 def answer(model: Any, processor: Any, row: dict[str, Any]) -> str:
     images = iter(row["images"])
-    messages = [
-        {"role": turn["role"], "content": content(turn["text"], images, bool(row["images"]))}
-        for turn in row["conversation"][:-1]
-    ]
+    messages = [{"role": turn["role"], "content": content(turn["text"], images)} for turn in row["conversation"][:-1]]
     inputs = processor.apply_chat_template(
         messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
     )
@@ -52,9 +56,7 @@ def answer(model: Any, processor: Any, row: dict[str, Any]) -> str:
     return text.strip()
 
 
-def content(text: str, images: Any, parts: bool) -> Any:
-    if not parts:
-        return text
+def content(text: str, images: Iterator[dict[str, str]]) -> list[dict[str, str]]:
     made: list[dict[str, str]] = []
     for at, piece in enumerate(text.split("<image>")):
         made += [{"type": "image", "path": next(images)["path"]}] if at else []

@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 import yaml
-from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from liit.engine.data.digits.evaluation import SETS
 from liit.engine.data.digits.samples import held_out
 from liit.engine.data.digits.stream import write_samples
+from liit.engine.evaluation.answering import Answerer
 from liit.engine.models import adapters, loading
 from liit.engine.run.files import read_json
 from liit.engine.training.state import _write_adapter
@@ -20,10 +20,10 @@ RUN = Path(__file__).resolve().parents[1] / "run" / "rules_1"
 NEW_TOKENS = 12
 
 
-def made_up_run(folder: Path, model: str = "digits-base", scale: float = 0.02, **changes: Any) -> Path:
+def made_up_run(folder: Path, model: str = "digits-base", scale: float = 0.03, **changes: Any) -> Path:
     """A finished run of three timesteps in `folder`, whose adapters t1 and t2 are of `model`.
 
-    scale: of the weights of B, which a fresh adapter has at zero. changes: dotted keys of the configuration.
+    scale: of the weights of B, which a fresh adapter has at zero. changes: keys of the configuration, with `__` for the dot.
     """
     shutil.copytree(RUN, folder)
     config = yaml.safe_load((folder / "config.yaml").read_text())
@@ -108,14 +108,10 @@ def _sample(row: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def answers(run: Path, t: int, asked: list[dict[str, Any]]) -> list[str]:
-    """What the model of the run's timestep answers, as evaluation has it."""
-    from liit.engine.evaluation.answering import Answerer
-
+    """What the model of the run's timestep answers, as evaluation has it; of t0 the base model."""
     model = yaml.safe_load((run / "config.yaml").read_text())["model"]
     told = {name: model[name] for name in ("path", "revision", "dtype", "attention")}
-    one = Answerer(told, str(run / f"t0{t}" / "adapter"), model["max_length"], {"": NEW_TOKENS})
-    return [text for row in asked for text in one.answer([{**row, "dataset": ""}])]
-
-
-def adapted(base: Any, adapter: Path) -> PeftModel:
-    return PeftModel.from_pretrained(base, str(adapter)).eval()
+    adapter = str(run / f"t0{t}" / "adapter") if t else None
+    one = Answerer(told, adapter, model["max_length"], {"": NEW_TOKENS})
+    rows = [{**row, "dataset": ""} for row in asked]
+    return [text for at in range(0, len(rows), 16) for text in one.answer(rows[at : at + 16])]
