@@ -80,14 +80,18 @@ def say(name: str, summary: dict[str, Any], run: "Run | None") -> None:
     from rich.table import Table
 
     values = {skill: entry["value"] for skill, entry in summary.items() if entry["value"] is not None}
-    rows = [] if run is None else [(f"t{t} {run.releases[t]}", row.to_dict()) for t, row in run.accuracy.iterrows()]
+    rows: list[tuple[str, dict[str, float]]] = []
+    if run is not None:
+        known = run.accuracy.to_dict(orient="index")
+        rows = [(f"t{t} {run.releases[int(str(t))]}", {str(k): v for k, v in row.items()}) for t, row in known.items()]
     table = Table(title="value of each skill, percent")
     table.add_column("")
     for column in (*values, "mean"):
         table.add_column(column, justify="right")
-    for label, known in [*rows, (name, values)]:
-        shared = [known.get(skill) for skill in values]
-        mean = f"{sum(shared) / len(shared):.1f}" if shared and None not in shared else "-"
+    for label, own in [*rows, (name, values)]:
+        shared = [own.get(skill) for skill in values]
+        there = [value for value in shared if value is not None]
+        mean = f"{sum(there) / len(there):.1f}" if there and len(there) == len(shared) else "-"
         table.add_row(label, *("-" if value is None else f"{value:.1f}" for value in shared), mean)
     Console(width=None if os.isatty(1) else 110).print(table)
 

@@ -51,15 +51,15 @@ def say(handed: "Handed") -> None:
     """What the cast of merged weights lost, what servers would make of an adapter, and where it is."""
     from liit.engine.run.progress import log
 
-    if handed.cast is not None:
+    cast = handed.cast
+    if cast is not None and not cast.lost and not cast.error:
+        log.info("merged in float32: the cast to %s, which the base is stored in, lost nothing", cast.dtype)
+    elif cast is not None:
+        lost, error = 100 * cast.lost_share, 100 * cast.error
         log.info(
-            "merged in float32, cast to %s: %.1f %% of %d updated weights lost, the cast adds up to %.1f %% of an update (%s)",
-            handed.cast.dtype,
-            100 * handed.cast.lost_share,
-            handed.cast.updated,
-            100 * handed.cast.error,
-            handed.cast.where or "nowhere",
+            "merged in float32, cast to %s: it loses %.1f %% of %d updated weights,", cast.dtype, lost, cast.updated
         )
+        log.info("and adds %.1f %% of the update's norm where it adds most, in %s", error, cast.where)
     for line in handed.warnings:
         log.warning("%s", line)
     log.info("model of t%d: %s", handed.t, handed.folder)

@@ -12,6 +12,7 @@ from liit.engine.run.reading import Run, RunError
 from liit.engine.run.rules import RULES, rules_of
 
 FIGURES = ("average_accuracy", "forgetting_rate", "max_forgetting", "backward_transfer", "gain_over_base")
+DROPS = ("base", "best", "final", "drop_from_best", "forgetting_rate")
 
 
 def releases(run: Run, t: int) -> str:
@@ -47,18 +48,9 @@ def accuracy(run: Run, t: int) -> str:
         for at, step in enumerate(found.index)
     ]
     text = f"Value of each skill on the run's evaluation sets, percent:\n\n{table(['', *skills], rows)}\n"
-    drops = drop_table(values)
-    lost = [
-        [
-            skill,
-            *(
-                f"{drops.loc[skill, name]:.1f}"
-                for name in ("base", "best", "final", "drop_from_best", "forgetting_rate")
-            ),
-        ]
-        for skill in skills
-    ]
-    text += table(["skill", "base", "best", "final", "drop from best", "forgetting rate"], lost) + "\n"
+    drops = drop_table(values).to_dict(orient="index")
+    lost = [[skill, *(f"{drops[skill][name]:.1f}" for name in DROPS)] for skill in skills]
+    text += table(["skill", *(name.replace("_", " ") for name in DROPS)], lost) + "\n"
     figures = {name: value for name, value in summary(values).items() if name in FIGURES and value is not None}
     return text + "; ".join(f"{name.replace('_', ' ')} {value:.1f}" for name, value in figures.items()) + ".\n"
 
