@@ -39,6 +39,7 @@ def evaluate(
     from liit.engine.data.ingest import TooManyBadSamples
     from liit.engine.evaluation.any_model import examine, examined
     from liit.engine.main import FAILED, REFUSED
+    from liit.engine.models.loading import load_processor
     from liit.engine.preflight import check_files
     from liit.engine.run.progress import log, start_logging
     from liit.engine.run.reading import open_run
@@ -50,6 +51,10 @@ def evaluate(
     try:
         config = settle(arguments or [], None)
         what = examined(model, config, base)
+        told = what.config.model
+        load_processor(
+            told.path, told.revision, told.template()
+        )  # a model that is not there is refused before Ray starts
         check_files(config)
         run = None if beside is None else open_run(beside)
         if run is not None and not run.accuracy.size:

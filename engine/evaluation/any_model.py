@@ -48,10 +48,11 @@ def examined(model: str, config: Config, base: str | None = None) -> Examined:
     """
     folder = Path(model).expanduser()
     name = folder.resolve().name
+    plain = config.model_copy(update={"training": config.training.model_copy(update={"experts": None})})
     if (folder / ADAPTER).is_file():
         held = read_json(folder / ADAPTER)
         of = {"path": base or held["base_model_name_or_path"], "revision": None if base else held.get("revision")}
-        return Examined(name, _with(config, of), folder.resolve())
+        return Examined(name, _with(plain, of), folder.resolve())
     if is_experts(folder):
         about = read_json(folder / EXPERTS)
         told = about["model"] | ({"path": base, "revision": None} if base else {})
@@ -64,7 +65,6 @@ def examined(model: str, config: Config, base: str | None = None) -> Examined:
         hint = f"; its adapters are {model}/tNN/adapter" if (folder / "config.yaml").is_file() else ""
         raise ConfigError(f"{model} is no model: it has neither config.json nor {ADAPTER}{hint}")
     local = folder.is_dir() and model not in SHIPPED
-    plain = config.model_copy(update={"training": config.training.model_copy(update={"experts": None})})
     return Examined(name, _with(plain, {"path": str(folder.resolve()) if local else model, "revision": None}))
 
 

@@ -20,10 +20,10 @@ from liit.engine.run.files import read_json, write_json
 SETTINGS = "adapter_config.json"
 
 
-def write_adapter(adapter: Path, base: nn.Module, named: str, revision: str | None, folder: Path) -> dict[str, Any]:
-    """Write a run's adapter to `folder`, which is made; returns its settings, as adapter_config.json has them.
+def write_adapter(adapter: Path, base: nn.Module, named: str, revision: str | None, folder: Path) -> None:
+    """Write a run's adapter to `folder`, which is made.
 
-    named: the base as others load it. Raises ValueError for tensors that are not whole, and for modules that the base has not.
+    named: the base as others load it. revision: its commit. Raises ValueError for tensors that are not whole, and for modules that the base has not.
     """
     tensors = read_whole(adapter)
     targets, excluded = by_name(adapted(tensors), [name for name, _ in base.named_modules()])
@@ -37,7 +37,6 @@ def write_adapter(adapter: Path, base: nn.Module, named: str, revision: str | No
     folder.mkdir(parents=True)
     shutil.copyfile(adapter / WEIGHTS, folder / WEIGHTS)
     write_json(folder / SETTINGS, settings)
-    return settings
 
 
 def by_name(modules: set[str], every: Iterable[str]) -> tuple[list[str], str | None]:

@@ -72,8 +72,8 @@ def _opening(of: Source, facts: Facts, licence: str | None) -> str:
     what = "Weights" if facts.merged else f"{len(facts.experts)} LoRA adapters" if facts.experts else "A LoRA adapter"
     known = f"its licence is {licence}" if licence else "its licence is not known here: ask whoever published it"
     return (
-        f"{what} of `{of.called}` ({known}), taught {of.t} release{'s' if of.t > 1 else ''} of instruction data one after the "
-        "other with [LiIT](https://arxiv.org/abs/2410.10636), which selects what is trained on.\n"
+        f"{what} of `{of.called}` ({known}), taught with [LiIT](https://arxiv.org/abs/2410.10636) what it selected of "
+        f"{of.t} release{'s' if of.t > 1 else ''} of instruction data.\n"
     )
 
 
@@ -84,7 +84,7 @@ def _loading(of: Source, facts: Facts) -> str:
     if facts.merged:
         lines += [f'model = {auto}.from_pretrained(FOLDER, dtype="auto")']
     else:
-        revision = f', revision="{of.config.model.revision}"' if of.config.model.revision else ""
+        revision = f', revision="{of.revision}"' if of.revision else ""
         lines += [
             "from peft import PeftModel",
             "",

@@ -4,7 +4,6 @@ run, timestep ─▶ source ─▶ adapter ─▶ loaded by PEFT alone ─probe�
                         └▶ merged  ─▶ loaded by transformers alone ─┘
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from liit.engine.handing.source import Source, source
 from liit.engine.handing.tensors import read_whole
 from liit.engine.models import loading
 from liit.engine.models.experts import BASE, Experts
-from liit.engine.run.files import remove
+from liit.engine.run.files import read_json, remove
 
 SHARD = "5GB"
 """Of merged weights, at most; what the hub takes well."""
@@ -108,47 +107,49 @@ def _merge(of: Source, folder: Path, handed: Handed) -> Facts:
 
 
 def _adapter(of: Source, folder: Path, handed: Handed) -> Facts:
-    model, fresh = of.config.model, _fresh(of)
-    base = fresh()
-    adapter_folder.write_adapter(of.adapter, base, str(of.named), model.revision, folder)
+    base = _base(of)
+    adapter_folder.write_adapter(of.adapter, base, str(of.named), of.revision, folder)
     write_base_files(of, base, folder, adapter=True)
     if of.config.training.modules:
         handed.warnings.append(
             f"training.modules ({', '.join(of.config.training.modules)}) are no part of a PEFT adapter and stay behind"
         )
-    handed.warnings += _looked_at(of, base, folder)
-    return Facts(served=tuple(handed.warnings), vision=hasattr(of.processor, "image_processor"))
+    served = _looked_at(of, base, folder)
+    handed.warnings += served
+    return Facts(served=tuple(served), vision=hasattr(of.processor, "image_processor"))
 
 
 def _experts(of: Source, folder: Path, handed: Handed) -> Facts:
     """A folder in it for each expert, and their keys; the base among them has no weights of its own."""
-    model, fresh, experts = of.config.model, _fresh(of), Experts.load(of.adapter)
+    base, experts = _base(of), Experts.load(of.adapter)
     for name, path in experts.adapters().items():
-        base = fresh()
-        adapter_folder.write_adapter(Path(path), base, str(of.named), model.revision, folder / name)
+        adapter_folder.write_adapter(Path(path), base, str(of.named), of.revision, folder / name)
         handed.warnings += [f"expert {name}: {line}" for line in _looked_at(of, base, folder / name)]
-    write_base_files(of, fresh(), folder, adapter=True)
+    served = tuple(handed.warnings)
+    write_base_files(of, base, folder, adapter=True)
     for key in ("image_encoder", "text_encoder"):
         if is_path(str(experts.about["tasks"].get(key) or "")):
             handed.warnings.append(
                 f"tasks.{key} is a folder of this machine: whoever routes needs it under its last name"
             )
     about = without_paths(dict(experts.about))
-    about["model"] |= {"path": of.named}
+    about["model"] |= {"path": of.named, "revision": of.revision}
     Experts(folder, about, experts.tasks, experts.keys, experts.taught).save()
     tasks = {name: tasks for name, tasks in experts.tasks.items() if name != BASE}
-    vision = hasattr(of.processor, "image_processor")
-    return Facts(served=tuple(handed.warnings), vision=vision, experts=tasks)
+    return Facts(served=served, vision=hasattr(of.processor, "image_processor"), experts=tasks)
 
 
-def _fresh(of: Source) -> Callable[[], torch.nn.Module]:
-    """Loads the base as the run did."""
+def _base(of: Source) -> torch.nn.Module:
+    """The base as the run loaded it."""
     model = of.config.model
-    return lambda: loading.load_model(model.path, revision=model.revision, dtype=model.dtype, attention=model.attention)
+    return loading.load_model(model.path, revision=model.revision, dtype=model.dtype, attention=model.attention)
 
 
 def _looked_at(of: Source, base: torch.nn.Module, folder: Path) -> list[str]:
-    """What servers would make of an adapter that was written; raises ValueError where it answers as its base does."""
+    """What servers would make of an adapter that was written; raises ValueError where it answers as its base does.
+
+    The base is then as it was, but for a projector that was trained.
+    """
     prompt = probe(of.processor)
     before = logits(base, of.processor, prompt)
     model = adapter_folder.loaded(base, folder)
@@ -157,5 +158,5 @@ def _looked_at(of: Source, base: torch.nn.Module, folder: Path) -> list[str]:
             f"{of.adapter}: with the adapter the model answers a prompt as its base does; it has learned nothing, or its "
             "modules are not those of the base"
         )
-    settings = adapter_folder.read_json(folder / adapter_folder.SETTINGS)
-    return servers.warnings(read_whole(folder), settings)
+    model.unload()
+    return servers.warnings(read_whole(folder), read_json(folder / adapter_folder.SETTINGS))

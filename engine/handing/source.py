@@ -41,6 +41,14 @@ class Source:
         """The base in words, without a path."""
         return self.named or Path(self.config.model.path).name
 
+    @property
+    def revision(self) -> str | None:
+        """The commit of the base, where it is named by its hub id."""
+        model = self.config.model
+        if self.named != model.path or model.path in SHIPPED:
+            return None
+        return model.revision or (self.folder.name if self.folder.parent.name == "snapshots" else None)
+
     @cached_property
     def folder(self) -> Path:
         """Where the base's files lie here. Raises OSError for a hub id that is neither cached nor reachable."""

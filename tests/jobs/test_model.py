@@ -1,12 +1,20 @@
 """`liit model` says where the model is and what was lost on the way, and refuses in one line."""
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from liit.command import app
+from liit.engine.run.files import read_json
 from tests.engine.handing.made_up import made_up_run
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def liit(*arguments: object) -> tuple[int, str]:
@@ -42,6 +50,27 @@ def test_what_cannot_be_handed_on_is_refused_in_one_line(
     assert code == 2
     assert reason in said
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("more", [[], ["--merged"]], ids=["adapter", "merged"])
+def test_a_base_of_the_hub_is_named_by_its_id_and_commit(tiny_llama: str, tmp_path: Path, more: list[str]) -> None:
+    commit, hub = "0123456789abcdef" * 2 + "01234567", tmp_path / "home" / "hub" / "models--org--tiny"
+    (hub / "refs").mkdir(parents=True)
+    (hub / "refs" / "main").write_text(commit)
+    shutil.copytree(tiny_llama, hub / "snapshots" / commit)
+    run = made_up_run(tmp_path / "run", tiny_llama)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump(config | {"model": config["model"] | {"path": "org/tiny"}}))
+    environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-W", "ignore", "-m", "liit.command", "model", str(run), *more]
+    command += ["--output", str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "base_model: org/tiny\n" in (tmp_path / "out" / "README.md").read_text()
+    assert (tmp_path / "out" / "tokenizer.json").is_file()
+    if not more:
+        settings = read_json(tmp_path / "out" / "adapter_config.json")
+        assert (settings["base_model_name_or_path"], settings["revision"]) == ("org/tiny", commit)
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -43,7 +44,7 @@ def test_names_and_exclusions_mean_exactly_the_adapted_modules_by_peft_s_own_rul
 def test_an_adapter_is_of_the_same_modules_and_tensors_and_names_its_base(
     tiny_llava: str, tmp_path: Path, projector: bool
 ) -> None:
-    rate = {"training__projector_learning_rate": 1e-3} if projector else {}
+    rate: dict[str, Any] = {"training__projector_learning_rate": 1e-3} if projector else {}
     run = made_up_run(tmp_path / "run", tiny_llava, **rate)
     handed = hand_on(run, tmp_path / "out", base="org/base")
     settings = read_json(handed.folder / "adapter_config.json")
@@ -114,7 +115,7 @@ def test_what_cannot_be_named_or_written_is_refused_before_anything_is_loaded(ti
 
 @pytest.mark.parametrize("merged", [False, True])
 def test_no_file_names_a_path_of_this_machine(tiny_llava: str, tmp_path: Path, merged: bool) -> None:
-    own = {"scoring__reference": tiny_llava, "tasks__image_encoder": str(tmp_path / "encoder")}
+    own: dict[str, Any] = {"scoring__reference": tiny_llava, "tasks__image_encoder": str(tmp_path / "encoder")}
     run = made_up_run(tmp_path / "run", tiny_llava, **own)
     out = hand_on(run, tmp_path / "out", merged=merged, base="org/base").folder
     for file in out.rglob("*"):

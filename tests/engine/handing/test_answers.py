@@ -22,7 +22,7 @@ from liit.engine.models.loading import load_model, load_processor, locate
 from tests.engine.handing.made_up import NEW_TOKENS, answers, made_up_run, questions
 
 FRESH = Path(__file__).with_name("fresh.py")
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
     "bfloat16": {"model__dtype": "bfloat16"},
     "projector": {"training__projector_learning_rate": 1e-3},
