@@ -23,7 +23,8 @@ SETTINGS = "adapter_config.json"
 def write_adapter(adapter: Path, base: nn.Module, named: str, revision: str | None, folder: Path) -> None:
     """Write a run's adapter to `folder`, which is made.
 
-    named: the base as others load it. revision: its commit. Raises ValueError for tensors that are not whole, and for modules that the base has not.
+    named: the base as others load it. revision: its commit. Raises ValueError for tensors that are not whole, and for modules
+    that the base has not.
     """
     tensors = read_whole(adapter)
     targets, excluded = by_name(adapted(tensors), [name for name, _ in base.named_modules()])

@@ -52,8 +52,7 @@ def test_what_cannot_be_handed_on_is_refused_in_one_line(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("more", [[], ["--merged"]], ids=["adapter", "merged"])
-def test_a_base_of_the_hub_is_named_by_its_id_and_commit(tiny_llama: str, tmp_path: Path, more: list[str]) -> None:
+def test_a_base_of_the_hub_is_named_by_its_id_and_commit(tiny_llama: str, tmp_path: Path) -> None:
     commit, hub = "0123456789abcdef" * 2 + "01234567", tmp_path / "home" / "hub" / "models--org--tiny"
     (hub / "refs").mkdir(parents=True)
     (hub / "refs" / "main").write_text(commit)
@@ -62,15 +61,14 @@ def test_a_base_of_the_hub_is_named_by_its_id_and_commit(tiny_llama: str, tmp_pa
     config = yaml.safe_load((run / "config.yaml").read_text())
     (run / "config.yaml").write_text(yaml.safe_dump(config | {"model": config["model"] | {"path": "org/tiny"}}))
     environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-W", "ignore", "-m", "liit.command", "model", str(run), *more]
+    command = [sys.executable, "-W", "ignore", "-m", "liit.command", "model", str(run)]
     command += ["--output", str(tmp_path / "out")]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "base_model: org/tiny\n" in (tmp_path / "out" / "README.md").read_text()
     assert (tmp_path / "out" / "tokenizer.json").is_file()
-    if not more:
-        settings = read_json(tmp_path / "out" / "adapter_config.json")
-        assert (settings["base_model_name_or_path"], settings["revision"]) == ("org/tiny", commit)
+    settings = read_json(tmp_path / "out" / "adapter_config.json")
+    assert (settings["base_model_name_or_path"], settings["revision"]) == ("org/tiny", commit)
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
