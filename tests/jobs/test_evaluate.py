@@ -4,17 +4,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from typer.testing import CliRunner
 
 from liit import open_run
 from liit.command import app
 from liit.engine.evaluation.any_model import Examined, examine, examined, other_sets
+from liit.engine.evaluation.routed_model import RoutedModel
 from liit.engine.handing.handing_on import hand_on
+from liit.engine.models.experts import BASE, QUERIES, Experts
 from liit.engine.run.files import read_json, read_table, write_json
 from liit.engine.run.store import Store
 from liit.engine.settings.config import Config, ConfigError
 from liit.jobs.evaluate import say, say_what_differs
+from tests.engine.handing.made_up import write_adapter
 
 
 def told(folder: Path) -> dict[str, str]:
@@ -58,6 +62,22 @@ def test_a_run_s_models_answer_as_they_did_in_the_run(
     before = again.read_text()
     look_at(asked["merged"][0], tmp_path / "looks" / "merged")
     assert again.read_text() == before, "what is there is not done again"
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_experts_that_were_handed_on_answer_each_sample_by_its_own(
+    settings: dict[str, Any], tiny_llava: str, tmp_path: Path
+) -> None:
+    draw, folder, tasks = torch.Generator().manual_seed(0), tmp_path / "experts", {BASE: ("t0",), "words": ("t1",)}
+    write_adapter(folder / "words", tiny_llava, 0.2, seed=1)
+    keys = {name: {of: torch.randn(32, generator=draw).numpy() for of in QUERIES} for name in tasks}
+    config = Config.model_validate(settings)
+    about = {"model": config.model.model_dump(), "tasks": config.tasks.model_dump()}
+    Experts(folder, about, tasks, keys, ("words",)).save()
+    look_at(examined(str(folder), config), tmp_path / "look")
+    model, rows = RoutedModel(folder), read_table(tmp_path / "look" / "exam.parquet").to_pylist()
+    assert set(model.route(rows)) == {BASE, "words"}
+    assert told(tmp_path / "look") == dict(zip([row["id"] for row in rows], model.answer(rows, 8), strict=True))
 
 
 def test_what_a_folder_holds_decides_what_is_examined(tiny_llava: str, tmp_path: Path) -> None:

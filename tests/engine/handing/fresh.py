@@ -1,7 +1,7 @@
 """Answers of models that were handed on, by transformers and peft alone: python fresh.py QUESTIONS JOBS.
 
-Run as a script in a process of its own; it knows nothing of LiIT. JOBS: JSON rows of `folder`, `base` (of an adapter),
-`every` (so many-th question) and `answers`, the file to write.
+Run as a script in a process of its own; it knows nothing of LiIT. QUESTIONS: JSON, rows by kind. JOBS: JSON rows of `folder`,
+`base` (of an adapter), `kind` and `answers`, the file to write.
 """
 
 import json
@@ -27,7 +27,8 @@ def main(questions: str, jobs: str) -> None:
     rows = json.loads(Path(questions).read_text())
     for job in json.loads(Path(jobs).read_text()):
         model, processor = loaded(job["folder"], job["base"])
-        Path(job["answers"]).write_text(json.dumps([answer(model, processor, row) for row in rows[:: job["every"]]]))
+        said = [answer(model, processor, row) for row in rows[job["kind"]]]
+        Path(job["answers"]).write_text(json.dumps(said))
     assert not [name for name in sys.modules if name.split(".")[0] == "liit"]
 
 

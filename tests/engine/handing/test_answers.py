@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from liit.engine.handing.handing_on import hand_on
+from liit.engine.models.encoding import without_images
 from liit.engine.models.loading import load_model, load_processor, locate
 from tests.engine.handing.made_up import NEW_TOKENS, answers, made_up_run, questions
 
@@ -26,6 +27,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
     "bfloat16": {"model__dtype": "bfloat16"},
     "projector": {"training__projector_learning_rate": 1e-3},
+    "language": {},
 }
 OF_EACH = 15
 EVERY = 3
@@ -45,19 +47,23 @@ def handed(asked: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
     load_model("digits-base", dtype="bfloat16").save_pretrained(half)  # type: ignore[operator]
     load_processor("digits-base").save_pretrained(half)
     found: dict[str, dict[str, Any]] = {}
-    jobs = []
+    jobs, mine = [], dict[str, list[dict[str, Any]]]()
     for kind, changes in KINDS.items():
-        base = str(half) if kind == "bfloat16" else "digits-base"
+        base = {"bfloat16": str(half), "language": "digits-language"}.get(kind, "digits-base")
         run = made_up_run(room / kind, base, scale=0.03, **changes)
-        every = 1 if kind == "bfloat16" else EVERY
-        found[kind] = {"run": answers(run, 2, asked[::every]), "base": answers(run, 0, asked[::every])}
+        mine[kind] = asked if kind == "bfloat16" else asked[::EVERY]
+        if kind == "language":
+            mine[kind] = [
+                {**row, "images": [], "conversation": without_images(row["conversation"])} for row in mine[kind]
+            ]
+        found[kind] = {"run": answers(run, 2, mine[kind]), "base": answers(run, 0, mine[kind])}
         for form in ("adapter", "merged"):
             folder = hand_on(run, room / f"{kind}-{form}", merged=form == "merged", base="org/base").folder
             of = locate(base) if form == "adapter" else None
             answers_to = str(room / f"{kind}-{form}.json")
-            jobs.append({"folder": str(folder), "base": of, "every": every, "answers": answers_to})
+            jobs.append({"folder": str(folder), "base": of, "kind": kind, "answers": answers_to})
             found[kind][f"{form} folder"] = folder
-    (room / "questions.json").write_text(json.dumps(asked))
+    (room / "questions.json").write_text(json.dumps(mine))
     (room / "jobs.json").write_text(json.dumps(jobs))
     command = [sys.executable, "-I", "-W", "ignore", str(FRESH), str(room / "questions.json"), str(room / "jobs.json")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=room, env=os.environ, check=False)
@@ -69,7 +75,7 @@ def handed(asked: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.mark.parametrize("form", ["adapter", "merged"])
-@pytest.mark.parametrize("kind", ["plain", "projector"])
+@pytest.mark.parametrize("kind", ["plain", "projector", "language"])
 def test_in_float32_every_answer_is_the_run_s(handed: dict[str, dict[str, Any]], kind: str, form: str) -> None:
     assert handed[kind][form] == handed[kind]["run"]
     assert handed[kind]["run"] != handed[kind]["base"], "the adapter is to change something"
