@@ -27,7 +27,7 @@ def doctor(
 
     The exit code is 0 where all is fine, 1 where something is to do, 2 for a configuration that is refused.
     """
-    from liit.engine.doctor import consult  # Ray and torch take seconds; help needs neither
+    from liit.engine.health.doctor import consult  # Ray and torch take seconds; help needs neither
 
     raise typer.Exit(consult(arguments or []))
 

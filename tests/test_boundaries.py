@@ -58,8 +58,9 @@ ENGINE = (
     "evaluation",
     "pages",
     "lasting",
+    "handing",
 )
-ORDER = ("selectors", *ENGINE, "spine", "comparison", "jobs", "tune", "liit")
+ORDER = ("selectors", *ENGINE, "spine", "comparison", "health", "jobs", "tune", "liit")
 """Each may import from those before it, and from itself."""
 
 
@@ -138,6 +139,7 @@ def test_every_room_says_what_it_is_for_and_nothing_else() -> None:
     assert {path.name for path in (ROOT / "engine").iterdir() if path.is_dir() and path.name != "__pycache__"} == {
         *ENGINE,
         "comparison",
+        "health",
     }
 
 

@@ -83,7 +83,7 @@ def write_answers(
     first = next(model.parameters())
     inputs = {k: v.to(first.device, first.dtype if v.is_floating_point() else None) for k, v in inputs.items()}
     pad, decode = pad_id_of(processor), tokenizer_of(processor).decode
-    ends = _ends(model, processor)
+    ends = end_ids(model, processor)
     out = model.generate(
         **inputs, do_sample=False, max_new_tokens=max(limits), pad_token_id=pad, eos_token_id=sorted(ends) or None
     )
@@ -91,7 +91,7 @@ def write_answers(
     return [decode(list(row)[:limit], skip_special_tokens=True).strip() for row, limit in zip(new, limits, strict=True)]
 
 
-def _ends(model: Any, processor: Any) -> set[int]:
+def end_ids(model: Any, processor: Any) -> set[int]:
     """Ids that end an answer: of the chat template and the tokenizer, and of the model's own generation settings."""
     own = model.generation_config.eos_token_id
     return {*stop_ids(processor), *([] if own is None else [own] if isinstance(own, int) else own)}

@@ -79,12 +79,14 @@ def load_model(
 ) -> nn.Module:
     """The model in eval mode, with the adapter of a timestep on it where one is given.
 
-    trainable: the adapter's parameters require gradients; every other parameter never does. Raises ModelError for what
-    cannot be loaded: an encoder-decoder, weights that are missing, an attention that the model does not have.
+    dtype: a name of torch's, or `auto`: what the weights are stored in. trainable: the adapter's parameters require gradients;
+    every other parameter never does. Raises ModelError for what cannot be loaded: an encoder-decoder, weights that are
+    missing, an attention that the model does not have.
     """
     folder = locate(path)
     auto = AutoModelForImageTextToText if _takes_images(folder, revision) else AutoModelForCausalLM
-    options = {"revision": revision, "dtype": getattr(torch, dtype), "attn_implementation": attention}
+    kind = dtype if dtype == "auto" else getattr(torch, dtype)
+    options = {"revision": revision, "dtype": kind, "attn_implementation": attention}
     try:
         model = auto.from_pretrained(folder, use_safetensors=True, **options)
     except (OSError, ValueError, ImportError) as error:

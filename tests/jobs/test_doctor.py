@@ -17,8 +17,8 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
-from liit.engine import doctor
-from liit.engine.footprint import CHECKPOINTS, WEIGHT_AND_MOMENT, footprint
+from liit.engine.health import doctor
+from liit.engine.health.footprint import CHECKPOINTS, WEIGHT_AND_MOMENT, footprint
 from liit.engine.main import FAILED, REFUSED
 from liit.engine.run.files import read_table
 from liit.engine.settings.config import Config

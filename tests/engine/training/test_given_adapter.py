@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from liit.engine.at_hand import look_for_models
+from liit.engine.health.at_hand import look_for_models
 from liit.engine.preflight import check_model
 from liit.engine.run.fingerprints import fingerprint
 from liit.engine.run.store import Made, Store

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from liit.engine.fleet.nodes import Node, Silence
 from liit.engine.fleet.planned import cpus_of_actor
-from liit.engine.footprint import Footprint
+from liit.engine.health.footprint import Footprint
 from liit.engine.run.words import size
 from liit.engine.settings.sections import Resources
 

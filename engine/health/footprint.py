@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from liit.engine.at_hand import data_sets
 from liit.engine.data.readers.formats import files_of
 from liit.engine.forecast import Step, forecast
+from liit.engine.health.at_hand import data_sets
 from liit.engine.settings.config import Config
 from liit.engine.settings.streams import EvaluationSet
 from liit.selectors import catalog

@@ -12,14 +12,14 @@ import ray
 from rich.console import Console
 from rich.text import Text
 
-from liit.engine import diagnosis
-from liit.engine.at_hand import look_for_models, missing_data, paths_of_data
-from liit.engine.diagnosis import HERE, Finding, Seen
 from liit.engine.fleet.connect import connect
 from liit.engine.fleet.look import look
 from liit.engine.fleet.meeting import Meeting, meeting, nearest
 from liit.engine.fleet.nodes import Node, Silence, alive, ask
-from liit.engine.footprint import footprint
+from liit.engine.health import diagnosis
+from liit.engine.health.at_hand import look_for_models, missing_data, paths_of_data
+from liit.engine.health.diagnosis import HERE, Finding, Seen
+from liit.engine.health.footprint import footprint
 from liit.engine.main import FAILED, REFUSED
 from liit.engine.preflight import check_tracking, models_of
 from liit.engine.run.progress import log, start_logging

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from liit.engine import diagnosis
-from liit.engine.diagnosis import HERE, Finding, Seen
 from liit.engine.fleet.nodes import Node, Silence
-from liit.engine.footprint import Footprint
+from liit.engine.health import diagnosis
+from liit.engine.health.diagnosis import HERE, Finding, Seen
+from liit.engine.health.footprint import Footprint
 from liit.engine.settings.sections import Resources
 
 PATHS: dict[str, int | str] = {"/data/a.json": 70, "/data/images": -1}
