@@ -54,9 +54,10 @@ class Left:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model answered to an evaluation sample. value: in percent; loss: of the reference, in nats a token."""
+    """What a model answered to an evaluation sample; None: not known. value: in percent. loss: of the reference, in nats a
+    token."""
 
-    answer: str
+    answer: str | None
     value: float | None = None
     loss: float | None = None
 
