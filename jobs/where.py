@@ -6,6 +6,7 @@ liit where RUN ID
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated
 
 if __name__ == "__main__" and str(Path(__file__).resolve().parent.parent) not in sys.path:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from liit.engine.lasting.where import Life, Step
 
 UNKNOWN = 2
-TIMESTEPS = ("", "pool", "scores, % of cluster, of pool", "cluster", "chosen", "adapter")
-ANSWERS = ("", "answer", "value, %", "loss")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -56,12 +55,7 @@ def say(found: "Life") -> None:
         table.add_row(name, _plain(value))
     console.print(table)
     if found.steps:
-        table = Table()
-        for name in ANSWERS if found.kind == "evaluation" else TIMESTEPS:
-            table.add_column(name, overflow="fold")
-        for step in found.steps:
-            table.add_row(*(_answer(step) if found.kind == "evaluation" else _timestep(step, found.arrival or 0)))
-        console.print(table)
+        console.print(_asked(found) if found.kind == "evaluation" else _lived(found))
 
 
 def _facts(found: "Life") -> Iterator[tuple[str, str]]:
@@ -103,23 +97,32 @@ def _image(image: "Image") -> str:
     return f"{image.path}, {'not there any more' if image.bytes is None else size(image.bytes)}"
 
 
-def _answer(step: "Step") -> Iterator["Text"]:
-    said = step.answer
-    figures = (said.value, said.loss) if said else (None, None)
-    cells = (
-        f"t{step.timestep}",
-        said.answer if said else "not asked",
-        *("" if one is None else f"{one:.4g}" for one in figures),
-    )
-    yield from map(_plain, cells)
+def _asked(found: "Life") -> "Table":
+    """A row for each timestep's answer."""
+    from rich.table import Table
+
+    table = Table("", "answer", "value, %", "loss")
+    for step in found.steps:
+        said = step.answer
+        answer = "not asked" if said is None else said.answer or ""
+        figures = (said.value, said.loss) if said else (None, None)
+        value, loss = ("" if one is None else f"{one:.4g}" for one in figures)
+        table.add_row(*map(_plain, (f"t{step.timestep}", answer, value, loss)))
+    return table
 
 
-def _timestep(step: "Step", arrival: int) -> "Iterator[Text | Table]":
-    yield _plain(f"t{step.timestep}")
-    yield _plain(_pool(step, arrival))
-    yield _scores(step.standing)
-    for cell in (_cluster(step.standing), _chosen(step), _adapter(step)):
-        yield _plain(cell)
+def _lived(found: "Life") -> "Table":
+    """A row for each timestep: pool, scores, cluster, selection and adapter."""
+    from rich.table import Table
+
+    table = Table("", "pool", "score, % of cluster, of pool", "cluster", "chosen", "adapter")
+    for column in table.columns:
+        column.overflow = "fold"
+    table.columns[2].no_wrap = True  # its lines are broken already
+    for step in found.steps:
+        cells = (_pool(step, found.arrival or 0), _scores(step.standing), _cluster(step.standing))
+        table.add_row(*map(_plain, (f"t{step.timestep}", *cells, _chosen(step), _adapter(step))))
+    return table
 
 
 def _pool(step: "Step", arrival: int) -> str:
@@ -132,20 +135,14 @@ def _pool(step: "Step", arrival: int) -> str:
     return f"left out: {step.left}" if step.left.timestep == step.timestep else f"left at t{step.left.timestep}"
 
 
-def _scores(standing: "Standing") -> "Text | Table":
+def _scores(standing: "Standing") -> str:
     """A line for each score: its value, and how many percent of its cluster and of the pool score no more."""
-    from rich.table import Table
-
-    if not standing.scores:
-        return _plain(standing.unscored)
-    lines = Table.grid(padding=(0, 2))
-    lines.add_column(no_wrap=True)
+    longest = max(map(len, standing.scores), default=0)
+    lines = []
     for name, score in standing.scores.items():
-        among = ("-" if one is None else f"{one:.0f}" for one in (score.in_cluster, score.in_pool))
-        lines.add_row(*map(_plain, (name, f"{score.value:.4g}", *among)))
-    if standing.unscored:
-        lines.add_row(_plain(standing.unscored))
-    return lines
+        cluster, pool = ("-" if one is None else f"{one:.0f}" for one in (score.in_cluster, score.in_pool))
+        lines.append(f"{name:{longest}} {score.value:>9.4g} {cluster:>4} {pool:>4}")
+    return "\n".join([*lines, *wrap(standing.unscored, 36)])
 
 
 def _cluster(standing: "Standing") -> str:

@@ -1,7 +1,7 @@
 """LiIT: lifelong instruction tuning by data selection, on Ray.
 
-As a library: `open_run` reads a run, `profile` and `choose` do on tables what its stages do. Each is imported when it is first
-asked for, so `import liit` costs nothing.
+As a library: `open_run` reads a run, `life` what became of one sample of it; `profile` and `choose` do on tables what its stages
+do. Each is imported when it is first asked for, so `import liit` costs nothing.
 """
 
 from importlib import import_module
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from liit.engine.choosing.in_process import choose
+    from liit.engine.lasting.where import life
     from liit.engine.run.reading import open_run
     from liit.engine.scoring.in_process import profile
 
-__all__ = ["__version__", "choose", "open_run", "profile"]
+__all__ = ["__version__", "choose", "life", "open_run", "profile"]
 __version__ = "0.1.0"
 
 _root = Path(__file__).resolve().parent.parent
@@ -22,6 +23,7 @@ if (_root / "pyproject.toml").is_file() and (_root / "engine").is_dir():
 
 _PLACES = {
     "choose": "liit.engine.choosing.in_process",
+    "life": "liit.engine.lasting.where",
     "open_run": "liit.engine.run.reading",
     "profile": "liit.engine.scoring.in_process",
 }

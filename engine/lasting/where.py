@@ -54,9 +54,10 @@ class Left:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model answered to an evaluation sample. value: in percent; loss: of the reference, in nats a token."""
+    """What a model answered to an evaluation sample; None: not known. value: in percent. loss: of the reference, in nats a
+    token."""
 
-    answer: str
+    answer: str | None
     value: float | None = None
     loss: float | None = None
 
@@ -135,8 +136,8 @@ def life(run: str | Path, sample: str) -> Life:
     """The life of a sample in a run, finished or not.
 
     sample: its id; without the data set's name where no other data set has such an id. Of the run's tables only what is asked
-    for is read: no vectors, and pictures of no other sample. Raises RunError, one line, for a folder that is no run, and for an
-    id that it does not have, with the closest ones.
+    for is read: no vectors, and no pictures, but for the row group of a sample whose own are bytes in the table. Raises RunError,
+    one line, for a folder that is no run, and for an id that it does not have, with the closest ones.
     """
     here = open_run(run)
     name, found = find(here, sample)

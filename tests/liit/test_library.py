@@ -41,7 +41,7 @@ def test_importing_liit_costs_nothing_and_imports_nothing_heavy() -> None:
 
 
 def test_the_library_says_what_it_has() -> None:
-    public = {"choose", "open_run", "profile"}
+    public = {"choose", "life", "open_run", "profile"}
     assert public <= set(dir(liit))
     assert public | {"__version__"} == set(liit.__all__)
     for name in public:
@@ -243,7 +243,8 @@ def test_the_notebook_page_does_what_it_says(finished: Path, tmp_path: Path, mon
     names: dict[str, Any] = {}
     for block in blocks:
         exec(compile(block, str(PAGE), "exec"), names)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
+    assert names["one"].frame.loc[names["last"], "chosen"]
     assert len(names["other"]) == 10
     assert names["mine"]["status"].to_dict() == {"sum": "ok", "empty": "missing conversation: it has no turns"}
     assert np.isfinite(names["after"].loc["sum", "nll"])
