@@ -82,14 +82,15 @@ def first_of(ids: pa.ChunkedArray) -> pa.Array:
 def remaining(timestep: Path) -> pa.Table:
     """POOL rows that go on after a timestep: not removed, not quarantined while it was scored."""
     pool = read_table(timestep / "pool.parquet")
-    gone = pa.concat_arrays(
-        [*_ids(timestep / "removed.parquet", REMOVED), *_ids(timestep / "quarantine.parquet", QUARANTINE)]
-    )
+    gone = pa.concat_arrays([*_ids(timestep / "removed.parquet"), *_ids(timestep / "quarantine.parquet", "score")])
     return pool.filter(pc.invert(pc.is_in(pool["id"], gone)))
 
 
-def _ids(path: Path, schema: pa.Schema) -> list[pa.Array]:
-    table = read_table(path, ["id"]) if path.is_file() else schema.empty_table()
+def _ids(path: Path, stage: str | None = None) -> list[pa.Array]:
+    """Of a table; stage: of a quarantine's rows that this stage found. Another row may have had the id of a good sample."""
+    table = read_table(path) if path.is_file() else QUARANTINE.empty_table()
+    if stage is not None:
+        table = table.filter(pc.equal(table["stage"], stage))
     return [chunk.cast(pa.string()) for chunk in table["id"].chunks] or [pa.array([], pa.string())]
 
 

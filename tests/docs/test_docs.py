@@ -152,6 +152,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 Image.new("RGB", (32, 32), "red" if image == "cat.jpg" else "blue").save(
                     here / "data" / "images" / image
                 )
+    (here / "team.yaml").write_text((here / "ours.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     from liit.engine.settings.config import Config
 
     (here / "runs" / "digits").mkdir(parents=True)

@@ -39,6 +39,7 @@ def test_the_pool_is_what_stayed_and_what_arrived(releases: list[Path], tmp_path
     grow(None, releases[:1], [], Pool(), step / "pool.parquet")
     gone = [{"id": "a/1", "reason": "pruned", "kept_id": "a/2"}]
     bad = [{"id": "a/3", "dataset": "a", "stage": "score", "reason": "torn"}]
+    bad += [{"id": "a/4", "dataset": "a", "stage": "read", "reason": "another row with this id"}]
     write_table(step / "removed.parquet", pa.Table.from_pylist(gone, schema=REMOVED))
     write_table(step / "quarantine.parquet", pa.Table.from_pylist(bad, schema=QUARANTINE))
     assert set(remaining(step)["id"].to_pylist()) == {"a/2", "a/4", "a/5", "a/6"}
