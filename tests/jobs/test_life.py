@@ -181,6 +181,11 @@ class Person:
         return plan(continued(settle(arguments, output)), named(until) if until else None)
 
 
+def said_in(answers: Path) -> dict[str, str]:
+    table = pq.read_table(answers, columns=["id", "answer"])
+    return dict(zip(table["id"].to_pylist(), table["answer"].to_pylist(), strict=True))
+
+
 def events(folder: Path) -> list[dict[str, Any]]:
     log = folder / "stages.jsonl"
     return [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
@@ -190,7 +195,7 @@ def events(folder: Path) -> list[dict[str, Any]]:
 def test_a_life(settings: Settings, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The guide's page, command by command."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("liit.engine.main._disconnect", lambda: None)  # the tests share one Ray
+    monkeypatch.setattr("ray.shutdown", lambda: None)  # the tests share one Ray
     monkeypatch.setattr("liit.engine.run.progress.log.handlers", [])  # those of a command end with it
     life = Path(shutil.copytree(finished, tmp_path / "runs" / "team"))
     person = Person(tmp_path, settings | {"name": "team"})
@@ -237,6 +242,15 @@ def test_a_life(settings: Settings, finished: Path, tmp_path: Path, monkeypatch:
     assert trained(life, 4) == before
     assert taught[0] not in set(pq.read_table(life / "t05/pool.parquet")["id"].to_pylist())
     assert taught[0] in (life / "report.html").read_text().split("withdrawn since", 1)[1]
+
+    person.does("liit model runs/team --output model --merged")
+    person.does("liit model runs/team --output adapter --base org/base")
+    assert (
+        json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"] == "org/base"
+    )
+    person.does("liit evaluate model team.yaml --beside runs/team")
+    here, there = (tmp_path / "runs" / step / "answers.parquet" for step in ("team-evaluated/model/t00", "team/t05"))
+    assert said_in(here) == said_in(there), "the model that is handed on answers as the run's last one"
 
     person.does("liit fork runs/team --at 3 --output runs/smaller strategy.budget=6")
     person.does("liit run runs/smaller/config.yaml", {"t04", "t05"})
