@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
 from liit.engine.data.readers.images import open_image
 from liit.engine.fleet import planned
 from liit.engine.fleet.batching import plan_groups
-from liit.engine.fleet.work import read_chunks, rows_that_fit
+from liit.engine.fleet.work import places, read_chunks, rows_that_fit
 from liit.engine.models import loading
 from liit.engine.models.adapters import speaking_as, with_adapters
 from liit.engine.models.encoding import collate, encode_prompt, pad_id_of, tokenizer_of
@@ -132,9 +131,10 @@ def answered(
     }
 
     def chunks() -> Iterator[pa.Table]:
+        sorter = np.argsort(keys_N)
         for chunk in read_chunks(files):
-            at = pc.index_in(chunk["key"], samples["key"].combine_chunks()).combine_chunks()
-            yield chunk.append_column("expert", samples["expert"].take(at))
+            at = places(chunk["key"].to_numpy(), keys_N, sorter)
+            yield chunk.append_column("expert", samples["expert"].take(pa.array(at, mask=at < 0)))
 
     fits = rows_that_fit(files)
     job = planned.Job(label, worker, arguments, keys_N, batch_N, chunks, limits.batches_per_file, fits)

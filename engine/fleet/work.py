@@ -81,11 +81,15 @@ def dealt(
     sorter = np.argsort(keys_N)
     writers: dict[int, pq.ParquetWriter] = {}
     for chunk in chunks():
-        rows = _rows(chunk, keys_N, sorter)
+        rows = places(chunk["key"].to_numpy(), keys_N, sorter)
         mine = np.flatnonzero(rows >= 0)
+        if not len(mine):
+            continue
+        mine = mine[np.argsort(bucket_N[rows[mine]], kind="stable")]
         chunk = chunk.take(mine).append_column("row", pa.array(rows[mine]))
-        for number in np.unique(bucket_N[rows[mine]]):
-            part = chunk.filter(pa.array(bucket_N[rows[mine]] == number))
+        numbers, starts = np.unique(bucket_N[rows[mine]], return_index=True)
+        for number, start, stop in zip(numbers.tolist(), starts, np.append(starts[1:], len(mine)), strict=True):
+            part = chunk.slice(start, stop - start)
             if number not in writers:
                 writers[number] = pq.ParquetWriter(folder / f"bucket-{number}", part.schema, compression="none")
             writers[number].write_table(part)
@@ -96,11 +100,12 @@ def dealt(
         yield int(number), table.drop_columns(["row"]), table["row"].to_numpy()
 
 
-def _rows(chunk: pa.Table, keys_N: np.ndarray, sorter: np.ndarray) -> np.ndarray:
-    """Position of each row of a chunk among the planned samples, -1 where it is none."""
-    keys = chunk["key"].to_numpy()
-    at = sorter[np.minimum(np.searchsorted(keys_N, keys, sorter=sorter), len(keys_N) - 1)]
-    return np.where(keys_N[at] == keys, at, -1)
+def places(keys_n: np.ndarray, keys_N: np.ndarray, sorter: np.ndarray) -> np.ndarray:
+    """(n,) position of each key among N of them, -1 where it is none; sorter: their `argsort`, made once for all chunks."""
+    if not len(keys_N):
+        return np.full(len(keys_n), -1)
+    at = sorter[np.minimum(np.searchsorted(keys_N, keys_n, sorter=sorter), len(keys_N) - 1)]
+    return np.where(keys_N[at] == keys_n, at, -1)
 
 
 def _write_bucket(path: Path, table: pa.Table, batch_N: np.ndarray, task_N: np.ndarray) -> None:

@@ -15,7 +15,7 @@ from liit.engine.data.pool import described
 from liit.engine.data.readers.checks import Bad
 from liit.engine.fleet import planned
 from liit.engine.fleet.batching import plan_groups
-from liit.engine.fleet.work import read_chunks, rows_that_fit
+from liit.engine.fleet.work import places, read_chunks, rows_that_fit
 from liit.engine.models import loading
 from liit.engine.models.experts import routed
 from liit.engine.models.fingerprint import fingerprint as model_fingerprint
@@ -112,9 +112,10 @@ def score(
     best = _Best(previous) if "forgetting" in spec.scores else None
 
     def chunks() -> Iterator[pa.Table]:
+        sorter = np.argsort(keys_N)
         for chunk in read_chunks(releases):
-            at = pc.index_in(chunk["key"], known["key"].combine_chunks()).combine_chunks()
-            chunk = chunk.append_column("expert", pa.array(expert_N).take(at))
+            at = places(chunk["key"].to_numpy(), keys_N, sorter)
+            chunk = chunk.append_column("expert", pa.array(expert_N[at], mask=at < 0))
             yield chunk if best is None else best.beside(chunk)
 
     job = planned.Job(
@@ -141,16 +142,18 @@ class _Best:
     def __init__(self, previous: Path | None) -> None:
         there = set() if previous is None else set(pq.read_schema(min(previous.glob("*.parquet"))).names)
         if previous is None or "nll" not in there:
-            self.keys, self.nll = np.empty(0, np.uint64), np.empty(0)
+            self.keys, self.nll, self.sorter = np.empty(0, np.uint64), np.empty(0), np.empty(0, np.intp)
             return
         table = read_profile(previous, sorted(there & {"nll", "forgetting"}))
         above_N = np.maximum(table["forgetting"], 0) if "forgetting" in there else 0
         self.keys, self.nll = table["key"].to_numpy(), table["nll"].to_numpy() - above_N
+        self.sorter = np.argsort(self.keys)
 
     def beside(self, chunk: pa.Table) -> pa.Table:
         """The chunk with a column `best_nll`, null at a sample's first visit."""
-        at = pc.index_in(chunk["key"], pa.array(self.keys))
-        return chunk.append_column("best_nll", pa.array(self.nll, pa.float32()).take(at.combine_chunks()))
+        at = places(chunk["key"].to_numpy(), self.keys, self.sorter)
+        best = pa.array(self.nll, pa.float32()).take(pa.array(at, mask=at < 0))
+        return chunk.append_column("best_nll", best)
 
 
 def model_mark(spec: ProfilerSpec) -> str:
