@@ -117,7 +117,8 @@ class Examining:
 
     def holding(self, t: int) -> tuple[Made, ...]:
         """Whose questions the pool of timestep t is kept free of."""
-        return tuple(exam.made for exam in self.exams if exam.of.holds(t))
+        held = (exam.made for exam in self.exams if exam.of.holds(t))
+        return tuple(sorted(held, key=lambda made: made.path))
 
     def examine(self, t: int, adapter: Made | None) -> Made | None:
         """The model of timestep t asked and judged → evaluation.json; None where nothing is asked."""

@@ -66,7 +66,7 @@ class Gating:
         )
         if self.stages.store.acts or not made.fresh:
             return Verdict.of(t, read_json(made.path)).falls
-        known = not (self.evaluations[before].fresh or self.evaluations[t].fresh)
+        known = self.evaluations[before].stands and self.evaluations[t].stands
         return found() if known else ()  # a plan takes a model that is not there yet for one that stands
 
     def _values(self, evaluation: Path, t: int) -> Mapping[str, float]:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from liit import __version__
 from liit.engine.data.moving import move_images
-from liit.engine.lasting.continuing import continued, told_before
+from liit.engine.lasting.continuing import continued, told_before, withdrawn_by
 from liit.engine.lasting.until import named, reached
 from liit.engine.plan import advice, console, plan, say
 from liit.engine.preflight import check_files, check_model, check_tracking
@@ -47,12 +47,15 @@ def main(wanted: Wanted) -> int:
         until = named(wanted.until) if wanted.until else None
         config = continued(settle(wanted.arguments, wanted.output), wanted.at)
         found = plan(config, until)
+        if wanted.redo and found.superseding:  # what is made anew is made of what may be used now
+            config = withdrawn_by(config, found.first_superseded)
+            found = plan(config, until)
         say(config, found, console())
         if until is not None:
             reached(until, found, config.stream.last)
         if wanted.dry_run:
             return 0
-        if found.superseding and not _may_be_made_anew(found, wanted):
+        if found.blocking and not _may_be_made_anew(found, wanted):
             for line in advice(found, config):
                 log.error("%s", line)
             return REFUSED
@@ -69,7 +72,7 @@ def main(wanted: Wanted) -> int:
 
 def _may_be_made_anew(found: Plan, wanted: Wanted) -> bool:
     """`--redo t3` says so of t3 and what comes after it alone."""
-    earlier = [name for name in found.superseding if not name[1:3].isdigit() or int(name[1:3]) < (wanted.at or 0)]
+    earlier = [name for name in found.blocking if not name[1:3].isdigit() or int(name[1:3]) < (wanted.at or 0)]
     return wanted.redo and (wanted.at is None or not earlier)
 
 
@@ -132,6 +135,7 @@ def begin(config: Config, store: Store, found: Plan | None = None) -> None:
     found: what is to be done, where it is known.
     """
     supersede(store.root, (found or plan(config)).superseding)
+    store.sealed = True
     remove(store.root / "results.json")
     before = told_before(store.root)
     if before is not None:

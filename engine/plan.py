@@ -158,10 +158,10 @@ def reasons(found: Plan) -> Iterator[str]:
 
 def advice(found: Plan, config: Config) -> Sequence[str]:
     """What to do where finished results would be made anew, for a person who did not ask for it."""
-    first = min((int(name[1:3]) for name in found.superseding if name[1:3].isdigit()), default=0)
+    first = min((int(name[1:3]) if name[1:3].isdigit() else 0 for name in found.blocking), default=0)
     settings = f"`--redo t{first}`" if first else "`--redo all`"
     return (
-        f"{len(found.superseding)} finished results would be made anew, so nothing was started. Choose:",
+        f"{len(found.blocking)} finished results would be made anew, so nothing was started. Choose:",
         f"  {settings}: make them anew; what is there now is kept in {Path(config.output) / 'superseded'}",
         "  a setting from a timestep on, `from.<t>.<key>=<value>`: what was made before it stays",
         f"  `liit fork {config.output} --at <t> --output <folder>`: another run, that shares its past with this one",

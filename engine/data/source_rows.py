@@ -41,7 +41,7 @@ def write_source_rows(path: Path, samples: Iterable[tuple[int, str]], bad: Itera
 
 
 def lost(path: Path, release: Release) -> set[str] | None:
-    """Ids of the samples whose rows the files hold no more; None where they hold other rows, or lost one that was no sample.
+    """Ids of the samples whose rows the files hold no more; None where they hold other rows.
 
     path: what `write_source_rows` wrote. Raises ValueError as `read` does.
     """
@@ -57,8 +57,7 @@ def lost(path: Path, release: Release) -> set[str] | None:
     names: dict[int, list[str | None]] = {}
     for mark, name in zip(table["row"].to_pylist(), table["id"].to_pylist(), strict=True):
         names.setdefault(mark, []).append(name)
-    gone = {name for mark in before - now for name in names[mark]}
-    return None if None in gone else {name for name in gone if name is not None}
+    return {name for mark in before if mark not in now for name in names[mark] if name is not None}
 
 
 def _mark_of_bad(row: Bad) -> int:
@@ -92,8 +91,8 @@ def _compared(made: Path, release: str, contents: tuple[str, ...], lines: tuple[
     gone = lost(beside(made), source)
     if gone is None:
         return False
-    withdrawn = Withdrawn.of(lines).among([made])
-    if not gone <= withdrawn.keys():
+    usable = gone & set(read_table(made, ["id"])["id"].to_pylist())  # what could not be used had no part in anything
+    if not usable <= Withdrawn.of(lines).among([made]).keys():
         return False
     log.info("%s: its files have lost %d withdrawn samples, and are otherwise as they were", source.name, len(gone))
     return True

@@ -19,10 +19,12 @@ import pyarrow.compute as pc
 from liit.engine.data.copies import text_hash
 from liit.engine.data.image_hashes import images_of
 from liit.engine.fleet.work import read_chunks
-from liit.engine.run.files import read_table
+from liit.engine.run.files import read_json, read_table
 from liit.engine.run.tables import REMOVED
 
 REASON = "withdrawn"
+ERASED = "erased.json"
+"""In the run folder: id to `text_hash` of every sample whose text was erased."""
 FORM = {"id": re.compile(r"\S.*"), "content": re.compile(r"[0-9a-f]{32}"), "image": re.compile(r"[0-9a-f]{64}")}
 
 
@@ -77,10 +79,17 @@ class Withdrawn:
             source = name if name in self.ids else name.rpartition("~")[0]
             if source in self.ids:
                 found[name] = self.ids[source]
+        found |= self._erased(releases)
         found |= self._by_content(releases) if self.contents else {}
         found |= self._by_image(releases) if self.images else {}
         among = set(ids if wanted is None else wanted.to_pylist())
         return {name: why for name, why in found.items() if name in among}
+
+    def _erased(self, releases: Sequence[Path]) -> dict[str, str]:
+        """What was found by its words once, and erased since."""
+        notes = {release.parents[1] / ERASED for release in releases}
+        marks = {name: mark for note in notes if note.is_file() for name, mark in read_json(note).items()}
+        return {name: self.contents[mark] for name, mark in marks.items() if mark in self.contents}
 
     def _by_content(self, releases: Sequence[Path]) -> dict[str, str]:
         found = {}

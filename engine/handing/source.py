@@ -7,8 +7,10 @@ from typing import Any
 
 from huggingface_hub import snapshot_download
 
+from liit.engine.evaluation.gate import verdicts_of
 from liit.engine.models.experts import is_experts
 from liit.engine.models.loading import SHIPPED, load_processor, locate
+from liit.engine.run.progress import log
 from liit.engine.run.reading import Run, open_run
 from liit.engine.settings.config import Config
 
@@ -77,7 +79,21 @@ def source(run: Path, timestep: int | None, base: str | None) -> Source:
         known = ", ".join(f"t{t}" for t in taught)
         raise ValueError(f"{run} has no adapter of timestep {timestep}; those that have one are {known}")
     config = Config.model_validate(found.config)
-    return Source(found, config, taught[-1] if timestep is None else timestep, _known_as(config.model.path, base))
+    return Source(found, config, _standing(found, config, taught, timestep), _known_as(config.model.path, base))
+
+
+def _standing(run: Run, config: Config, taught: list[int], timestep: int | None) -> int:
+    """The timestep whose adapter is handed on: the one that is asked for, or that `training.gate` let stand last."""
+    gated = any(phase.training.gate for phase in config.phases())
+    verdicts = {one.timestep: one for one in verdicts_of(run)} if gated else {}
+    if timestep is not None:
+        if timestep in verdicts and verdicts[timestep].falls:
+            log.warning("%s; it is handed on because --timestep says so", verdicts[timestep])
+        return timestep
+    standing = [t for t in taught if not (t in verdicts and verdicts[t].falls)]
+    if not standing:
+        raise ValueError(f"{run.root}: training.gate let no adapter stand; pass --timestep to hand one on all the same")
+    return standing[-1]
 
 
 def _known_as(path: str, base: str | None) -> str | None:

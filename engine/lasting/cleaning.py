@@ -5,11 +5,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from liit.engine.evaluation.gate import verdicts_of
 from liit.engine.run.deciding import finished
 from liit.engine.run.files import read_json, remove
 from liit.engine.run.reading import open_run
 from liit.engine.run.store import Store
 from liit.engine.run.superseding import FOLDER
+from liit.engine.settings.config import read
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,14 @@ def leaving(run: Path) -> list[Leaving]:
         ("superseded", None, path) for path in sorted((root / FOLDER).glob("*"))
     ]
     newest = max((t for t in open_run(run).timesteps if finished(root / f"t{t:02d}/removed.parquet")), default=0)
+    stands = {one.stands for one in verdicts_of(open_run(run))}
+    adam = _scored_by_moments(root)
     for t in range(newest):
         step = root / f"t{t:02d}"
         for kind, name in (("profile", "profile"), ("target profile", "targets")):
             if (step / name).is_dir() and finished(step / name):
                 found.append((kind, t, step / name))
-        if not _scored_by_moments(root):
+        if not adam and t not in stands:
             found += [("moments", t, path) for path in sorted(step.glob("adapter/**/moments.safetensors"))]
     only = _only_in([path for _, _, path in found])
     return [Leaving(kind, t, path, only[path]) for kind, t, path in found]
@@ -60,9 +64,13 @@ def clean(run: Path, what: Sequence[Leaving]) -> None:
 
 
 def _scored_by_moments(root: Path) -> bool:
-    """Whether a gradient of a later timestep is preconditioned by the moments of an earlier training."""
-    notes = (read_json(note) for note in root.glob("t*/profile/columns.json"))
-    return any(vector.get("gradient") == "adam" for note in notes for vector in note.values())
+    """Whether a gradient is preconditioned by the moments of a training: as the run is told, or was when a profile was made."""
+    records = (read_json(note).get("settings", {}) for note in root.glob("t*/profile.made.json"))
+    if any(key.endswith(".gradient") and value == "adam" for record in records for key, value in record.items()):
+        return True
+    phases = read(root / "config.yaml", []).phases()
+    gradients = [one for phase in phases for one in (phase.scoring.gradient, *phase.scoring.sketches.values())]
+    return any(one.gradient == "adam" for one in gradients)
 
 
 def _only_in(places: Sequence[Path]) -> dict[Path, int]:

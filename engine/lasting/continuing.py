@@ -14,11 +14,14 @@ from liit.engine.data.withdrawing import read_lines
 from liit.engine.run.deciding import finished
 from liit.engine.run.progress import log
 from liit.engine.settings.config import Config, ConfigError, read
-from liit.engine.settings.phases import FIXED, SECTIONS
+from liit.engine.settings.phases import FIXED, SECTIONS, Phases, from_on, merged
 from liit.engine.settings.streams import EvaluationSet, FileStream
+from liit.engine.settings.training import MACHINE
 
 ASKED = ("skill", "metric", "options", "max_new_tokens", "samples", "since", "until", "path")
 """Keys of an evaluation set that its questions do not depend on."""
+LAYOUT = {"batches_per_file"}
+"""How scoring is laid out on files."""
 
 
 def continued(config: Config, redo: int | None = None) -> Config:
@@ -75,42 +78,54 @@ def _withdrawals(config: Config, before: Config | None, t: int) -> Config:
     return config.model_copy(update={"pool": config.pool.model_copy(update={"withdrawals": known})})
 
 
+def withdrawn_by(config: Config, t: int) -> Config:
+    """With every line that is withdrawn at all withdrawn from timestep t on: of timesteps that are made now, or made anew."""
+    known: dict[int, tuple[str, ...]] = {}
+    for since, lines in sorted(config.pool.withdrawals.items()):
+        known[min(since, t)] = (*known.get(min(since, t), ()), *lines)
+    return config.model_copy(update={"pool": config.pool.model_copy(update={"withdrawals": known})})
+
+
 def _settings(config: Config, before: Config, redo: int | None) -> Config:
+    """With what holds from a timestep on by earlier commands; one that says `from={}` takes it all back."""
     old, new = _flat(before), _flat(config)
     if redo is not None:
         changes = {key: new.get(key) for key in sorted({*old, *new}) if old.get(key) != new.get(key)}
-        return _from(config, before, redo, changes)
-    if not before.from_ or "from_" in config.model_fields_set:
+        fixed = [key for key in changes if any(key == one or key.startswith(f"{one}.") for one in FIXED)]
+        if fixed:
+            why = FIXED[next(one for one in FIXED if fixed[0] == one or fixed[0].startswith(f"{one}."))]
+            raise ConfigError(
+                f"--redo t{redo}: {fixed[0]} cannot change during a run: {why}; `liit fork` starts another"
+            )
+        told = from_on(merged(before.from_, config.from_), redo, changes)
+        return _with(config, {name: getattr(before, name) for name in SECTIONS}, told)
+    taken_back = "from_" in config.model_fields_set and not config.from_
+    if not before.from_ or taken_back:
         return config
-    if new in (old, _flat(before.at(max(before.from_)))):
+    told = merged(before.from_, config.from_)
+    if told != config.from_:
         log.info("settings from t%s on are taken over from config.yaml", ", t".join(map(str, before.from_)))
-        return _with(config, before, before.from_)
-    return config
+    last = _flat(before.at(max(before.from_)))
+    sections = {name: getattr(config, name) for name in SECTIONS}
+    if new == last and new != old:  # the file says by now what was written down as holding from a timestep on
+        sections = {name: getattr(before, name) for name in SECTIONS}
+    return _with(config, sections, told)
 
 
-def _from(config: Config, before: Config, t: int, changes: dict[str, Any]) -> Config:
-    """The configuration of before, with these changes from timestep t on."""
-    fixed = [key for key in changes if any(key == one or key.startswith(f"{one}.") for one in FIXED)]
-    if fixed:
-        raise ConfigError(
-            f"--redo t{t}: {fixed[0]} cannot change during a run: {FIXED[fixed[0]]}; `liit fork` starts another"
-        )
-    told = {**before.from_, **config.from_}
-    if changes:
-        told[t] = {**told.get(t, {}), **changes}
-    return _with(config, before, dict(sorted(told.items())))
-
-
-def _with(config: Config, before: Config, told: dict[int, dict[str, Any]]) -> Config:
-    sections = {name: getattr(before, name) for name in SECTIONS}
-    return Config.model_validate(config.model_copy(update=sections).model_dump() | {"from": told})
+def _with(config: Config, sections: dict[str, Any], told: Phases) -> Config:
+    machine = {"training": config.training.model_dump(include=MACHINE)}
+    machine["scoring"] = config.scoring.model_dump(include=LAYOUT)
+    ours = {name: one.model_copy(update=machine.get(name, {})) for name, one in sections.items()}
+    return Config.model_validate(config.model_copy(update=ours).model_dump() | {"from": told})
 
 
 def _flat(config: Config) -> dict[str, Any]:
-    """The settings of the sections that may change during a run, by dotted key; of LoRA each alone, of others as they are."""
+    """The settings of the sections that may change during a run, by dotted key; of LoRA each alone, of others as they are.
+
+    How work is laid out on machines is none."""
     found: dict[str, Any] = {}
     for name in SECTIONS:
-        for key, value in getattr(config, name).model_dump(mode="json").items():
+        for key, value in getattr(config, name).model_dump(mode="json", exclude={*MACHINE, *LAYOUT}).items():
             nested = {f"{name}.{key}.{inner}": one for inner, one in value.items()} if key == "lora" else {}
             found |= nested or {f"{name}.{key}": value}
     return found

@@ -1,4 +1,7 @@
-"""What is withdrawn is erased: its text, its images and what was said of it, everywhere in a run folder; id and reason stay."""
+"""What is withdrawn is erased: its text, its images and what was said of it, everywhere in a run folder; id and reason stay.
+
+Of releases. A question of an evaluation set goes with the row of that set's own file.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,8 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from liit.engine.data.withdrawing import Withdrawn
-from liit.engine.run.files import appearing, remove
+from liit.engine.data.copies import text_hash
+from liit.engine.data.withdrawing import ERASED, Withdrawn
+from liit.engine.fleet.work import read_chunks
+from liit.engine.run.files import appearing, read_json, remove, write_json
 from liit.engine.run.reading import open_run
 from liit.engine.run.store import Store
 from liit.engine.run.superseding import FOLDER
@@ -37,16 +42,29 @@ def erase(run: Path) -> dict[Path, int]:
     store = Store(run)
     try:
         ids, done = pa.array(sorted(gone), pa.string()), {}
+        _remember(store.root, ids)
+        for folder in (store.root, *(store.root / FOLDER).glob("*")) if gone else ():
+            for page in PAGES:
+                remove(folder / page)
+            for begun in (*folder.rglob("*.partial*"), *folder.rglob("adapter.work/samples.arrow")):
+                remove(begun)  # it may hold them, and is made again
         for table in _tables(store.root):
             if count := _erase(table, ids):
                 done[table] = count
-        if done:
-            for folder in (store.root, *(store.root / FOLDER).glob("*")):
-                for page in PAGES:
-                    remove(folder / page)
         return done
     finally:
         store.close()
+
+
+def _remember(root: Path, ids: pa.Array) -> None:
+    """Keep a hash of the words of each, by which it is found when they are erased."""
+    note = root / ERASED
+    known = read_json(note) if note.is_file() else {}
+    for chunk in read_chunks(sorted((root / "releases").glob("*.parquet")), ["id", "conversation"]):
+        rows = chunk.filter(pc.is_in(chunk["id"], ids)).to_pylist()
+        known |= {row["id"]: text_hash(row["conversation"]).hex() for row in rows if row["conversation"]}
+    if known:
+        write_json(note, known)
 
 
 def _tables(root: Path) -> Iterator[Path]:

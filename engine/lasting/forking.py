@@ -6,11 +6,12 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from liit.engine.data.moving import move_images
+from liit.engine.lasting.continuing import withdrawn_by
 from liit.engine.run.files import read_table, remove, write_table
 from liit.engine.run.reading import open_run
 from liit.engine.run.superseding import files_of, share
 from liit.engine.settings.config import Config, ConfigError, read
-from liit.engine.settings.phases import SECTIONS
+from liit.engine.settings.phases import SECTIONS, from_on
 
 TABLES = ("releases", "rows", "images", "exam", "looks", "data")
 """Folders of what comes before any timestep."""
@@ -31,7 +32,10 @@ def fork(run: Path, at: int, output: Path, overrides: Sequence[str]) -> Config:
         raise ConfigError(f"{output} is there already; name a folder that is not")
     later = [f"from.{at + 1}.{one}" for one in overrides if one.split("=")[0].partition(".")[0] in SECTIONS]
     others = [one for one in overrides if one.split("=")[0].partition(".")[0] not in SECTIONS]
-    config = read(here.root / "config.yaml", [*others, *later, f"output={output.resolve()}"])
+    before = read(here.root / "config.yaml", [*others, f"output={output.resolve()}"])
+    asked = read(None, later).from_.get(at + 1, {})
+    told = before.model_dump() | {"from": from_on(before.from_, at + 1, asked)}
+    config = withdrawn_by(Config.model_validate(told), at + 1)
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.name}.forking")
     remove(partial)
@@ -43,7 +47,8 @@ def fork(run: Path, at: int, output: Path, overrides: Sequence[str]) -> Config:
             rows = read_table(path)
             (partial / path.parent.name).mkdir(exist_ok=True)
             write_table(partial / path.relative_to(root), rows.filter(pc.not_equal(rows["stage"], "score")))
-    move_images(partial, root, output.resolve())
+    for old in (root, Path(here.config["output"])):  # where the run lies, and where it lay when its tables were written
+        move_images(partial, old, output.resolve())
     partial.rename(output)
     return config
 

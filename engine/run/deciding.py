@@ -24,6 +24,13 @@ class Verdict:
     def supersedes(self) -> bool:
         return self.state in ("made anew", "set aside")
 
+    @property
+    def retells(self) -> bool:
+        """Whether it is extended, and says something otherwise than it did and not only more."""
+        return self.state == "extended" and any(
+            reason.startswith("judged.") and " (not set) → " not in reason for reason in self.reasons
+        )
+
 
 def note_of(result: Path) -> Path:
     """The record of a finished result."""

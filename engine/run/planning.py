@@ -1,11 +1,18 @@
 """A run walked through without doing anything: what it would keep, make and make anew, result by result."""
 
+import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 
 from liit.engine.run.deciding import Verdict, finished, note_of
 from liit.engine.run.files import read_json
 from liit.engine.run.store import Store
+
+
+def _since(exam: str) -> int:
+    """From the name of an evaluation set's table, `exam/<set>@tNN.parquet`."""
+    found = re.search(r"@t(\d+)\.", exam)
+    return int(found[1]) if found else 0
 
 
 class Plan(Store):
@@ -47,6 +54,19 @@ class Plan(Store):
     def superseding(self) -> dict[str, tuple[str, ...]]:
         """The finished results that would not stand any more, and why, in the order of the run."""
         return {name: one.reasons for name, one in self.verdicts.items() if one.supersedes}
+
+    @property
+    def first_superseded(self) -> int:
+        """The first timestep that would be made anew; 0 where what all of them go back to would."""
+        return min((int(name[1:3]) if name[1:3].isdigit() else 0 for name in self.superseding), default=0)
+
+    @property
+    def blocking(self) -> list[str]:
+        """Those of them that something depends on: the questions of a set that no pool was kept free of yet can be replaced."""
+        pools = {
+            name[:3] for name, one in self.verdicts.items() if name.endswith("/pool.parquet") and one.state == "kept"
+        }
+        return [name for name in self.superseding if not (name.startswith("exam/") and _since(name) >= len(pools))]
 
     def seconds_of(self, names: Collection[str]) -> float:
         """What results took when they were made."""

@@ -30,14 +30,14 @@ class Recipe:
 
     @cached_property
     def core(self) -> str:
-        """Of all that a result cannot be extended by."""
+        """Of all that a result cannot be extended by; the order of parents and files tells nothing."""
         contents = sorted((name, content) for name, (_, content) in _by_name(self.files).items())
-        return fingerprint(RULES, self.name, self.settings, list(self.parents.values()), contents)
+        return fingerprint(RULES, self.name, self.settings, sorted(self.parents.values()), contents)
 
     @cached_property
     def fingerprint(self) -> str:
         """Where things lie has no part in it."""
-        grown = [self.more, list(self.more_parents.values())] if self.more or self.more_parents else []
+        grown = [self.more, sorted(self.more_parents.values())] if self.more or self.more_parents else []
         return fingerprint(self.core, *grown) if grown else self.core
 
     def record(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from liit.engine.run.files import read_json, remove, write_json
 from liit.engine.run.progress import log
 from liit.engine.run.recipe import Recipe
 from liit.engine.run.rules import versions
-from liit.engine.run.superseding import complete, set_aside, supersede
+from liit.engine.run.superseding import complete, set_aside, share_all, supersede
 
 
 class StoreError(ValueError):
@@ -36,6 +36,8 @@ class Made:
     fingerprint: str
     fresh: bool = False
     """Whether this process made it."""
+    stands: bool = False
+    """Whether it was there, and goes on to hold what it holds; more may be added to it."""
     again: Callable[[], None] | None = field(default=None, repr=False, compare=False)
     """Makes it anew, where it was forgotten."""
 
@@ -95,6 +97,7 @@ class Store:
         self.root = Path(root).resolve()
         self.until = until
         self._asked: dict[str, str] = {}
+        self.sealed = False
         self._kept = False
         self._other_versions: set[str] = set()
         try:
@@ -155,7 +158,8 @@ class Store:
         self._decided(decided, again)
         if name == self.until:
             raise Reached(name)
-        return Made(self.root / name, recipe.fingerprint, fresh=decided.state != "kept", again=again)
+        stands = decided.state in ("kept", "extended")
+        return Made(self.root / name, recipe.fingerprint, decided.state != "kept", stands, again)
 
     def _decided(self, decided: Verdict, again: Callable[[], None]) -> None:
         """Do what is to be done about a result."""
@@ -166,6 +170,8 @@ class Store:
                 self._settle(result, record)
             self._say_versions(decided.name, record)
             return
+        if decided.retells and not self._kept:
+            self._kept = share_all(self.root, {decided.name: decided.reasons})
         if decided.supersedes:
             for reason in decided.reasons:
                 log.info("%s is made anew: %s", decided.name, reason)
@@ -173,7 +179,13 @@ class Store:
         again()
 
     def _set_aside(self, name: str, reasons: tuple[str, ...]) -> None:
-        """The run as it stood is kept once, by the first result that another takes the place of."""
+        """The run as it stood is kept once, by the first result that another takes the place of.
+
+        Raises StoreError where the plan of this run, which was said, does not have it."""
+        if self.sealed:
+            raise StoreError(
+                f"{name} would be made anew ({'; '.join(reasons)}), which the plan did not say; run it again"
+            )
         if self._kept:
             set_aside(self.root, [name])
         else:
@@ -243,7 +255,10 @@ class Store:
         note = note_of(self.root / name)
         if note.is_file() and (self.root / name).exists():
             write_json(note, read_json(note) | {"forgotten": True})
-            remove(self.root / name)
+            gone = partial_of(self.root / name).with_suffix(".forgotten")
+            remove(gone)
+            (self.root / name).rename(gone)  # at once, so that never a part of it is taken for all
+            remove(gone)
 
     def _note(self, name: str, event: str, clock: Clock, **more: str) -> None:
         line = {

@@ -21,17 +21,19 @@ APPENDED = ("stages.jsonl",)
 """Files that are written to: copied, not linked."""
 
 
-def supersede(root: Path, results: Mapping[str, Sequence[str]]) -> Path | None:
-    """Keep the run as it stands, then take these results out of it; the folder where it is now.
-
-    results: names, and why each is made anew. None where no result is given.
-    """
+def supersede(root: Path, results: Mapping[str, Sequence[str]]) -> None:
+    """Keep the run as it stands, then take these results out of it. results: names, and why each is made anew."""
     if not results:
-        return None
+        return
+    share_all(root, results)
+    set_aside(root, list(results))
+
+
+def share_all(root: Path, results: Mapping[str, Sequence[str]]) -> bool:
+    """Keep the run as it stands beside it, before these results are replaced; True when it is."""
     when = root / FOLDER / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S-%f")
     share(root, when, {"superseded": {name: list(why) for name, why in results.items()}})
-    set_aside(root, list(results))
-    return when
+    return True
 
 
 def set_aside(root: Path, results: Sequence[str]) -> None:

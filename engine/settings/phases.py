@@ -7,6 +7,8 @@ from pydantic import BaseModel, ValidationError
 
 SECTIONS = ("strategy", "scoring", "clustering", "training")
 """Whose settings may change during a run."""
+Phases = dict[int, dict[str, Any]]
+"""Dotted settings by the timestep from which they hold."""
 FIXED = {
     "training.lora.r": "an adapter keeps its shape",
     "training.lora.alpha": "an adapter keeps its shape",
@@ -30,10 +32,22 @@ def dotted(value: Any) -> Any:
             raise ValueError(f"from.{step}: name a timestep, 1 or later, at which something is learned")
         if not isinstance(settings, Mapping):
             raise ValueError(f"from.{step}: give settings, such as {{training.learning_rate: 1.0e-4}}")
-        found[int(step)] = {key: told for name, at in settings.items() for key, told in _flat(str(name), at)}
-        for key in found[int(step)]:
+        mine = {key: told for name, at in settings.items() for key, told in _flat(str(name), at)}
+        for key in mine:
             _refuse_fixed(int(step), key)
+        found.setdefault(int(step), {}).update(mine)  # a file says 4, an override "4"
     return dict(sorted(found.items()))
+
+
+def merged(first: Phases, second: Phases) -> Phases:
+    """What holds from each timestep on by either; the second counts where both say something of a setting."""
+    return {t: {**first.get(t, {}), **second.get(t, {})} for t in sorted({*first, *second})}
+
+
+def from_on(told: Phases, t: int, changes: Mapping[str, Any]) -> Phases:
+    """With these settings from timestep t on, whatever was told of them for later ones."""
+    later = {step: {k: v for k, v in of.items() if step < t or k not in changes} for step, of in told.items()}
+    return {step: of for step, of in merged(later, {t: dict(changes)}).items() if of}
 
 
 def _flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -138,6 +138,14 @@ def test_a_changed_setting_says_what_it_would_make_anew(
     assert all("is made anew" in line for why in later.values() for line in why)
 
 
+def test_sets_that_are_fewer_other_or_in_another_order_make_no_pool_anew(settings: Settings, life: Path) -> None:
+    stream, sets = settings["stream"], settings["stream"]["evaluations"]
+    for now in (sets[1:], sets[:1], sets[::-1], [sets[0] | {"limit": 4}, sets[1]], []):
+        found = plan(told(settings | {"stream": stream | {"evaluations": now}}, life))
+        assert not found.superseding, now
+    assert plan(told(settings | {"stream": stream | {"evaluations": sets[::-1]}}, life)).verdicts
+
+
 def test_a_row_that_is_gone_is_counted(settings: Settings, life: Path, tmp_path: Path) -> None:
     stream = settings["stream"]
     rows = json.loads(Path(stream["releases"][2]["path"]).read_text())

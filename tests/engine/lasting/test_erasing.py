@@ -5,6 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import yaml
 
+from liit.engine.data.copies import text_hash
 from liit.engine.lasting.erasing import erase, withdrawn_of
 from liit.engine.run.files import read_table, write_table
 from liit.engine.run.store import Store
@@ -51,5 +52,19 @@ def test_it_is_erased_everywhere_and_id_and_reason_stay(tmp_path: Path) -> None:
         assert (first["id"], first["conversation"], first["images"]) == ("d/a", [], [])
         assert second["conversation"][0]["text"] == "two"
         assert [row["answer"] for row in read_table(folder / "t00/answers.parquet").to_pylist()] == [None, "it is"]
+    assert not (root / "report.html").exists()
     assert erase(root) == {}
     assert withdrawn_of(root) == {"d/a": "she asked"}
+
+
+def test_what_was_found_by_its_words_is_known_after_they_are_erased(tmp_path: Path) -> None:
+    root = run_with(tmp_path / "run")
+    line = f"content: {text_hash(sample('x', SECRET)['conversation']).hex()}"
+    settings = yaml.safe_load((root / "config.yaml").read_text()) | {"pool": {"withdrawals": {1: [line]}}}
+    (root / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert list(withdrawn_of(root)) == ["d/a"]
+    (root / "t01").mkdir()
+    (root / "t01" / "x.partial").write_text(SECRET)
+    erase(root)
+    assert list(withdrawn_of(root)) == ["d/a"]
+    assert not (root / "t01" / "x.partial").exists()
