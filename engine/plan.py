@@ -31,7 +31,7 @@ DONE = ("kept", "set aside")
 def plan(config: Config, until: str | None = None) -> Plan:
     """The whole run walked through; nothing is done. Raises ValueError where a file of it cannot be read."""
     found = Plan(config.output, until)
-    if not (found.root / "config.yaml").is_file():
+    if not any(found.root.glob("*/*.made.json")):
         return found  # nothing is there, so all is to be done
     from liit.engine.lifelong import walk
 

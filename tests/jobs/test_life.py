@@ -114,6 +114,10 @@ def test_what_changes_no_result_makes_nothing_anew(settings: Settings, life: Pat
         "estimate": {"scored_per_second": 1},
     }
     assert states(plan(told(other, life))) == {}
+    (life / "config.yaml").unlink()  # as where cells of a comparison share what one has made
+    found = plan(told(settings, life))
+    assert found.verdicts
+    assert states(found) == {}
 
 
 @pytest.mark.parametrize(
