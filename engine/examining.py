@@ -19,7 +19,7 @@ from liit.engine.evaluation.evaluation import evaluate, keep_first_of_each
 from liit.engine.evaluation.generations import Asked, exam_rows, generate
 from liit.engine.pages.afterwards import taught_and_asked
 from liit.engine.run.deciding import finished
-from liit.engine.run.files import read_table, write_table
+from liit.engine.run.files import read_json, read_table, write_json, write_table
 from liit.engine.run.fingerprints import fingerprint
 from liit.engine.run.progress import log
 from liit.engine.run.reading import Run
@@ -58,8 +58,8 @@ class Examining:
             asked = one.until is None
             queries = self.stages.looking.queries(made, f"exam/{one.key}.queries.parquet") if asked else None
             self.exams.append(Exam(one, made, queries))
-            if asked and self.stages.store.acts:
-                self.unscorable[one.name] = self._judged(one, made)
+            if asked:
+                self.unscorable[one.name] = self._cannot_be_judged(one, made)
                 self._say_what_was_taught(one, made)
 
     def _read(self, one: EvaluationSet) -> Made:
@@ -88,27 +88,37 @@ class Examining:
             return dict(record["files"])
         return stream.contents_of(one)
 
-    def _judged(self, one: EvaluationSet, made: Made) -> set[str]:
+    def _cannot_be_judged(self, one: EvaluationSet, exam: Made) -> set[str]:
         """Ids of the rows that the set's metric can compare nothing with, quarantined with why.
 
         Raises TooManyBadSamples where they are a larger share than is allowed.
         """
-        rows = exam_rows(made.path).to_pylist()
-        faults = {row["id"]: fault for row in rows if (fault := unscorable(one, row))}
-        aside = made.path.with_name(f"{one.key}.quarantine.parquet")
-        bad = [Bad(name, one.name, f"unusable reference: {fault}", "judge") for name, fault in faults.items()]
-        quarantine(aside, {"judge"}, bad)
-        if len(faults) > self.stages.config.max_bad_share * len(rows):
-            raise TooManyBadSamples(
-                f"{one.name}: of {len(faults)} of {len(rows)} questions metric {one.metric} can compare nothing "
-                f"with the reference, "
-                f"more than max_bad_share={self.stages.config.max_bad_share:g} allows; their reasons are in {aside}"
-            )
-        return set(faults)
+        allowed = self.stages.config.max_bad_share
+        aside = exam.path.with_name(f"{one.key}.quarantine.parquet")
+
+        def work(partial: Path, clock: Clock) -> None:
+            rows = exam_rows(exam.path).to_pylist()
+            faults = {row["id"]: fault for row in rows if (fault := unscorable(one, row))}
+            bad = [Bad(name, one.name, f"unusable reference: {fault}", "judge") for name, fault in faults.items()]
+            quarantine(aside, {"judge"}, bad)
+            if len(faults) > allowed * len(rows):
+                raise TooManyBadSamples(
+                    f"{one.name}: metric {one.metric} can compare nothing with the references of {len(faults)} of {len(rows)} "
+                    f"questions, more than max_bad_share={allowed:g} allows; their reasons are in {aside}"
+                )
+            write_json(partial, sorted(faults))
+
+        made = self.stages.store.make(
+            f"exam/{one.key}.unscorable.json",
+            work,
+            parents=(exam,),
+            more={"metric": one.metric, "options": one.options},
+        )
+        return set(read_json(made.path)) if self.stages.store.acts else set()
 
     def _say_what_was_taught(self, one: EvaluationSet, made: Made) -> None:
         """Of a set that came later: which of its questions earlier timesteps were trained on."""
-        if not (one.since and made.fresh):
+        if not (one.since and made.fresh and self.stages.store.acts):
             return
         known = taught_and_asked(Run(self.stages.store.root), made.path, one.since)
         for t, rows in known.groupby("timestep"):

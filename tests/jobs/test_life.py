@@ -230,7 +230,7 @@ def test_a_life(settings: Settings, finished: Path, tmp_path: Path, monkeypatch:
 
     answers = {t: (life / f"t{t:02d}/generations.parquet").read_bytes() for t in range(4)}
     person.settings = with_metric(person.settings, "later", "f1")
-    person.does("liit run team.yaml", {"t00", "t01", "t02", "t03"})
+    person.does("liit run team.yaml", {"exam", "t00", "t01", "t02", "t03"})
     assert answers == {t: (life / f"t{t:02d}/generations.parquet").read_bytes() for t in range(4)}
 
     said_now = person.does("liit run team.yaml training.learning_rate=0.003", exit_code=2)
