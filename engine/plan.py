@@ -25,7 +25,8 @@ OTHERS = {
 }
 STAGE_OF = {result: stage for stage, results in STAGES.items() for result in results} | OTHERS
 """The stage of a timestep's result, by its name in the folder."""
-DONE = ("kept", "set aside")
+NAMED = 8
+"""Results that are named in a line."""
 
 
 def plan(config: Config, until: str | None = None) -> Plan:
@@ -150,10 +151,14 @@ def _told(one: Timestep) -> str:
 
 
 def reasons(found: Plan) -> Iterator[str]:
-    """A line for every result that is not kept though it is there, with why."""
+    """Every result that is not kept though it is there, with why; those of the same reasons in a line."""
+    alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for verdict in found.verdicts.values():
         if verdict.supersedes or verdict.state == "extended":
-            yield f"{verdict.name}: {verdict.state}: {'; '.join(verdict.reasons)}"
+            alike.setdefault((verdict.state, verdict.reasons), []).append(verdict.name)
+    for (state, why), names in alike.items():
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        yield f"{', '.join(names[:NAMED])}{more}: {state}: {'; '.join(why)}"
 
 
 def advice(found: Plan, config: Config) -> Sequence[str]:
