@@ -76,9 +76,11 @@ def test_experts_that_were_handed_on_answer_each_sample_by_its_own(
     Experts(folder, about, tasks, keys, ("words",)).save()
     look_at(examined(str(folder), config), tmp_path / "look")
     exams = [path for path in sorted((tmp_path / "look" / "exam").glob("*.parquet")) if "." not in path.stem]
-    model, rows = RoutedModel(folder), [row for path in exams for row in read_table(path).to_pylist()]
+    said = told(tmp_path / "look" / "t00")
+    rows = [row for path in exams for row in read_table(path).to_pylist() if row["id"] in said]
+    model = RoutedModel(folder)
     assert set(model.route(rows)) == {BASE, "words"}
-    assert told(tmp_path / "look" / "t00") == dict(zip([row["id"] for row in rows], model.answer(rows, 8), strict=True))
+    assert said == dict(zip([row["id"] for row in rows], model.answer(rows, 8), strict=True))
 
 
 def test_what_a_folder_holds_decides_what_is_examined(tiny_llava: str, tmp_path: Path) -> None:
