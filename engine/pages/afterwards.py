@@ -16,7 +16,8 @@ COLUMNS = ["id", "timestep", "why"]
 
 def taught_and_withdrawn(run: Run) -> pd.DataFrame:
     """id, timestep and why of each withdrawn sample that a timestep trained on; a row for each timestep."""
-    withdrawals = run.config.get("pool", {}).get("withdrawals") or {}
+    told = run.config if (run.root / "config.yaml").is_file() else {}  # a run that was started from code may have none
+    withdrawals = told.get("pool", {}).get("withdrawals") or {}
     lines = [line for of in withdrawals.values() for line in of]
     selections = _selections(run)
     if not lines or not selections:
