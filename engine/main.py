@@ -16,7 +16,7 @@ from liit.engine.lasting.until import named, reached
 from liit.engine.plan import advice, console, plan, say
 from liit.engine.preflight import check_files, check_model, check_tracking
 from liit.engine.run.files import appearing, remove
-from liit.engine.run.planning import Plan
+from liit.engine.run.planning import Plan, timestep_of
 from liit.engine.run.progress import log, start_logging
 from liit.engine.run.store import Reached, Store, StoreError
 from liit.engine.run.superseding import supersede
@@ -72,8 +72,7 @@ def main(wanted: Wanted) -> int:
 
 def _may_be_made_anew(found: Plan, wanted: Wanted) -> bool:
     """`--redo t3` says so of t3 and what comes after it alone."""
-    earlier = [name for name in found.blocking if not name[1:3].isdigit() or int(name[1:3]) < (wanted.at or 0)]
-    return wanted.redo and (wanted.at is None or not earlier)
+    return wanted.redo and (wanted.at is None or all(timestep_of(name) >= wanted.at for name in found.blocking))
 
 
 def _run(config: Config, store: Store) -> int:

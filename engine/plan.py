@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from rich.table import Table
 
 from liit.engine.forecast import Step, forecast
 from liit.engine.run.deciding import Verdict, finished
-from liit.engine.run.planning import Plan
+from liit.engine.run.planning import Plan, timestep_of
 from liit.engine.run.status import STAGES
 from liit.engine.run.store import Reached
 from liit.engine.run.words import duration, size
@@ -36,11 +37,9 @@ def plan(config: Config, until: str | None = None) -> Plan:
         return found  # nothing is there, so all is to be done
     from liit.engine.lifelong import walk
 
-    try:
+    with suppress(Reached):  # as far as `until` says
         if not _composed_anew(config, found):
             walk(config, found)
-    except Reached:
-        pass
     return found
 
 
@@ -163,7 +162,7 @@ def reasons(found: Plan) -> Iterator[str]:
 
 def advice(found: Plan, config: Config) -> Sequence[str]:
     """What to do where finished results would be made anew, for a person who did not ask for it."""
-    first = min((int(name[1:3]) if name[1:3].isdigit() else 0 for name in found.blocking), default=0)
+    first = min(map(timestep_of, found.blocking), default=0)
     settings = f"`--redo t{first}`" if first else "`--redo all`"
     return (
         f"{len(found.blocking)} finished results would be made anew, so nothing was started. Choose:",

@@ -104,8 +104,7 @@ def _allowed(run: Path, releases: list[Path], ids: pa.Array) -> pa.Array:
     config = (
         yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")) if (run / "config.yaml").is_file() else {}
     )
-    lines = [line for of in (config.get("pool", {}).get("withdrawals") or {}).values() for line in of]
-    gone = Withdrawn.of(lines).among(releases, pa.chunked_array([ids]))
+    gone = Withdrawn.told(config).among(releases, pa.chunked_array([ids]))
     if gone:
         log.warning("%d samples of the selection are withdrawn and left out, the first is %s", len(gone), min(gone))
     return ids.filter(pc.invert(pc.is_in(ids, pa.array(list(gone), pa.string()))))

@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -68,11 +69,19 @@ class Withdrawn:
             kinds[kind].setdefault(value, why)
         return cls(kinds["id"], kinds["content"], kinds["image"])
 
+    @classmethod
+    def told(cls, config: Mapping[str, Any]) -> "Withdrawn":
+        """By a run's configuration as its `config.yaml` has it, at any timestep."""
+        withdrawals = config.get("pool", {}).get("withdrawals") or {}
+        return cls.of(line for lines in withdrawals.values() for line in lines)
+
     def __bool__(self) -> bool:
         return bool(self.ids or self.contents or self.images)
 
     def among(self, releases: Sequence[Path], wanted: pa.ChunkedArray | None = None) -> dict[str, str]:
         """Id to reason of the samples of some releases that are withdrawn; wanted: of these ids alone."""
+        if not self:
+            return {}
         found = {}
         ids = [name for release in releases for name in read_table(release, ["id"])["id"].to_pylist()]
         for name in ids:

@@ -61,20 +61,16 @@ def generate(
     new = questions.filter(pc.invert(pc.is_in(questions["question"], known["question"].combine_chunks())))
     if len(known) and len(new):
         log.info("%s: %d of %d questions have an answer already", label, len(questions) - len(new), len(questions))
+    folder = partial.with_name(f"{partial.name}.answers")
     if len(new):
         files = [one.exam for one in asked]
         limits = {one.of.name: one.of.max_new_tokens for one in asked}
         queries = [one.queries for one in asked if one.queries is not None]
-        worker, folder = (
-            Recaller if config.evaluation.losses else Answerer,
-            partial.with_name(f"{partial.name}.answers"),
-        )
+        worker = Recaller if config.evaluation.losses else Answerer
         given = answered(worker, new.select(KNOWN), files, limits, adapter, config, folder, label, clock, queries)
         known = pa.concat_tables([known, _rows(new, given)])
-        write_table(partial, known)
-        remove(folder)
-    else:
-        write_table(partial, known)
+    write_table(partial, known)
+    remove(folder)
 
 
 def questions_of(asked: Asked) -> pa.Table:

@@ -28,9 +28,7 @@ PAGES = ("report.html", "report.json")
 def withdrawn_of(run: Path) -> dict[str, str]:
     """Id to reason of every sample of a run's releases that is withdrawn. Raises RunError for a folder that is no run."""
     here = open_run(run)
-    withdrawals = here.config.get("pool", {}).get("withdrawals") or {}
-    lines = [line for of in withdrawals.values() for line in of]
-    return Withdrawn.of(lines).among(sorted((here.root / "releases").glob("*.parquet")))
+    return Withdrawn.told(here.config).among(sorted((here.root / "releases").glob("*.parquet")))
 
 
 def erase(run: Path) -> dict[Path, int]:

@@ -17,13 +17,11 @@ COLUMNS = ["id", "timestep", "why"]
 def taught_and_withdrawn(run: Run) -> pd.DataFrame:
     """id, timestep and why of each withdrawn sample that a timestep trained on; a row for each timestep."""
     told = run.config if (run.root / "config.yaml").is_file() else {}  # a run that was started from code may have none
-    withdrawals = told.get("pool", {}).get("withdrawals") or {}
-    lines = [line for of in withdrawals.values() for line in of]
-    selections = _selections(run)
-    if not lines or not selections:
+    withdrawn, selections = Withdrawn.told(told), _selections(run)
+    if not withdrawn or not selections:
         return pd.DataFrame(columns=COLUMNS)
     ids = pa.chunked_array([chunk for table in selections.values() for chunk in table["id"].chunks], pa.string())
-    gone = Withdrawn.of(lines).among(sorted((run.root / "releases").glob("*.parquet")), ids)
+    gone = withdrawn.among(sorted((run.root / "releases").glob("*.parquet")), ids)
     rows = [
         (name, t, gone[name]) for t, table in selections.items() for name in table["id"].to_pylist() if name in gone
     ]

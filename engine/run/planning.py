@@ -1,12 +1,16 @@
 """A run walked through without doing anything: what it would keep, make and make anew, result by result."""
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 
-from liit.engine.run.deciding import Verdict, finished, note_of
-from liit.engine.run.files import read_json
+from liit.engine.run.deciding import Verdict, finished
 from liit.engine.run.store import Store
+
+
+def timestep_of(name: str) -> int:
+    """Of a result by its name, `tNN/...`; 0 of what comes before all timesteps."""
+    return int(name[1:3]) if name[1:3].isdigit() else 0
 
 
 def _since(exam: str) -> int:
@@ -58,7 +62,7 @@ class Plan(Store):
     @property
     def first_superseded(self) -> int:
         """The first timestep that would be made anew; 0 where what all of them go back to would."""
-        return min((int(name[1:3]) if name[1:3].isdigit() else 0 for name in self.superseding), default=0)
+        return min(map(timestep_of, self.superseding), default=0)
 
     @property
     def blocking(self) -> list[str]:
@@ -67,8 +71,3 @@ class Plan(Store):
             name[:3] for name, one in self.verdicts.items() if name.endswith("/pool.parquet") and one.state == "kept"
         }
         return [name for name in self.superseding if not (name.startswith("exam/") and _since(name) >= len(pools))]
-
-    def seconds_of(self, names: Collection[str]) -> float:
-        """What results took when they were made."""
-        notes = (note_of(self.root / name) for name in names)
-        return sum(float(read_json(note).get("seconds", 0.0)) for note in notes if note.is_file())
