@@ -24,7 +24,11 @@ from liit.engine.settings.config import Config
 
 def track(store: Store, config: Config, t: int) -> None:
     """Show the finished timestep t. Files that cannot be written and servers that fail cost a line in the log, not the run."""
-    figures, curves = measured(store, t), training_curves(store, t)
+    try:
+        figures, curves = measured(store, t), training_curves(store, t)
+    except Exception as error:  # whatever reads the run's tables raises; looking at a run must not end it
+        log.warning("t%d is not tracked: %s", t, " ".join(str(error).split()))
+        return
     asked = (
         ("TensorBoard's files", str(store.root), to_tensorboard),
         ("MLflow", config.tracking.mlflow, to_mlflow),

@@ -13,7 +13,8 @@ RULES = 2
 CHANGES: dict[int, str] = {
     2: "where a response begins and ends is decided by tokens, answers are judged by the field's own normalisations, "
     "published data is read in more shapes, pictures are turned upright, gradients are added in float32, rows that are not "
-    "finite leave the pool, and every byte of a model's weights counts",
+    "finite leave the pool, every byte of a model's weights counts, zero-order gradients of half precision move further, and the "
+    "sketches of a fresh LoRA are of the one that training begins with",
 }
 """What changed with each number, for the person whose earlier results are of another."""
 PACKAGES = ("torch", "transformers", "peft", "deepspeed", "ray")

@@ -22,8 +22,10 @@ from liit.engine.scoring.passes import Batch, Seen, look
 from liit.engine.scoring.projections import gaussian
 from liit.engine.settings.sketch_spec import SketchSpec
 
-KEPT_SHARE = 0.25
+KEPT_SHARE = 0.5
 """Of the memory that is free: what directions may take to be kept from batch to batch."""
+
+CPU = torch.device("cpu")
 
 
 class ZeroOrder:
@@ -41,7 +43,8 @@ class ZeroOrder:
             raise ValueError("no adapter in the layers that are moved; give training.lora.targets that are in them")
         self._directions: dict[int, dict[str, torch.Tensor]] = {}
         size = 4 * spec.directions * sum(parameter.numel() for parameter in self._parameters.values())
-        self._kept = size <= KEPT_SHARE * _free_memory(next(iter(self._parameters.values())).device)
+        device = next(iter(self._parameters.values())).device
+        self._kept_on = next((place for place in (device, CPU) if size <= KEPT_SHARE * _free_memory(place)), None)
 
     @torch.no_grad()
     def __call__(self, batch: Batch, seen: Seen) -> torch.Tensor:
@@ -61,16 +64,17 @@ class ZeroOrder:
         return torch.stack(columns, 1) / math.sqrt(self.spec.directions)
 
     def _direction(self, k: int) -> dict[str, torch.Tensor]:
-        """z_k by parameter, in float32. All are made once and kept where the model is, unless they would fill the device."""
-        if k not in self._directions:
-            made = {
-                name: gaussian(parameter.shape, self.seed, f"{name}/direction {k}").to(parameter.device)
+        """z_k by parameter, in float32, where the model is. All are made once and kept there, or in the host's memory where they
+        would fill the device; only where they would fill that too, they are made anew for every batch."""
+        found = self._directions.get(k)
+        if found is None:
+            found = {
+                name: gaussian(parameter.shape, self.seed, f"{name}/direction {k}").to(self._kept_on or CPU)
                 for name, parameter in self._parameters.items()
             }
-            if not self._kept:
-                return made
-            self._directions[k] = made
-        return self._directions[k]
+            if self._kept_on is not None:
+                self._directions[k] = found
+        return {name: values.to(self._parameters[name].device) for name, values in found.items()}
 
     @contextmanager
     def _restored(self) -> Iterator[dict[str, torch.Tensor]]:

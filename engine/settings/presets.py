@@ -120,7 +120,10 @@ def filled(values: Mapping[str, Any]) -> dict[str, Any]:
     if preset is None:
         raise ValueError(f"unknown preset {name!r}; known are {', '.join(PRESETS)}")
     if not isinstance(values.get("path"), str):
-        raise ValueError(f"preset {name} needs path: files of {preset.place} on this machine, Parquet or JSON")
+        raise ValueError(
+            f"preset {name} needs path: files of {preset.place}, Parquet or JSON: a folder, or "
+            f"hf://datasets/{preset.hub} with split"
+        )
     own = {
         key: value for key, value in asdict(preset).items() if key in ("skill", "metric", "max_new_tokens", "samples")
     }

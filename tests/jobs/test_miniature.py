@@ -14,6 +14,9 @@ import pytest
 import yaml
 
 from liit.engine.data.readers.formats import read
+from liit.engine.scoring.profile_spec import ProfilerSpec
+from liit.engine.scoring.profiler import Profiler
+from liit.engine.settings.sketch_spec import SketchSpec
 from liit.engine.settings.streams import Release
 from tests.engine.data.presets.published import ROWS
 from tests.jobs import miniature
@@ -99,6 +102,16 @@ def test_every_sample_is_kept_but_for_what_was_planted(done: Path) -> None:
     assert pq.read_table(done / "t05" / "pool.parquet").num_rows == sum(KEPT.values()) - 1
     told = [text for name in KEPT for sample in samples(done, name) for text in said(sample)]
     assert not [text for text in told if miniature.HELD_OUT in text]
+
+
+def test_every_sample_can_be_scored(done: Path, tiny_llava: str) -> None:
+    """The run trains without scoring; a strategy that scores would lose none of them."""
+    sketch = {"sketch": SketchSpec("last", dimension=16)}
+    spec = ProfilerSpec(
+        tiny_llava, scores=("nll", "image_grounding"), vectors=("sketch",), sketches=sketch, max_length=500
+    )
+    rows = Profiler(spec).profile([sample for name in KEPT for sample in samples(done, name)])
+    assert [row.status for row in rows] == ["ok"] * sum(KEPT.values())
 
 
 def test_rows_of_one_id_are_told_apart(done: Path) -> None:

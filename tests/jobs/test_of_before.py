@@ -3,14 +3,17 @@
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from liit import open_run
 from liit.command import app
+from liit.engine.data.exporting import export
 from liit.engine.pages.report import write_report
-from liit.engine.run.files import read_json, read_table
+from liit.engine.run.files import read_json, read_table, write_table
 from liit.engine.run.progress import start_logging
 from liit.engine.run.rules import rules_of
 from liit.engine.run.status import status
@@ -42,7 +45,7 @@ def test_its_state_is_told() -> None:
     assert {stage.state for stage in found.stages if stage.timestep == 2} == {"done"}
 
 
-def test_it_is_chosen_from_exported_and_shown(tmp_path: Path) -> None:
+def test_it_is_chosen_from_and_shown(tmp_path: Path) -> None:
     profile = str(BEFORE / "t02" / "profile")
     chosen = str(tmp_path / "chosen.parquet")
     arguments = [
@@ -60,11 +63,30 @@ def test_it_is_chosen_from_exported_and_shown(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["choose", *arguments])
     assert done.exit_code == 0, done.output
     assert len(read_table(Path(chosen))) == 9
-    words = [name for name in open_run(BEFORE).selection(2).index if name.startswith("words/")]
-    assert words
     config = Config.model_validate(yaml.safe_load((BEFORE / "config.yaml").read_text()))
     write_report(tmp_path / "report.html", BEFORE, config, read_json(BEFORE / "results.json"))
     assert "Chosen samples by reason" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("form", ["llava", "sharegpt", "swift", "trl"])
+def test_its_samples_are_exported(form: str, tmp_path: Path) -> None:
+    """Those without pictures: the pictures of the others were never kept here."""
+    samples = pa.concat_tables([read_table(path) for path in sorted((BEFORE / "releases").glob("*.parquet"))])
+    told = samples.filter(pc.equal(pc.fill_null(pc.list_value_length(samples["images"]), 0), 0))
+    assert len(told) > 5
+    write_table(tmp_path / "some.parquet", told.select(["id"]))
+    done = export(BEFORE, tmp_path / "some.parquet", form, "some", tmp_path / "out")
+    assert done.samples == len(told)
+    assert done.path.stat().st_size > 0
+
+
+def test_a_run_on_it_stops_and_says_which_rules_have_changed(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(BEFORE, tmp_path / "run"))
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    done = CliRunner().invoke(app, ["run", str(folder / "config.yaml"), "--output", str(folder)])
+    assert done.exit_code == 2, done.output
+    assert "is of rules 1" in done.output
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_what_would_be_made_anew_is_said_with_what_has_changed(

@@ -62,8 +62,8 @@ def split(said: str, asked: bool) -> Iterator[Piece]:
     at = 0
     for match in (_SPOKEN if asked else _SHOWN).finditer(said):
         found = match.groupdict()
-        if found.get("media") and f"</{found['media']}>" in said:
-            continue  # HTML
+        if found.get("media") and _html(said[match.end() :], found["media"]):
+            continue
         if found.get("media"):
             raise ValueError(
                 f"{found['media']} field: the text has {match[0]}; give the ordered frames as a list of images"
@@ -74,6 +74,12 @@ def split(said: str, asked: bool) -> Iterator[Piece]:
         yield Shown(found["path"] and found["path"].strip(), match[0] if found.get("numbered") else PLACEHOLDER)
         at = match.end()
     yield said[at:]
+
+
+def _html(rest: str, media: str) -> bool:
+    """Whether a tag is closed around something that is no file: further tags, or words."""
+    inside, closed, _ = rest.partition(f"</{media}>")
+    return bool(closed) and bool(re.search(r"<|\S\s+\S", inside))
 
 
 def given(row: Mapping[str, Any]) -> list[object] | dict[str, object]:

@@ -139,8 +139,12 @@ def test_zero_order_in_half_precision_is_that_of_float32(tiny_llama: str) -> Non
     assert (whole * half).sum(1).mean() > (whole * close).sum(1).mean() + 0.02
 
 
-def test_zero_order_directions_are_made_once(tiny_llama: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("times", [1, 2], ids=["kept", "where no memory holds them"])
+def test_zero_order_directions_are_made_once_where_memory_holds_them(
+    times: int, tiny_llama: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made: list[str] = []
+    monkeypatch.setattr(zero_order, "_free_memory", lambda device: 1 << 40 if times == 1 else 0)
 
     def counted(shape: torch.Size, seed: int, name: str) -> torch.Tensor:
         made.append(name)
@@ -152,7 +156,7 @@ def test_zero_order_directions_are_made_once(tiny_llama: str, monkeypatch: pytes
     count = len(made)
     assert count == len(set(made)) > 0
     again = profiler.profile(samples())
-    assert len(made) == count
+    assert len(made) == times * count
     for mine, other in zip(first, again, strict=True):
         np.testing.assert_array_equal((mine.vectors or {})["sketch"], (other.vectors or {})["sketch"])
 

@@ -154,12 +154,28 @@ def test_fields_that_say_nothing_say_nothing(folder: Path) -> None:
     assert (len(samples), bad, reader.counts.ignored()) == (2, [], {})
 
 
-@pytest.mark.parametrize("text", ["Look: <video>", "<audio> what is said?"])
-def test_a_text_that_speaks_of_a_video_or_sound_is_refused_but_not_html(folder: Path, text: str) -> None:
+SPOKEN = [
+    "Look: <video>",
+    "<audio> what is said?",
+    "<audio>a.wav</audio> What is said?",
+    "<video></video> What happens?",
+]
+HTML = [
+    'Which tag is wrong? <video><source src="a.mp4"></video>',
+    "<audio>Your browser cannot play this.</audio> What is it?",
+]
+
+
+@pytest.mark.parametrize("text", SPOKEN)
+def test_a_text_that_speaks_of_a_video_or_sound_is_refused(folder: Path, text: str) -> None:
     _, (bad,), _ = read(write(folder, chat(("user", text), ("assistant", "a"))))
     assert bad.reason.startswith(("video field: ", "audio field: "))
-    (sample,), bad_rows, _ = read(write(folder, chat(("user", f"{text}</video></audio>"), ("assistant", "a"))))
-    assert (said(sample)[0], bad_rows) == (f"{text}</video></audio>", [])
+
+
+@pytest.mark.parametrize("text", HTML)
+def test_a_text_about_html_is_a_text(folder: Path, text: str) -> None:
+    (sample,), bad, _ = read(write(folder, chat(("user", text), ("assistant", "a"))))
+    assert (said(sample)[0], bad) == (text, [])
 
 
 def test_a_system_prompt_beside_the_turns_is_the_first_turn(folder: Path) -> None:

@@ -1,0 +1,21 @@
+"""The curve of a training is for people who look: what keeps it from being written keeps nothing else."""
+
+from pathlib import Path
+
+import pytest
+
+from liit.engine.training.live_loss import live_loss
+
+
+def test_a_training_goes_on_where_its_curve_cannot_be_written(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("liit.engine.run.progress.log.propagate", True)
+    with live_loss(tmp_path, 1, "") as show:
+        show(1, 0.5)
+    assert list((tmp_path / "tensorboard").iterdir())
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "tensorboard").write_text("a file where the folder should be")
+    with live_loss(tmp_path / "other", 1, "") as show:
+        show(1, 0.5)
+    assert f"t1: the loss is not in TensorBoard's files ({tmp_path / 'other' / 'tensorboard'})" in caplog.text
