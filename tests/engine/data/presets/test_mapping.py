@@ -160,6 +160,7 @@ UNSURE = {
     "post_prompt": "\nWhen the provided information is insufficient, respond with 'Unanswerable'.",
 }
 UNSURE["post_prompt"] += SUFFIX["post_prompt"]
+CAPTION = "Provide a one-sentence caption for the provided image."
 LETTER = "Answer with the option's letter from the given choices directly."
 
 
@@ -178,29 +179,41 @@ LETTER = "Answer with the option's letter from the given choices directly."
             ({"format": "default", "pre_prompt": "", "post_prompt": f"\n{LETTER}"},),
         ),
         ("flickr30k", "flickr30k.utils", "flickr_doc_to_text", ()),
+        ("textcaps", "textcaps.utils", "textcaps_doc_to_text", ({"prompt": CAPTION},)),
     ],
 )
 def test_prompts_are_those_of_lmms_eval(name: str, module: str, function: str, settings: tuple[Any, ...]) -> None:
-    needs = ("loguru", "datasets", "pycocoevalcap", "pycocotools") if name in ("gqa", "flickr30k") else ("loguru",)
+    needs = (
+        ("loguru", "datasets", "pycocoevalcap", "pycocotools")
+        if name in ("gqa", "flickr30k", "textcaps")
+        else ("loguru",)
+    )
     asks = getattr(task(f"lmms_eval.tasks.{module}", *needs), function)
     for row, ours in zip(ROWS[name], rows_of(name, ROWS[name]), strict=True):
         assert ours["conversations"][0]["value"].removeprefix("<image>\n") == asks(row, *settings)
 
 
-def test_prompts_and_boxes_of_refcoco_and_mmmu_are_those_of_lmms_eval() -> None:
-    refcoco = task("lmms_eval.tasks.refcoco.utils_rec", "datasets")
-    for row in rows_of("refcoco", ROWS["refcoco"]):
+@pytest.mark.parametrize(
+    ("name", "family"), [("refcoco", "refcoco"), ("refcoco-plus", "refcoco+"), ("refcocog", "refcocog")]
+)
+def test_prompts_and_boxes_of_referring_are_those_of_lmms_eval(name: str, family: str) -> None:
+    """The modules of all three families name their functions after the first."""
+    refcoco = task(f"lmms_eval.tasks.{family}.utils_rec", "datasets")
+    for row in rows_of(name, ROWS[name]):
         text = row["conversations"][0]["value"].removeprefix("<image>\n")
         assert text == refcoco.refcoco_bbox_rec_doc_to_text({"answer": text.rpartition(": ")[2]})
-    x, y, w, h = ROWS["refcoco"][1]["bbox"]
+    x, y, w, h = ROWS[name][1]["bbox"]
     told = {
         "question_id": 1,
         "answer": "cat",
         "bbox": [x / 40, y / 20, (x + w) / 40, (y + h) / 20],
     }  # as its process_docs says
-    reference = rows_of("refcoco", ROWS["refcoco"])[2]["references"][0]
+    reference = rows_of(name, ROWS[name])[2]["references"][0]
     judged = refcoco.refcoco_bbox_rec_process_result(told, [reference])
     assert refcoco.refcoco_bbox_rec_iou([judged["refcoco_IoU"]]) == pytest.approx(1, abs=1e-4)
+
+
+def test_prompts_of_mmmu_are_those_of_lmms_eval() -> None:
     mmmu = task("lmms_eval.tasks.mmmu.utils", "loguru")
     settings = {"prompt_type": "format", "multiple_choice_prompt": LETTER}
     settings["open_ended_prompt"] = "Answer the question using a single word or phrase."
