@@ -21,6 +21,7 @@ from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from liit.engine.comparison.sharing import adopt, passes, shares
 from liit.engine.data.stream import open_stream
+from liit.engine.fleet.parts import files_of
 from liit.engine.main import begin, commit
 from liit.engine.models.experts import Experts, is_experts
 from liit.engine.run.files import appearing, read_json, write_json
@@ -219,8 +220,8 @@ def _result(cell: Cell, stream: FileStream, store: Store) -> dict[str, Any]:
     run = read_json(store.root / "results.json")
     count = len(run["releases"])
     seconds = {stage: _seconds(run["seconds"], names) for stage, names in STAGES.items()}
-    plans = {t: store.root / f"t{t:02d}/profile.batches.parquet" for t in range(count)}
-    scored = {t: pq.read_metadata(plans[t]).num_rows for t in plans if f"t{t:02d}/profile" in run["seconds"]}
+    profiles = {t: store.root / f"t{t:02d}/profile" for t in range(count) if f"t{t:02d}/profile" in run["seconds"]}
+    scored = {t: sum(pq.read_metadata(part).num_rows for part in files_of(at)) for t, at in profiles.items()}
     each = {t: passes(cell.config.at(t)) for t in scored}
     last = store.root / f"t{count - 1:02d}/adapter"
     experts = {"experts": len(Experts.load(last).adapters())} if is_experts(last) else {}

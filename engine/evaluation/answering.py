@@ -1,19 +1,17 @@
 """A model's greedy answers by Ray Data actors, in planned batches, with the expert of each sample where there are some."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import torch
 
 from liit.engine.data.readers.images import open_image
 from liit.engine.fleet import planned
-from liit.engine.fleet.batching import plan_groups
-from liit.engine.fleet.work import places, read_chunks, rows_that_fit
+from liit.engine.fleet.parts import Batches, tasks_of
 from liit.engine.models import loading
 from liit.engine.models.adapters import speaking_as, with_adapters
 from liit.engine.models.encoding import collate, encode_prompt, pad_id_of, tokenizer_of
@@ -118,10 +116,6 @@ def answered(
         queries: what the samples look like (`task_features.py`), by which each finds its expert.
     """
     samples, limits = routed(samples, adapter, queries), config.evaluation
-    lengths_N = samples["length"].to_numpy() + max(new_tokens.values())
-    groups = zip(samples["dataset"].to_pylist(), samples["expert"].to_pylist(), strict=True)
-    group_N, keys_N = np.array(["/".join(group) for group in groups]), samples["key"].to_numpy()
-    batch_N = plan_groups(group_N, keys_N, lengths_N, limits.samples_per_batch, limits.tokens_per_batch)
     arguments = {
         "model": config.model.model_dump(include={"path", "revision", "dtype", "attention"}),
         "adapter": None if adapter is None else str(adapter),
@@ -130,13 +124,9 @@ def answered(
         "template": config.model.template(),
     }
 
-    def chunks() -> Iterator[pa.Table]:
-        sorter = np.argsort(keys_N)
-        for chunk in read_chunks(files):
-            at = places(chunk["key"].to_numpy(), keys_N, sorter)
-            yield chunk.append_column("expert", samples["expert"].take(pa.array(at, mask=at < 0)))
-
-    fits = rows_that_fit(files)
-    job = planned.Job(label, worker, arguments, keys_N, batch_N, chunks, limits.batches_per_file, fits)
+    tasks = tasks_of(files, samples["key"].to_numpy(), {"expert": samples["expert"]})
+    longest = max(new_tokens.values())
+    batches = Batches(limits.samples_per_batch, limits.tokens_per_batch, ("dataset", "expert"), longest)
+    job = planned.Job(label, worker, arguments, tasks, batches)
     given = pa.concat_tables([read_table(part) for part in planned.run(folder, job, config.resources, clock.tick)])
     return dict(zip(given["id"].to_pylist(), given["answer"].to_pylist(), strict=True))

@@ -1,34 +1,35 @@
-"""Planned batches through a Ray Data actor pool, resumable: the machinery under ingest, scoring and evaluation.
+"""Planned work through a Ray Data actor pool, resumable: the machinery under ingest, scoring and evaluation.
 
-Batches are planned once from (length, key) and are the unit of work, padding included, so a row's bits depend on nothing
-else. An actor writes the rows of a task (a few planned batches) as one part file by rename; a part that exists is done.
+A task is a part of what is to be done, with its planned batches; whoever runs it makes the same batches of it, so a row's bits
+depend on nothing else. An actor writes the rows of a task as one part file by rename; a part that exists is done.
 """
 
 import logging
 import math
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from liit.engine.fleet.ahead import made_ahead
 from liit.engine.fleet.connect import connect
-from liit.engine.fleet.work import Chunks, write_work
-from liit.engine.run.files import appearing, remove
+from liit.engine.run.files import appearing
 from liit.engine.run.progress import Bar
 from liit.engine.settings.sections import Resources
 
 
-class Worker(Protocol):
-    """What an actor holds: made once per actor, called once per planned batch.
+class Batchwise(Protocol):
+    """A worker, made once per actor, that is called once per planned batch.
 
-    It may have a method `prepare` too, which makes of the samples what it is then called with: the part that needs no model,
-    and that threads do ahead of it (`resources.loaders_per_actor`).
+    It may have a method `prepare` too, which makes of a batch what it is then called with: the part that needs no model, and
+    that threads do ahead of it (`resources.loaders_per_actor`); `nbytes` of that says how much memory it takes.
     """
 
     def __call__(self, samples: Any, /) -> pa.Table:
@@ -36,20 +37,40 @@ class Worker(Protocol):
         ...
 
 
+@runtime_checkable
+class Taskwise(Protocol):
+    """A worker that is called once per task, with its batches one after the other; `prepare` as of the other kind."""
+
+    def whole(self, batches: Iterable[Any], /) -> pa.Table:
+        """One row per sample of all batches."""
+        ...
+
+
+Worker = Batchwise | Taskwise
+
+
+@dataclass(frozen=True)
+class Task:
+    """A part of planned work."""
+
+    name: str
+    """Of its part file."""
+    rows: int
+    """How many come of it."""
+    what: Mapping[str, Any]
+    """What `Job.batches` is told: text, numbers, bytes, and arrays, which come as lists."""
+
+
 @dataclass(frozen=True)
 class Job:
-    """Planned work: which worker, made how, over which samples in which batches."""
+    """Planned work: which worker, made how, over which tasks."""
 
     label: str
     worker: Callable[..., Worker]
     arguments: dict[str, Any]
-    keys_N: np.ndarray
-    batch_N: np.ndarray
-    chunks: Chunks
-    """The planned samples, in any order, among others maybe: tables with a column `key`."""
-    batches_per_file: int
-    rows_per_bucket: int | None = None
-    """Samples that the driver holds in memory at a time; fewer than usual where they are large."""
+    tasks: Sequence[Task]
+    batches: Callable[..., Iterator[Any]]
+    """The planned batches of a task, by what it says: called where the worker is."""
     pooled: bool = True
     """Whether workers are held by an actor pool, with its GPUs; else by Ray's task processes, which outlive the job."""
 
@@ -57,43 +78,52 @@ class Job:
 def run(folder: Path, job: Job, resources: Resources, tick: Callable[[], None]) -> list[Path]:
     """Part files of all tasks in `folder`, made where they are missing; their rows are the samples, each exactly once."""
     folder.mkdir(parents=True, exist_ok=True)
-    task_N = job.batch_N // job.batches_per_file
-    tasks = np.unique(task_N)
-    todo = np.array([task for task in tasks if not _part(folder, task).is_file()], task_N.dtype)
-    left = np.isin(task_N, todo)
-    if len(todo):
+    todo = [task for task in job.tasks if not _part(folder, task.name).is_file()]
+    rows = sum(task.rows for task in job.tasks)
+    if todo:
         connect(resources)
-        done = int((~left).sum())
-        with Bar(job.label, len(task_N), "samples", done) as bar:
-            work = folder / "work"
-            remove(work)
-            work.mkdir()
-            write_work(work, job.chunks, job.keys_N[left], job.batch_N[left], task_N[left], job.rows_per_bucket)
-            for row in _stream(work, folder, job, resources, len(todo)):
+        done = rows - sum(task.rows for task in todo)
+        with Bar(job.label, rows, "samples", done) as bar:
+            for row in _stream(todo, folder, job, resources):
                 done += int(row["rows"])
                 bar.move_to(done)
                 tick()
-            remove(work)
     for abandoned in folder.glob(".*.tmp"):
         abandoned.unlink()
-    return _checked([_part(folder, task) for task in tasks], len(task_N))
+    return _checked([_part(folder, task.name) for task in job.tasks], rows)
 
 
-def _stream(work: Path, folder: Path, job: Job, resources: Resources, tasks: int) -> Iterable[dict[str, Any]]:
+def _block(task: Task) -> pa.Table:
+    """A task as a row of its own."""
+    what = {
+        name: pa.ListArray.from_arrays(pa.array([0, len(value)], pa.int32()), _whole(value))
+        if isinstance(value, pa.Array | pa.ChunkedArray)
+        else [value]
+        for name, value in task.what.items()
+    }
+    return pa.table({"name": [task.name], "rows": [task.rows], **what})
+
+
+def _whole(values: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+
+
+def _stream(tasks: Sequence[Task], folder: Path, job: Job, resources: Resources) -> Iterable[dict[str, Any]]:
     import ray  # as late as in `connect`
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.use_datasource_v2 = False  # the newer reader starts 32 actors for the footers of these few files
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # its progress is said here, in samples
-    dataset = ray.data.read_parquet(str(work), num_cpus=0.25).repartition(target_num_rows_per_block=1)
+    dataset = ray.data.from_arrow([_block(task) for task in tasks])
     make = {
         "folder": str(folder),
         "worker": job.worker,
         "arguments": job.arguments,
+        "batches": job.batches,
         "threads": resources.threads_per_actor,
         "loaders": resources.loaders_per_actor,
+        "ahead": resources.read_ahead_gb * 1e9 / 2,  # an actor has two tasks: one that it runs, and the next
     }
     cpus = cpus_of_actor(resources, ray.cluster_resources().get("CPU", 1))
     if job.pooled and not resources.warm:
@@ -102,7 +132,9 @@ def _stream(work: Path, folder: Path, job: Job, resources: Resources, tasks: int
             fn_constructor_kwargs=make,
             batch_size=1,
             batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=min(resources.actors, tasks)),
+            compute=ray.data.ActorPoolStrategy(
+                size=min(resources.actors, len(tasks)), max_concurrent_calls_per_actor=2
+            ),
             num_cpus=cpus,
             num_gpus=resources.gpus_per_actor,
         )
@@ -125,41 +157,54 @@ def cpus_of_actor(resources: Resources, total: float) -> float:
 
 
 class TaskRunner:
-    """The actor: runs the worker over a task's planned batches and writes their rows as one part file."""
+    """The actor: runs the worker over the planned batches of tasks and writes the rows of each as one part file.
+
+    Two calls may be under way: one task has the worker, the next one's first batches are read and prepared meanwhile.
+    """
 
     def __init__(
-        self, folder: str, worker: Callable[..., Worker], arguments: dict[str, Any], threads: int, loaders: int
+        self,
+        folder: str,
+        worker: Callable[..., Worker],
+        arguments: dict[str, Any],
+        batches: Callable[..., Iterator[Any]],
+        threads: int,
+        loaders: int,
+        ahead: float,
     ) -> None:
         import torch
 
         torch.set_num_threads(threads)
-        self.folder, self.loaders = Path(folder), loaders
+        self.folder, self.batches = Path(folder), batches
+        self.loaders, self.ahead = loaders, ahead
         self.worker = worker(**arguments)
+        self.turn: AbstractContextManager[object] = threading.Lock()
 
     def __call__(self, tasks: pa.Table) -> pa.Table:
         began = time.monotonic()
-        written = [self._run(task["task"], task["batches"]) for task in tasks.to_pylist()]
+        written = [self._run(**task) for task in tasks.to_pylist()]
         seconds = [time.monotonic() - began] * len(written)
-        return pa.table({"task": tasks["task"], "rows": written, "seconds": seconds})
+        return pa.table({"task": tasks["name"], "rows": written, "seconds": seconds})
 
-    def _run(self, task: int, batches: Sequence[list[dict[str, Any]]]) -> int:
-        table = pa.concat_tables([self.worker(prepared) for prepared in self._prepared(batches)])
-        expected = sum(len(batch) for batch in batches)
-        if len(table) != expected:
-            raise RuntimeError(f"task {task}: {len(table)} rows for {expected} samples")
-        with appearing(_part(self.folder, task)) as temporary:
+    def _run(self, name: str, rows: int, **what: Any) -> int:
+        prepared = self._prepared(self.batches(**what))
+        first = next(prepared)
+        with self.turn:
+            table = self._rows(chain([first], prepared))
+        if len(table) != rows:
+            raise RuntimeError(f"task {name}: {len(table)} rows for {rows} samples")
+        with appearing(_part(self.folder, name)) as temporary:
             pq.write_table(table, temporary, compression="none", use_dictionary=False)
         return len(table)
 
-    def _prepared(self, batches: Sequence[list[dict[str, Any]]]) -> Iterator[Any]:
+    def _rows(self, prepared: Iterator[Any]) -> pa.Table:
+        if isinstance(self.worker, Taskwise):
+            return self.worker.whole(prepared)
+        return pa.concat_tables(map(self.worker, prepared))
+
+    def _prepared(self, batches: Iterator[Any]) -> Iterator[Any]:
         prepare = getattr(self.worker, "prepare", None)
-        if prepare is None:
-            yield from batches
-        elif not self.loaders:
-            yield from map(prepare, batches)
-        else:
-            with ThreadPoolExecutor(self.loaders) as threads:
-                yield from threads.map(prepare, batches)
+        return batches if prepare is None else made_ahead(prepare, batches, self.loaders, self.ahead)
 
 
 _held: dict[str, TaskRunner] = {}
@@ -174,8 +219,8 @@ def _run_in_task(tasks: pa.Table, **make: Any) -> pa.Table:
     return _held[name](tasks)
 
 
-def _part(folder: Path, task: int) -> Path:
-    return folder / f"part-{task:07d}.parquet"
+def _part(folder: Path, name: str) -> Path:
+    return folder / f"part-{name}.parquet"
 
 
 def _checked(parts: list[Path], expected: int) -> list[Path]:

@@ -233,6 +233,8 @@ class Resources(Settings):
     """torch threads of one actor; part of what makes results bit-equal, so it is fixed here, not detected."""
     loaders_per_actor: int = Field(0, ge=0)
     """Threads of a scoring actor that read images and tokenize ahead of its model: for GPUs, 4 to 8."""
+    read_ahead_gb: PositiveFloat = 1
+    """Memory of an actor for images and tokens that its loaders have ready before its model asks for them, about."""
     warm: bool = False
     """Score and answer in Ray's own processes, which stay, in place of actors, which load every library anew at every stage: for
     small models on CPUs."""
