@@ -144,7 +144,7 @@ class Examining:
         told = config.model.model_dump(include={"dtype", "attention", "max_length"}) | config.model.told()
         return {
             "model": {"weights": self.stages.model_mark, **told},
-            "evaluation": config.evaluation.model_dump(exclude={"batches_per_file"}),
+            "evaluation": config.evaluation.model_dump(),
         }
 
     def _generate(self, t: int, asked: list[Exam], adapter: Made | None) -> Made:

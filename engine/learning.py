@@ -148,7 +148,7 @@ class Learning:
         }
 
     def _few(self, t: int, learned: Made, named: Made | None, count: int, salt: str) -> tuple[pa.Table, np.ndarray]:
-        """Of every task up to `count` samples of a selection or pool, by hash: id and key, sorted by key, and the task of each."""
+        """Of every task up to `count` samples of a selection or pool, by hash: id and key, by key, and the task of each."""
         known = sort_by_key(read_table(learned.path, ["id", "key"]))
         if not len(known):
             raise ValueError(f"t{t}: no sample to learn from; is the pool empty?")

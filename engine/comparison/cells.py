@@ -21,7 +21,6 @@ from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from liit.engine.comparison.sharing import adopt, passes, shares
 from liit.engine.data.stream import open_stream
-from liit.engine.fleet.parts import files_of
 from liit.engine.main import begin, commit
 from liit.engine.models.experts import Experts, is_experts
 from liit.engine.run.files import appearing, read_json, write_json
@@ -220,8 +219,8 @@ def _result(cell: Cell, stream: FileStream, store: Store) -> dict[str, Any]:
     run = read_json(store.root / "results.json")
     count = len(run["releases"])
     seconds = {stage: _seconds(run["seconds"], names) for stage, names in STAGES.items()}
-    profiles = {t: store.root / f"t{t:02d}/profile" for t in range(count) if f"t{t:02d}/profile" in run["seconds"]}
-    scored = {t: sum(pq.read_metadata(part).num_rows for part in files_of(at)) for t, at in profiles.items()}
+    notes = {t: store.root / f"t{t:02d}/profile.made.json" for t in range(count)}
+    scored = {t: int(read_json(note)["scored"]) for t, note in notes.items() if f"t{t:02d}/profile" in run["seconds"]}
     each = {t: passes(cell.config.at(t)) for t in scored}
     last = store.root / f"t{count - 1:02d}/adapter"
     experts = {"experts": len(Experts.load(last).adapters())} if is_experts(last) else {}

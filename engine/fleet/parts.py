@@ -30,7 +30,7 @@ def rows_of_a_part(count: int) -> int:
 
 @dataclass(frozen=True)
 class Part:
-    """A row group of a file, of the so many-th table."""
+    """A row group of a file. name: no other part of the same tables has it."""
 
     file: Path
     group: int
@@ -45,14 +45,16 @@ def files_of(table: Path) -> list[Path]:
     return files
 
 
-def parts_of(tables: Iterable[Path]) -> Iterator[Part]:
-    """All parts of these tables in their order."""
+def parts_of(tables: Iterable[Path]) -> Iterator[tuple[Part, npt.NDArray[np.uint64]]]:
+    """All parts of these tables in their order, each with the keys (n,) of its rows."""
     for number, table in enumerate(tables):
         count = 0
         for file in files_of(table):
-            for group in range(pq.read_metadata(file).num_row_groups):
-                yield Part(file, group, f"{number:02d}-{count:06d}")
-                count += 1
+            with pq.ParquetFile(file) as opened:
+                for group in range(opened.num_row_groups):
+                    keys_n = opened.read_row_group(group, columns=["key"])["key"].to_numpy()
+                    yield Part(file.absolute(), group, f"{number:02d}-{count:06d}"), keys_n
+                    count += 1
 
 
 def read_chunks(tables: Iterable[Path], columns: list[str] | None = None) -> Iterator[pa.Table]:
@@ -74,9 +76,9 @@ def places(keys_n: np.ndarray, keys_N: np.ndarray, sorter: np.ndarray) -> np.nda
 
 
 def tasks_of(
-    tables: Sequence[Path], keys_N: npt.NDArray[np.uint64], told: Mapping[str, pa.Array] | None = None
+    tables: Sequence[Path], keys_N: npt.NDArray[np.uint64], told: Mapping[str, pa.Array | pa.ChunkedArray] | None = None
 ) -> list[Task]:
-    """A task for every part that holds planned samples.
+    """A task for every part that holds planned samples, in the order of the parts.
 
     Args:
         keys_N: of the planned samples; other rows of the tables have no part in this.
@@ -84,34 +86,29 @@ def tasks_of(
 
     Raises:
         KeyError: a planned sample is in no table.
+        ValueError: one is there twice.
     """
-    sorter, tasks, found = np.argsort(keys_N), [], 0
-    open_file: tuple[Path, pq.ParquetFile] | None = None
-    for part in parts_of(tables):
-        if open_file is None or open_file[0] != part.file:
-            open_file = part.file, pq.ParquetFile(part.file)
-        keys_n = open_file[1].read_row_group(part.group, columns=["key"])["key"].to_numpy()
+    sorter, found_N, tasks = np.argsort(keys_N), np.zeros(len(keys_N), bool), []
+    for part, keys_n in parts_of(tables):
         at_n = places(keys_n, keys_N, sorter)
         mine_n = at_n >= 0
         if not mine_n.any():
             continue
-        found += int(mine_n.sum())
+        rows = at_n[mine_n]
+        found_N[rows] = True
         what = {
             "file": str(part.file),
             "group": part.group,
             "mask": np.packbits(mine_n).tobytes(),
-            **{name: values.take(pa.array(at_n[mine_n])) for name, values in (told or {}).items()},
+            **{name: values.take(pa.array(rows)) for name, values in (told or {}).items()},
         }
-        tasks.append(Task(part.name, int(mine_n.sum()), what))
-    if found != len(keys_N):
-        raise KeyError(_missing(tables, keys_N))
+        tasks.append(Task(part.name, len(rows), what))
+    if not found_N.all():
+        missing = keys_N[~found_N]
+        raise KeyError(f"{len(missing)} planned samples are in no release, the first has key {missing[0]}")
+    if twice := sum(task.rows for task in tasks) - len(keys_N):
+        raise ValueError(f"{twice} planned samples are twice in {', '.join(map(str, tables))}")
     return tasks
-
-
-def _missing(tables: Sequence[Path], keys_N: npt.NDArray[np.uint64]) -> str:
-    there = np.concatenate([chunk["key"].to_numpy() for chunk in read_chunks(tables, ["key"])] or [keys_N[:0]])
-    missing = keys_N[~np.isin(keys_N, there)]
-    return f"{len(missing)} planned samples are in no release, the first has key {missing[0] if len(missing) else None}"
 
 
 @dataclass(frozen=True)
@@ -123,7 +120,7 @@ class Batches:
     tokens: int
     """Of a batch, padding included, at most."""
     by: tuple[str, ...] = ()
-    """Columns of which a batch has one value each."""
+    """Columns of text, of which a batch has one value each."""
     beyond: int = 0
     """Tokens that each sample may get beside its own."""
 
@@ -136,9 +133,16 @@ class Batches:
         for name, values in told.items():
             table = table.append_column(name, pa.array(values))
         keys_n, lengths_n = table["key"].to_numpy(), table["length"].to_numpy() + self.beyond
-        columns = zip(*(table[name].to_pylist() for name in self.by), strict=True) if self.by else [()] * len(table)
-        group_n = np.array(["/".join(map(str, one)) for one in columns])
-        batch_n = plan_groups(group_n, keys_n, lengths_n, self.samples, self.tokens)
+        batch_n = plan_groups(self._groups(table), keys_n, lengths_n, self.samples, self.tokens)
         order_n = np.lexsort((keys_n, batch_n))
-        for rows in np.split(order_n, np.flatnonzero(np.diff(batch_n[order_n])) + 1):
+        starts = np.flatnonzero(np.diff(batch_n[order_n], prepend=-1))
+        for rows in np.split(order_n, starts)[1:]:
             yield table.take(pa.array(rows)).to_pylist()
+
+    def _groups(self, table: pa.Table) -> npt.NDArray[np.intp]:
+        """(n,) alike for rows that may share a batch."""
+        group_n = np.zeros(len(table), np.intp)
+        for name in self.by:
+            values, codes_n = np.unique(np.array(table[name].to_pylist(), dtype=str), return_inverse=True)
+            group_n = group_n * len(values) + codes_n
+        return group_n

@@ -6,52 +6,26 @@ depend on nothing else. An actor writes the rows of a task as one part file by r
 
 import logging
 import math
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from liit.engine.fleet.ahead import made_ahead
 from liit.engine.fleet.connect import connect
-from liit.engine.run.files import appearing
-from liit.engine.run.progress import Bar
+from liit.engine.fleet.running import TaskError, TaskRunner, Worker, part_of, run_in_task
+from liit.engine.run.progress import Bar, log
 from liit.engine.settings.sections import Resources
 
-
-class Batchwise(Protocol):
-    """A worker, made once per actor, that is called once per planned batch.
-
-    It may have a method `prepare` too, which makes of a batch what it is then called with: the part that needs no model, and
-    that threads do ahead of it (`resources.loaders_per_actor`); `nbytes` of that says how much memory it takes.
-    """
-
-    def __call__(self, samples: Any, /) -> pa.Table:
-        """One row per sample; a sample that fails has its reason in a column, it is never left out."""
-        ...
-
-
-@runtime_checkable
-class Taskwise(Protocol):
-    """A worker that is called once per task, with its batches one after the other; `prepare` as of the other kind."""
-
-    def whole(self, batches: Iterable[Any], /) -> pa.Table:
-        """One row per sample of all batches."""
-        ...
-
-
-Worker = Batchwise | Taskwise
+MOST_LOADERS = 8
+"""Of an actor, where nothing is said of them."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A part of planned work."""
+    """A part of planned work, one sample of it at least."""
 
     name: str
     """Of its part file."""
@@ -76,21 +50,31 @@ class Job:
 
 
 def run(folder: Path, job: Job, resources: Resources, tick: Callable[[], None]) -> list[Path]:
-    """Part files of all tasks in `folder`, made where they are missing; their rows are the samples, each exactly once."""
+    """Part files of all tasks in `folder`, made where they are missing; their rows are the samples, each exactly once.
+
+    What workers warn of is said here, the first of each kind. Raises TaskError as they do.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    todo = [task for task in job.tasks if not _part(folder, task.name).is_file()]
+    todo = [task for task in job.tasks if not part_of(folder, task.name).is_file()]
     rows = sum(task.rows for task in job.tasks)
     if todo:
         connect(resources)
         done = rows - sum(task.rows for task in todo)
         with Bar(job.label, rows, "samples", done) as bar:
-            for row in _stream(todo, folder, job, resources):
-                done += int(row["rows"])
+            said: set[str] = set()
+            for told in _stream(todo, folder, job, resources):
+                if told["error"] is not None:
+                    raise TaskError(f"{job.label}: {told['error']}")
+                done += int(told["rows"])
                 bar.move_to(done)
                 tick()
+                for one in told["warnings"]:
+                    if one["kind"] not in said:
+                        log.warning("%s: %s", job.label, one["text"])
+                    said.add(one["kind"])
     for abandoned in folder.glob(".*.tmp"):
         abandoned.unlink()
-    return _checked([_part(folder, task.name) for task in job.tasks], rows)
+    return _checked([part_of(folder, task.name) for task in job.tasks], rows)
 
 
 def _block(task: Task) -> pa.Table:
@@ -116,16 +100,16 @@ def _stream(tasks: Sequence[Task], folder: Path, job: Job, resources: Resources)
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # its progress is said here, in samples
     dataset = ray.data.from_arrow([_block(task) for task in tasks])
+    cpus = cpus_of_actor(resources, ray.cluster_resources().get("CPU", 1))
     make = {
         "folder": str(folder),
         "worker": job.worker,
         "arguments": job.arguments,
         "batches": job.batches,
         "threads": resources.threads_per_actor,
-        "loaders": resources.loaders_per_actor,
+        "loaders": loaders_of_actor(resources, cpus),
         "ahead": resources.read_ahead_gb * 1e9 / 2,  # an actor has two tasks: one that it runs, and the next
     }
-    cpus = cpus_of_actor(resources, ray.cluster_resources().get("CPU", 1))
     if job.pooled and not resources.warm:
         done = dataset.map_batches(
             TaskRunner,
@@ -133,14 +117,16 @@ def _stream(tasks: Sequence[Task], folder: Path, job: Job, resources: Resources)
             batch_size=1,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(
-                size=min(resources.actors, len(tasks)), max_concurrent_calls_per_actor=2
+                size=min(resources.actors, len(tasks)),
+                max_concurrent_calls_per_actor=2,
+                enable_true_multi_threading=True,  # else Ray has the second call wait, before it has read anything
             ),
             num_cpus=cpus,
             num_gpus=resources.gpus_per_actor,
         )
     else:
         done = dataset.map_batches(
-            _run_in_task,
+            run_in_task,
             fn_kwargs=make,
             batch_size=1,
             batch_format="pyarrow",
@@ -156,71 +142,11 @@ def cpus_of_actor(resources: Resources, total: float) -> float:
     return min(resources.cpus_per_actor, math.floor(100 * spare / resources.actors) / 100)
 
 
-class TaskRunner:
-    """The actor: runs the worker over the planned batches of tasks and writes the rows of each as one part file.
-
-    Two calls may be under way: one task has the worker, the next one's first batches are read and prepared meanwhile.
-    """
-
-    def __init__(
-        self,
-        folder: str,
-        worker: Callable[..., Worker],
-        arguments: dict[str, Any],
-        batches: Callable[..., Iterator[Any]],
-        threads: int,
-        loaders: int,
-        ahead: float,
-    ) -> None:
-        import torch
-
-        torch.set_num_threads(threads)
-        self.folder, self.batches = Path(folder), batches
-        self.loaders, self.ahead = loaders, ahead
-        self.worker = worker(**arguments)
-        self.turn: AbstractContextManager[object] = threading.Lock()
-
-    def __call__(self, tasks: pa.Table) -> pa.Table:
-        began = time.monotonic()
-        written = [self._run(**task) for task in tasks.to_pylist()]
-        seconds = [time.monotonic() - began] * len(written)
-        return pa.table({"task": tasks["name"], "rows": written, "seconds": seconds})
-
-    def _run(self, name: str, rows: int, **what: Any) -> int:
-        prepared = self._prepared(self.batches(**what))
-        first = next(prepared)
-        with self.turn:
-            table = self._rows(chain([first], prepared))
-        if len(table) != rows:
-            raise RuntimeError(f"task {name}: {len(table)} rows for {rows} samples")
-        with appearing(_part(self.folder, name)) as temporary:
-            pq.write_table(table, temporary, compression="none", use_dictionary=False)
-        return len(table)
-
-    def _rows(self, prepared: Iterator[Any]) -> pa.Table:
-        if isinstance(self.worker, Taskwise):
-            return self.worker.whole(prepared)
-        return pa.concat_tables(map(self.worker, prepared))
-
-    def _prepared(self, batches: Iterator[Any]) -> Iterator[Any]:
-        prepare = getattr(self.worker, "prepare", None)
-        return batches if prepare is None else made_ahead(prepare, batches, self.loaders, self.ahead)
-
-
-_held: dict[str, TaskRunner] = {}
-
-
-def _run_in_task(tasks: pa.Table, **make: Any) -> pa.Table:
-    """A task holds its worker in the process it runs in, until one with other arguments comes."""
-    name = repr(make)
-    if name not in _held:
-        _held.clear()
-        _held[name] = TaskRunner(**make)
-    return _held[name](tasks)
-
-
-def _part(folder: Path, name: str) -> Path:
-    return folder / f"part-{name}.parquet"
+def loaders_of_actor(resources: Resources, cpus: float) -> int:
+    """Threads that prepare ahead of an actor with so many CPUs."""
+    if resources.loaders_per_actor is not None:
+        return resources.loaders_per_actor
+    return max(min(MOST_LOADERS, int(cpus)), 1) if resources.gpus_per_actor else 0
 
 
 def _checked(parts: list[Path], expected: int) -> list[Path]:

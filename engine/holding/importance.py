@@ -5,11 +5,12 @@
 
 Squares (or absolute values) are taken sample by sample, before anything is averaged: the square of a batch's mean gradient
 is smaller by about the size of the batch. Samples are streamed through actors like those that score. A group of a task's samples,
-the same whoever takes it, gives one sum, in float64; the sums are added up in the order of the groups, so that the result
-does not depend on how many actors there are.
+the same whoever takes it, gives one sum, in float64, a column for each weight; the sums are added up in the order of the
+groups, so that the result does not depend on how many actors there are.
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import torch
 from safetensors.torch import load, save, save_file
 
 from liit.engine.fleet import planned
+from liit.engine.fleet.fitting import fitting
 from liit.engine.fleet.parts import Batches, tasks_of
 from liit.engine.models import adapters, anatomy, loading
 from liit.engine.run.files import appearing, read_table, remove
@@ -31,9 +33,10 @@ from liit.engine.scoring.profile_spec import ProfilerSpec
 from liit.engine.scoring.profiler import Prepared, Profiler
 from liit.engine.scoring.projections import TILE, Gradient
 from liit.engine.scoring.scores import token_nll
+from liit.engine.scoring.scoring import too_large
 from liit.engine.settings.config import Config
 
-SUMS = pa.schema([("id", pa.string()), ("key", pa.uint64()), ("status", pa.string()), ("sums", pa.large_binary())])
+ROWS = pa.schema([("id", pa.string()), ("key", pa.uint64()), ("status", pa.string())])
 LEAST_SAMPLES, MOST_GROUPS = 64, 16
 """Of a group, and for a task: what comes of a group is twice as large as the adapter."""
 
@@ -55,21 +58,35 @@ def measure(
     batches = Batches(scoring.samples_per_batch, min(scoring.tokens_per_batch, rule.tokens_per_batch))
     tasks = tasks_of([table], chosen["key"].to_numpy())
     job = planned.Job(label, ImportanceWorker, arguments, tasks, batches)
-    total: dict[str, dict[str, torch.Tensor]] = {}
+    parts: dict[str, list[Path]] = {}
     for (task, _), part in zip(groups, planned.run(work, job, config.resources, clock.tick), strict=True):
-        found = read_table(part)
-        bad = found.filter(pc.not_equal(found["status"], "ok"))
-        if len(bad):
-            raise ValueError(f"{bad['id'][0]}: was good when selected, and cannot be read now: {bad['status'][0]}")
-        mine = total.setdefault(task, {})
-        for name, values in load(found["sums"][0].as_py()).items():
-            mine[name] = mine.get(name, torch.zeros(())) + values
+        _check(part)
+        parts.setdefault(task, []).append(part)
     partial.mkdir(exist_ok=True)
-    for task, of in total.items():
-        count = int((names_n == task).sum())
-        save_file({name: (values / count).float() for name, values in of.items()}, partial / f"{task}.safetensors")
+    for task, of in parts.items():
+        save_file(_means(of, int((names_n == task).sum())), partial / f"{task}.safetensors")
     remove(work)
     remove(table)
+
+
+def _check(part: Path) -> None:
+    found = read_table(part, ["id", "status"])
+    bad = found.filter(pc.not_equal(found["status"], "ok"))
+    if len(bad):
+        raise ValueError(f"{bad['id'][0]}: was good when selected, and cannot be read now: {bad['status'][0]}")
+
+
+def _means(parts: list[Path], count: int) -> dict[str, torch.Tensor]:
+    """Of each weight, in float32, from the sums of all groups of a task; memory holds those of one weight at a time."""
+    with ExitStack() as stack:
+        opened = [stack.enter_context(pq.ParquetFile(part)) for part in parts]
+        names = [name for name in opened[0].schema_arrow.names if name not in ROWS.names]
+        nothing = torch.zeros((), dtype=torch.float64)
+        return {name: (sum((_sums(file, name) for file in opened), nothing) / count).float() for name in names}
+
+
+def _sums(opened: pq.ParquetFile, name: str) -> torch.Tensor:
+    return load(opened.read(columns=[name])[name][0].as_py())[name]
 
 
 def _grouped(names_n: np.ndarray) -> list[tuple[str, np.ndarray]]:
@@ -106,21 +123,35 @@ class ImportanceWorker:
         return self.profiler.prepare(samples)
 
     def whole(self, prepared: Iterable[Prepared]) -> pa.Table:
-        """id, key and status of every sample of a group; their `sums` in the first row."""
-        profiler, total, rows = self.profiler, {}, []
+        """id, key and status of every sample of a group; in the first row their sums, a column for each weight."""
+        total: dict[str, torch.Tensor] = {}
+        rows: list[dict[str, Any]] = []
         for one in prepared:
-            rows += [
-                {"id": str(sample["id"]), "key": sample["key"], "status": one.failed.get(at, "ok")}
-                for at, sample in enumerate(one.samples)
-            ]
-            if one.encoded:
-                batch = Batch(
-                    list(one.encoded.values()), profiler.processor, profiler.spec.padding_side, profiler.model
-                )
-                for name, values in importance_sums(profiler.model, batch, self.kind).items():
+            for sums, status in fitting(self._summed, one, _too_large):
+                for name, values in sums.items():
                     total[name] = total.get(name, torch.zeros(())) + values.double()
-        rows[0]["sums"] = save(total)
-        return pa.Table.from_pylist(rows, schema=SUMS)
+                rows += status
+        table, nothing = pa.Table.from_pylist(rows, schema=ROWS), [None] * (len(rows) - 1)
+        for name in sorted(total):
+            mine = save({name: total.pop(name)})
+            table = table.append_column(name, pa.array([mine, *nothing], pa.large_binary()))
+        return table
+
+    def _summed(self, one: Prepared) -> list[tuple[dict[str, torch.Tensor], list[dict[str, Any]]]]:
+        """The sums of a batch, and a row for each of its samples."""
+        profiler, sums = self.profiler, {}
+        if one.encoded:
+            batch = Batch(list(one.encoded.values()), profiler.processor, profiler.spec.padding_side, profiler.model)
+            sums = importance_sums(profiler.model, batch, self.kind)
+        rows = [
+            {"id": str(sample["id"]), "key": sample["key"], "status": one.failed.get(at, "ok")}
+            for at, sample in enumerate(one.samples)
+        ]
+        return [(sums, rows)]
+
+
+def _too_large(one: Prepared) -> list[tuple[dict[str, torch.Tensor], list[dict[str, Any]]]]:
+    return [({}, [{"id": row.id, "key": one.samples[0]["key"], "status": row.status} for row in too_large(one)])]
 
 
 def importance_sums(model: torch.nn.Module, batch: Batch, kind: str) -> dict[str, torch.Tensor]:

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from liit.engine.data.readers.images import open_image
 from liit.engine.fleet import planned
+from liit.engine.fleet.fitting import fitting
 from liit.engine.fleet.parts import Batches, tasks_of
 from liit.engine.models.encoders import ImageEncoder, TextEncoder
 from liit.engine.models.encoding import PLACEHOLDER
@@ -24,7 +25,7 @@ from liit.engine.run.progress import log
 from liit.engine.run.store import Clock
 from liit.engine.scoring.profile_spec import ProfilerSpec
 from liit.engine.scoring.profiler import Prepared, Profiler, Row
-from liit.engine.scoring.scoring import width
+from liit.engine.scoring.scoring import too_large, width
 from liit.engine.scoring.specification import plain_spec
 from liit.engine.settings.config import Config
 from liit.engine.settings.training import Tasks
@@ -55,7 +56,7 @@ class FeatureWorker:
     def __call__(self, prepared: Prepared) -> pa.Table:
         samples, spec = prepared.samples, self.profiler.spec
         if spec.vectors:
-            rows = self.profiler.run(prepared)
+            rows = fitting(self.profiler.run, prepared, too_large)
         else:  # the user's encoders stand in for all of them
             rows = [Row(str(sample["id"]), prepared.failed.get(at, "ok")) for at, sample in enumerate(samples)]
         own = {name: vector for name, vector in MODALITIES.items() if vector in spec.vectors}

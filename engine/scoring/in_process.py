@@ -1,6 +1,7 @@
 """Samples profiled in this process, as a frame: for people in a notebook. What scoring actors do, without Ray or a run folder.
 
-Samples are read, checked and planned into batches as a run does it, so each has the same bits. Legend: N samples.
+Samples are read, checked and planned into batches as a run does it of a release of their own, so each has the same bits.
+Legend: N samples.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,8 @@ from liit.engine.data.ingest import Checker
 from liit.engine.data.readers.checks import Bad, Sample, content
 from liit.engine.data.readers.formats import Reader, Source, read
 from liit.engine.data.readers.ids import Ids
-from liit.engine.fleet.batching import plan
+from liit.engine.fleet.batching import plan_groups
+from liit.engine.fleet.parts import rows_of_a_part
 from liit.engine.models.experts import is_experts
 from liit.engine.run.progress import Bar, log
 from liit.engine.run.reading import profile_frame
@@ -197,7 +199,8 @@ def _profiled(
     if not samples:
         return
     at_N, keys_N = np.array(list(samples)), np.array([key_of(one["id"]) for one in samples.values()], np.uint64)
-    batch_N = plan(keys_N, np.array(length), scoring.samples_per_batch, scoring.tokens_per_batch)
+    part_N = np.argsort(np.argsort(keys_N)) // rows_of_a_part(len(keys_N))
+    batch_N = plan_groups(part_N, keys_N, np.array(length), scoring.samples_per_batch, scoring.tokens_per_batch)
     order_N = np.lexsort((keys_N, batch_N))
     worker = ProfileWorker(asdict(spec), model_mark(spec))
     with Bar("profile", len(at_N), "samples") as bar:

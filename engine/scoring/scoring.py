@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from liit.engine.data.ingest import quarantine
 from liit.engine.data.readers.checks import Bad
 from liit.engine.fleet import planned
+from liit.engine.fleet.fitting import fitting
 from liit.engine.fleet.parts import Batches, places, tasks_of
 from liit.engine.models import loading
 from liit.engine.models.experts import routed
@@ -38,7 +39,14 @@ class ProfileWorker:
         return self.profiler.prepare(samples)
 
     def __call__(self, prepared: Prepared) -> pa.Table:
-        return profile_table(prepared.samples, self.profiler.run(prepared), self.profiler.spec, self.model)
+        rows = fitting(self.profiler.run, prepared, too_large)
+        return profile_table(prepared.samples, rows, self.profiler.spec, self.model)
+
+
+def too_large(prepared: Prepared) -> list[Row]:
+    """Of one sample that finds no room on the device."""
+    tokens = sum(len(one.input_ids) for one in prepared.encoded.values())
+    return [Row(str(prepared.samples[0]["id"]), f"does not fit in the device's memory, alone with its {tokens} tokens")]
 
 
 def profile_table(samples: Sequence[Mapping[str, Any]], rows: list[Row], spec: ProfilerSpec, model: str) -> pa.Table:
@@ -84,8 +92,9 @@ def score(
     clock: Clock,
     looks: Sequence[Path] = (),
     arrival: int | None = None,
-) -> None:
-    """Write the profile of a pool as part files and `columns.json` below `partial`; its samples are in the releases.
+) -> dict[str, Any]:
+    """Write the profile of a pool as part files and `columns.json` below `partial`; its samples are in the releases. Returns how
+    many samples were `scored`, for the record of the result.
 
     previous: the profile of the timestep before, where there is one; forgetting is measured against it. looks: what the
     samples of each release look like (`task_features.py`), where each is scored by the expert that it goes to. arrival: only
@@ -94,7 +103,7 @@ def score(
     A sample that cannot be profiled is quarantined with stage "score"; the others of its batch are not touched by that.
     """
     scoring = config.scoring
-    known = read_table(pool, ["id", "key", "dataset", "arrival"])
+    known = read_table(pool, ["key", "arrival"])
     if arrival is not None:
         known = known.filter(pc.equal(known["arrival"], arrival))
     if not len(known):
@@ -111,14 +120,18 @@ def score(
     arguments = {"spec": asdict(spec), "model": model_mark(spec)}
     job = planned.Job(label, ProfileWorker, arguments, tasks_of(releases, keys_N, told), batches)
     parts = planned.run(partial, job, config.resources, clock.tick)
-    quarantine(quarantined, {"score"}, _failed(parts, known))
+    quarantine(quarantined, {"score"}, _failed(parts, pool))
     write_json(partial / "columns.json", columns_of(spec, pq.read_schema(parts[0])))
+    return {"scored": len(known)}
 
 
-def _failed(parts: Sequence[Path], known: pa.Table) -> list[Bad]:
+def _failed(parts: Sequence[Path], pool: Path) -> list[Bad]:
     """What could not be scored, with the reason."""
     tables = (pq.read_table(part, columns=["key", "status"]) for part in parts)
     failed = pa.concat_tables([table.filter(pc.not_equal(table["status"], "ok")) for table in tables])
+    if not len(failed):
+        return []
+    known = read_table(pool, ["id", "key", "dataset"])
     rows = known.take(pc.index_in(failed["key"], known["key"].combine_chunks()).combine_chunks())
     told = zip(rows["id"].to_pylist(), rows["dataset"].to_pylist(), failed["status"].to_pylist(), strict=True)
     return [Bad(name, of, reason, "score") for name, of, reason in told]
