@@ -119,6 +119,7 @@ def _stream(tasks: Sequence[Task], folder: Path, job: Job, resources: Resources)
             compute=ray.data.ActorPoolStrategy(
                 size=min(resources.actors, len(tasks)),
                 max_concurrent_calls_per_actor=2,
+                max_tasks_in_flight_per_actor=2,  # none waits behind them for an actor while another has nothing to do
                 enable_true_multi_threading=True,  # else Ray has the second call wait, before it has read anything
             ),
             num_cpus=cpus,
