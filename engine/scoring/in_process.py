@@ -215,11 +215,8 @@ def _profiled(
 
 def _parts(ids: Sequence[str], keys_N: np.ndarray) -> np.ndarray:
     """(N,) alike for samples that a run has in one part: of one release, and near by their keys."""
-    names_N, part_N, before = (
-        np.array([name.partition("/")[0] if "/" in name else "" for name in ids]),
-        np.zeros(len(ids), np.int64),
-        0,
-    )
+    names_N = np.array([name.partition("/")[0] if "/" in name else "" for name in ids])
+    part_N, before = np.zeros(len(ids), np.int64), 0
     for name in np.unique(names_N):
         mine = np.flatnonzero(names_N == name)
         part_N[mine] = before + np.argsort(np.argsort(keys_N[mine])) // rows_of_a_part(len(mine))
