@@ -110,6 +110,10 @@ def test_a_killed_actor_costs_a_retry(tmp_path: Path) -> None:
     assert result(parts) == {str(i): 2 * i for i in range(40)}
 
 
+def runner(folder: Path, worker: Any, loaders: int = 0, **arguments: Any) -> TaskRunner:
+    return TaskRunner(str(folder), worker, arguments, numbers, threads=1, loaders=loaders, ahead=1e6)
+
+
 class Warner(Doubler):
     """Warns of every batch; of one number it says what a person can do."""
 
@@ -174,11 +178,11 @@ def test_an_actor_reads_its_next_task_while_it_works(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("loaders", [0, 2])
 def test_two_calls_of_a_runner_take_turns_and_overlap(loaders: int, tmp_path: Path) -> None:
-    notes, make = tmp_path / "notes", {"batches": numbers, "threads": 1, "loaders": loaders, "ahead": 1e6}
-    runner = TaskRunner(str(tmp_path), Slow, {"notes": str(notes)}, **make)
+    notes = tmp_path / "notes"
+    one = runner(tmp_path, Slow, loaders, notes=str(notes))
     tasks = [pa.table({"name": [str(at)], "rows": [4], "start": [4 * at], "stop": [4 * at + 4]}) for at in range(2)]
     with ThreadPoolExecutor(2) as pool:
-        told = pa.concat_tables(pool.map(runner, tasks))
+        told = pa.concat_tables(pool.map(one, tasks))
     assert told["rows"].to_pylist() == [4, 4]
     assert result([part_of(tmp_path, str(at)) for at in range(2)]) == {str(i): 2 * i for i in range(8)}
     check_overlap(notes)
@@ -191,10 +195,6 @@ class Counter(Doubler):
         known = list(batches)
         rows = [(one["id"], len(known)) for batch in known for one in batch]
         return pa.table({"id": [name for name, _ in rows], "twice": [count for _, count in rows]})
-
-
-def runner(folder: Path, worker: Any, loaders: int = 0) -> TaskRunner:
-    return TaskRunner(str(folder), worker, {}, numbers, threads=1, loaders=loaders, ahead=1e6)
 
 
 def test_a_worker_may_take_a_task_as_a_whole(tmp_path: Path) -> None:
