@@ -23,10 +23,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from rich.console import Console
 
 FEW, MANY, REPEATS = 5_000, 50_000, 3
-PER_BATCH, PER_FILE = 32, 4
+PER_BATCH = 32
 IMAGES = 256
 console = Console(width=110)
 
@@ -35,6 +36,7 @@ def prepare(folder: Path, count: int) -> None:
     """The model, and a release and a pool of so many samples."""
     from tiny_llava import samples
 
+    from liit.engine.fleet.parts import rows_of_a_part
     from liit.engine.run.files import write_table
     from liit.engine.run.tables import POOL, SAMPLE, key_of, sort_by_key
 
@@ -47,7 +49,7 @@ def prepare(folder: Path, count: int) -> None:
         name = f"scaling/{index}"
         rows.append({**base[index % IMAGES], **extra, "id": name, "key": key_of(name)})
     table = sort_by_key(pa.Table.from_pylist(rows, schema=SAMPLE))
-    write_table(folder / f"release-{count}.parquet", table)
+    pq.write_table(table, folder / f"release-{count}.parquet", row_group_size=rows_of_a_part(count))
     write_table(folder / f"pool-{count}.parquet", table.select(POOL.names))
 
 
@@ -82,7 +84,6 @@ def settings(folder: Path, actors: int) -> Any:
             f"model.path={folder}",
             "model.max_length=512",
             f"scoring.samples_per_batch={PER_BATCH}",
-            f"scoring.batches_per_file={PER_FILE}",
             "scoring.gradient.dimension=1024",
             "scoring.embedding=64",
             f"resources.actors={max(actors, 1)}",
@@ -100,31 +101,27 @@ def spec_of(config: Any) -> Any:
 
 def in_process(folder: Path, count: int) -> float:
     """Samples per second of the same worker over the same planned batches, part files included."""
-    import pyarrow.parquet as pq
-
-    from liit.engine.fleet.batching import plan
+    from liit.engine.fleet.parts import Batches, tasks_of
     from liit.engine.scoring.scoring import ProfileWorker
 
     config = settings(folder, 0)
     from dataclasses import asdict
 
     worker = ProfileWorker(asdict(spec_of(config)), "benchmark")
-    table = pq.read_table(folder / f"release-{count}.parquet")
-    batch_N = plan(table["key"].to_numpy(), table["length"].to_numpy(), PER_BATCH, config.scoring.tokens_per_batch)
+    release = folder / f"release-{count}.parquet"
+    tasks = tasks_of([release], pq.read_table(release, columns=["key"])["key"].to_numpy())
+    batches = Batches(PER_BATCH, config.scoring.tokens_per_batch)
     times, rows = [], []
     with tempfile.TemporaryDirectory() as out:
-        for task in range(batch_N.max() // PER_FILE + 1):
-            numbers = [n for n in range(task * PER_FILE, (task + 1) * PER_FILE) if n <= batch_N.max()]
-            parts = [worker(worker.prepare(table.take(np.flatnonzero(batch_N == n)).to_pylist())) for n in numbers]
-            pq.write_table(pa.concat_tables(parts), Path(out) / f"{task}.parquet", compression="none")
+        for task in tasks:
+            parts = [worker(worker.prepare(batch)) for batch in batches(**task.what)]
+            pq.write_table(pa.concat_tables(parts), Path(out) / f"{task.name}.parquet", compression="none")
             times.append(time.time())
             rows.append(sum(len(part) for part in parts))
     return steady(times, rows)
 
 
 def through_ray(folder: Path, count: int, actors: int) -> float:
-    import pyarrow.parquet as pq
-
     from liit.engine.run.store import Clock
     from liit.engine.scoring.scoring import score
 

@@ -144,7 +144,7 @@ class Examining:
         told = config.model.model_dump(include={"dtype", "attention", "max_length"}) | config.model.told()
         return {
             "model": {"weights": self.stages.model_mark, **told},
-            "evaluation": config.evaluation.model_dump(exclude={"batches_per_file"}),
+            "evaluation": config.evaluation.model_dump(),
         }
 
     def _generate(self, t: int, asked: list[Exam], adapter: Made | None) -> Made:
@@ -167,7 +167,6 @@ class Examining:
             parents=there(adapter),
             more={"max_new_tokens": {exam.of.name: exam.of.max_new_tokens for exam in asked}},
             more_parents=tuple(made for exam in asked for made in (exam.made, *there(exam.queries))),
-            layout=stages.config.evaluation.batches_per_file,
         )
 
     def _judge(self, t: int, asked: list[Exam], generations: Made, adapter: Made | None) -> Made:

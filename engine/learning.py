@@ -21,6 +21,7 @@ from liit.engine.holding.importance import measure
 from liit.engine.holding.task_features import describe, feature_spec, similarity
 from liit.engine.run.files import read_table
 from liit.engine.run.store import Clock, Made, path_of, there
+from liit.engine.run.tables import sort_by_key
 from liit.engine.scoring.specification import fresh_lora, plain_spec
 from liit.engine.settings.config import Config
 from liit.engine.settings.training import MACHINE
@@ -57,7 +58,8 @@ class Learning:
 
         def work(partial: Path, clock: Clock) -> None:
             few, names_n = self._few(t, learned, named, config.tasks.samples, "task")
-            describe(few, lambda: [few], spec, config, partial, f"t{t} task", clock, names_N=names_n)
+            keys_n = few["key"].to_numpy()
+            describe(keys_n, self._releases(t), spec, config, partial, f"t{t} task", clock, names_N=names_n)
 
         looked = self.stages.scored_by(spec) | self.stages.looked_at_by
         settings = {**looked, "samples": config.tasks.samples}
@@ -85,7 +87,7 @@ class Learning:
 
         def work(partial: Path, clock: Clock) -> None:
             few, names_n = self._few(t, learned, named, rule.samples, "importance")
-            measure(few, names_n, spec, config, partial, f"t{t} importance", clock)
+            measure(samples(self._releases(t), few["id"]), names_n, spec, config, partial, f"t{t} importance", clock)
 
         made = self.stages.store.make(
             f"t{t:02d}/importance",
@@ -146,19 +148,15 @@ class Learning:
         }
 
     def _few(self, t: int, learned: Made, named: Made | None, count: int, salt: str) -> tuple[pa.Table, np.ndarray]:
-        """Of every task up to `count` samples of a selection or pool, by hash: SAMPLE rows, and the task of each."""
-        ids = read_table(learned.path, ["id", "key"])
-        if not len(ids):
+        """Of every task up to `count` samples of a selection or pool, by hash: id and key, by key, and the task of each."""
+        known = sort_by_key(read_table(learned.path, ["id", "key"]))
+        if not len(known):
             raise ValueError(f"t{t}: no sample to learn from; is the pool empty?")
-        keys_n = ids["key"].to_numpy()
+        keys_n = known["key"].to_numpy()
         names_n = names_of(keys_n, t, path_of(named))
         groups = [np.flatnonzero(names_n == name) for name in set(names_n)]
         few = np.sort(np.concatenate([of[smallest(keys_n[of], count, salt)] for of in groups]))
-        found, name_of = (
-            samples(self._releases(t), ids["id"].take(pa.array(few))),
-            dict(zip(keys_n[few], names_n[few], strict=True)),
-        )
-        return found, np.array([name_of[key] for key in found["key"].to_numpy()], dtype=object)
+        return known.take(pa.array(few)), names_n[few]
 
     def _releases(self, t: int) -> list[Path]:
         return [made.path for made in self.stages.releases[: t + 1]]

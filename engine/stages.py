@@ -131,8 +131,6 @@ class Stages:
             ),
             settings=self.scored_by(spec, t) | ({} if arrival is None else {"newest": True}),
             parents=(pool, *there(adapter), *seen, *(there(before) if "forgetting" in spec.scores else ())),
-            beside=("profile.batches.parquet",),
-            layout=config.scoring.batches_per_file,
         )
         self.profiles[t] = made
         return made

@@ -76,6 +76,5 @@ class Targeting:
             ),
             settings=self.stages.scored_by(spec, t),
             parents=(split, *there(adapter)),
-            beside=("targets.batches.parquet", "targets.quarantine.parquet"),
-            layout=config.scoring.batches_per_file,
+            beside=("targets.quarantine.parquet",),
         )

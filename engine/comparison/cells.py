@@ -219,8 +219,8 @@ def _result(cell: Cell, stream: FileStream, store: Store) -> dict[str, Any]:
     run = read_json(store.root / "results.json")
     count = len(run["releases"])
     seconds = {stage: _seconds(run["seconds"], names) for stage, names in STAGES.items()}
-    plans = {t: store.root / f"t{t:02d}/profile.batches.parquet" for t in range(count)}
-    scored = {t: pq.read_metadata(plans[t]).num_rows for t in plans if f"t{t:02d}/profile" in run["seconds"]}
+    notes = {t: store.root / f"t{t:02d}/profile.made.json" for t in range(count)}
+    scored = {t: int(read_json(note)["scored"]) for t, note in notes.items() if f"t{t:02d}/profile" in run["seconds"]}
     each = {t: passes(cell.config.at(t)) for t in scored}
     last = store.root / f"t{count - 1:02d}/adapter"
     experts = {"experts": len(Experts.load(last).adapters())} if is_experts(last) else {}

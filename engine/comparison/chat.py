@@ -17,7 +17,7 @@ from liit.engine.data import stream
 from liit.engine.data.ingest import ingest
 from liit.engine.data.readers import checks
 from liit.engine.data.readers.formats import raw_rows
-from liit.engine.evaluation.answering import Answerer, answered
+from liit.engine.evaluation.answering import Speaker, answered
 from liit.engine.holding.task_features import first_question
 from liit.engine.models.encoding import PLACEHOLDER, TooLong
 from liit.engine.run.files import read_json, read_table, remove, write_table
@@ -33,7 +33,7 @@ LONGEST = 40
 """Tokens of an answer."""
 
 
-class Talker(Answerer):
+class Talker(Speaker):
     """The actor: conversations in, for each the model's answers to all of its turns out."""
 
     def __call__(self, samples: list[dict[str, Any]]) -> pa.Table:
@@ -102,7 +102,7 @@ class Conversations:
                 "max_new_tokens": LONGEST,
                 "turns": fingerprint(sorted(self.wanted.items())),
                 "model": model,
-                "evaluation": self.config.evaluation.model_dump(exclude={"batches_per_file"}),
+                "evaluation": self.config.evaluation.model_dump(),
             },
             parents=(self.held, *there(self.asked)),
         )

@@ -19,7 +19,7 @@ from liit.engine.data.withdrawing import Withdrawn
 from liit.engine.data.writers import limits
 from liit.engine.data.writers.formats import FORMATS, Samples, Target
 from liit.engine.data.writers.images import Images
-from liit.engine.fleet.work import read_chunks
+from liit.engine.fleet.parts import read_chunks
 from liit.engine.run.files import read_table
 from liit.engine.run.progress import log
 

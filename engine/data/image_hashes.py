@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from liit.engine.fleet.work import read_chunks
+from liit.engine.fleet.parts import read_chunks
 from liit.engine.run.files import appearing, read_table
 from liit.engine.run.progress import log
 

@@ -17,14 +17,15 @@ import pyarrow.parquet as pq
 
 from liit.engine.data import image_hashes, source_rows
 from liit.engine.data.copies import content_hash
+from liit.engine.data.dealing import dealt
 from liit.engine.data.image_hashes import image_hash, write_images
 from liit.engine.data.readers.images import open_image
 from liit.engine.data.readers.sample import Bad, by_kind
 from liit.engine.data.reading import Taken, TooManyBadSamples, say, take
 from liit.engine.data.source_rows import write_source_rows
-from liit.engine.data.spool import Spool, Spooled, by_key, in_key_order
+from liit.engine.data.spool import Spool, Spooled, by_key, in_key_order, spooled_samples
 from liit.engine.fleet import planned
-from liit.engine.fleet.work import dealt
+from liit.engine.fleet.parts import rows_of_a_part
 from liit.engine.models.encoding import SampleError, encode
 from liit.engine.models.loading import load_processor
 from liit.engine.run.files import appearing, read_table, remove, write_table
@@ -49,8 +50,6 @@ CHECKED = pa.schema(
         ("images", pa.list_(pa.binary(32))),
     ]
 )
-SAMPLES_PER_TASK = 256
-BYTES_PER_TASK = 64 << 20
 BYTES_PER_BUCKET = 256 << 20
 """Of samples that the driver holds in memory while it hands them out or sorts them; more where that would be too many files."""
 MOST_BUCKETS = 200
@@ -129,7 +128,7 @@ def ingest(
 
 def checked(spooled: Spooled, config: Config, folder: Path, label: str, tick: Callable[[], None]) -> pa.Table:
     """CHECKED rows of the samples of a spool, in its order: whether the model can take them, and their lengths."""
-    keys_N, size_N = spooled.keys, spooled.sizes
+    keys_N = spooled.keys
     if not len(keys_N):
         return CHECKED.empty_table()
     model: Model = config.model
@@ -137,11 +136,8 @@ def checked(spooled: Spooled, config: Config, folder: Path, label: str, tick: Ca
         label=f"check {label}",
         worker=Checker,
         arguments={**model.model_dump(include={"path", "revision", "max_length"}), "template": model.template()},
-        keys_N=keys_N,
-        batch_N=batches(size_N),
-        chunks=spooled.chunks,
-        batches_per_file=1,
-        rows_per_bucket=max(1, int(_bucket_bytes(size_N) / size_N.mean())),
+        tasks=spooled.tasks(),
+        batches=spooled_samples,
         pooled=False,
     )
     table = pa.concat_tables([read_table(part) for part in planned.run(folder, job, config.resources, tick)])
@@ -149,16 +145,6 @@ def checked(spooled: Spooled, config: Config, folder: Path, label: str, tick: Ca
     for note, count in Counter(pc.list_flatten(table["notes"]).to_pylist()).most_common():
         log.info("%s: %d times: %s", label, count, note)
     return table.take(pc.index_in(pa.array(keys_N), table["key"].combine_chunks()))
-
-
-def batches(size_N: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
-    """(N,) task of each sample in its order: so many samples and bytes at most, a larger sample alone."""
-    batch_N, batch, count, held = np.empty(len(size_N), np.int32), -1, SAMPLES_PER_TASK, 0
-    for row, size in enumerate(size_N.tolist()):
-        if count >= SAMPLES_PER_TASK or held + size > BYTES_PER_TASK:
-            batch, count, held = batch + 1, 0, 0
-        batch_N[row], count, held = batch, count + 1, held + size
-    return batch_N
 
 
 def _bucket_bytes(size_N: npt.NDArray[np.int64]) -> int:
@@ -174,7 +160,7 @@ def _write(partial: Path, spooled: Spooled, table: pa.Table, work: Path) -> None
     with appearing(partial) as temporary, pq.ParquetWriter(temporary, SAMPLE) as writer:
         if len(keys_n):
             rows = dealt(work, spooled.chunks, keys_n, bucket_n)
-            in_key_order(rows, good["length"], good["content"], writer)
+            in_key_order(rows, good["length"], good["content"], writer, rows_of_a_part(len(keys_n)))
 
 
 def _judge(taken: Sequence[Taken], allowed: float, quarantined: Path) -> None:

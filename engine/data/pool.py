@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from liit.engine.data.copies import words
 from liit.engine.data.withdrawing import Withdrawn, removed
-from liit.engine.fleet.work import read_chunks
+from liit.engine.fleet.parts import read_chunks
 from liit.engine.run.files import read_table, write_table
 from liit.engine.run.progress import log
 from liit.engine.run.tables import POOL, QUARANTINE, REMOVED, SAMPLE, sort_by_key

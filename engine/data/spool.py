@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 
 from liit.engine.data.readers.ids import Ids, Settled
 from liit.engine.data.readers.sample import Sample, Tally
+from liit.engine.fleet.planned import Task
 from liit.engine.run.tables import SAMPLE, key_of
 
 ROWS = 1024
+CHECKED_TOGETHER = 64
 BYTES = 32 << 20
 """Of samples in memory before they are written; also the size of a row group."""
 
@@ -72,6 +74,26 @@ class Spooled:
         """Bytes of the samples that count, about."""
         return self.size_N[self.settled.stays_N]
 
+    def tasks(self) -> list[Task]:
+        """One for each row group with samples that count, told what these are called now."""
+        tasks, start = [], 0
+        with pq.ParquetFile(self.path) as file:
+            for group in range(file.num_row_groups):
+                came = file.read_row_group(group, columns=["id"])["id"].combine_chunks()
+                stays = self.settled.stays_N[start : start + len(came)]
+                mask = pa.array(stays)
+                keys = pa.array(self.settled.key_N[start : start + len(came)])
+                what = {
+                    "file": str(self.path),
+                    "group": group,
+                    "stays": mask,
+                    "id": self.settled.ids(came, start).filter(mask),
+                    "key": keys.filter(mask),
+                }
+                tasks += [Task(f"{group:06d}", int(stays.sum()), what)] if stays.any() else []
+                start += len(came)
+        return tasks
+
     def chunks(self) -> Iterator[pa.Table]:
         """The samples that count, a row group at a time."""
         with pq.ParquetFile(self.path) as file:
@@ -117,6 +139,18 @@ class Spooled:
             ]
 
 
+def spooled_samples(
+    file: str, group: int, stays: list[bool], **named: list[object]
+) -> Iterator[list[dict[str, object]]]:
+    """The samples of a row group of a spool that count, with their ids and keys: the batches of its task."""
+    with pq.ParquetFile(file) as opened:
+        table = opened.read_row_group(group).filter(pa.array(stays))
+    for name, values in named.items():
+        table = _with(table, name, pa.array(values, SAMPLE.field(name).type))
+    for start in range(0, len(table), CHECKED_TOGETHER):
+        yield table.slice(start, CHECKED_TOGETHER).to_pylist()
+
+
 def _with(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
     return table.set_column(SAMPLE.get_field_index(name), SAMPLE.field(name), values)
 
@@ -131,14 +165,18 @@ def in_key_order(
     length_n: pa.ChunkedArray,
     content_n: pa.ChunkedArray,
     writer: pq.ParquetWriter,
+    most: int,
 ) -> None:
-    """Write what `fleet.work.dealt` hands out, bucket after bucket sorted by key, with lengths and contents."""
+    """Write what `dealing.dealt` hands out, bucket after bucket sorted by key, with lengths and contents.
+
+    most: rows of a part.
+    """
     for _, table, at in rows:
         place = pa.array(at)
         table = _with(_with(table, "length", length_n.take(place)), "content", content_n.take(place))
         table = table.sort_by("key")
         mean = max(table.nbytes // max(len(table), 1), 1)
-        writer.write_table(table, row_group_size=max(1, min(BYTES * 2 // mean, len(table))))
+        writer.write_table(table, row_group_size=max(1, min(BYTES * 2 // mean, most)))
 
 
 def by_key(keys_n: npt.NDArray[np.uint64], size_n: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int64]:

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from liit.engine.data.copies import text_hash
 from liit.engine.data.image_hashes import images_of
-from liit.engine.fleet.work import read_chunks
+from liit.engine.fleet.parts import read_chunks
 from liit.engine.run.files import read_json, read_table
 from liit.engine.run.tables import REMOVED
 

@@ -1,22 +1,23 @@
 """A model's greedy answers by Ray Data actors, in planned batches, with the expert of each sample where there are some."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-import numpy as np
 import pyarrow as pa
 import torch
 
 from liit.engine.data.readers.images import open_image
 from liit.engine.fleet import planned
-from liit.engine.fleet.batching import plan_groups
-from liit.engine.fleet.work import places, read_chunks, rows_that_fit
+from liit.engine.fleet.fitting import fitting
+from liit.engine.fleet.parts import Batches, tasks_of
+from liit.engine.fleet.running import TaskError, Worker
 from liit.engine.models import loading
 from liit.engine.models.adapters import speaking_as, with_adapters
-from liit.engine.models.encoding import collate, encode_prompt, pad_id_of, tokenizer_of
+from liit.engine.models.encoding import Encoded, collate, encode_prompt, pad_id_of, tokenizer_of
 from liit.engine.models.experts import Experts, adapter_of, is_experts, routed
 from liit.engine.models.responses import stop_ids
 from liit.engine.run.files import read_table
@@ -24,11 +25,32 @@ from liit.engine.run.store import Clock
 from liit.engine.settings.config import Config
 from liit.engine.settings.template_spec import TemplateSpec
 
+Sample = Mapping[str, Any]
 GIVEN = pa.schema([("id", pa.string()), ("answer", pa.string())])
 
 
-class Answerer:
-    """The evaluation actor: one model, one planned batch of samples in, their greedy answers out."""
+@dataclass(frozen=True)
+class Prompts:
+    """Samples of a planned batch, and what the model is shown of each."""
+
+    samples: Sequence[Sample]
+    encoded: Sequence[Encoded]
+    references: Sequence[Encoded] = ()
+    """Each with its last assistant turn, where that is wanted too."""
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, some: slice) -> "Prompts":
+        return Prompts(self.samples[some], self.encoded[some], self.references[some])
+
+    @property
+    def nbytes(self) -> int:
+        return sum(one.nbytes for one in (*self.encoded, *self.references))
+
+
+class Speaker:
+    """What evaluation actors hold: one model, with its adapter or its experts, that answers samples."""
 
     def __init__(
         self,
@@ -46,37 +68,63 @@ class Answerer:
         self.model: Any = loaded.to("cuda" if torch.cuda.is_available() else "cpu")
         self.max_length, self.new_tokens = max_length, new_tokens
 
-    def __call__(self, samples: list[dict[str, Any]]) -> pa.Table:
-        answers = self.answer(samples)
-        return pa.table({"id": [sample["id"] for sample in samples], "answer": answers}, schema=GIVEN)
-
-    def answer(self, samples: Sequence[Mapping[str, Any]]) -> list[str]:
+    def answer(self, samples: Sequence[Sample]) -> list[str]:
         """What the model writes in place of each sample's last assistant turn.
 
         Every answer is cut at its own data set's `max_new_tokens`, so it does not depend on its batch. With experts, all
-        samples of a batch go to the one that their column `expert` names.
+        samples of a batch go to the one that their column `expert` names. Raises TaskError, naming the sample, for one that
+        finds no room on the device.
         """
-        limits = [self.new_tokens[sample["dataset"]] for sample in samples]
-        with self.speaking(samples):
-            return write_answers(self.model, self.processor, samples, limits, self.max_length)
+        return self.answers_to(Prompts(samples, prompts_of(self.processor, samples, self.max_length)))
 
-    def speaking(self, samples: Sequence[Mapping[str, Any]]) -> AbstractContextManager[None]:
+    def answers_to(self, prompts: Prompts) -> list[str]:
+        """The part of `answer` that needs the model."""
+        with self.speaking(prompts.samples):
+            return fitting(self._written, prompts, no_room)
+
+    def speaking(self, samples: Sequence[Sample]) -> AbstractContextManager[None]:
         """The model with the expert of this batch, where there are experts."""
         return speaking_as(self.model, adapter_of(samples[0]["expert"])) if self.experts else nullcontext()
 
+    def _written(self, prompts: Prompts) -> list[str]:
+        limits = [self.new_tokens[sample["dataset"]] for sample in prompts.samples]
+        return write_answers(self.model, self.processor, prompts.encoded, limits)
 
-@torch.no_grad()
-def write_answers(
-    model: Any, processor: Any, samples: Sequence[Mapping[str, Any]], limits: Sequence[int], max_length: int
-) -> list[str]:
-    """Greedy answers in place of the last assistant turn, as text without special tokens, each of so many tokens at most.
 
-    An answer ends with the token that ends a turn in training, or with one that ends the model's own texts.
-    """
-    prompts = [
+class Answerer(Speaker):
+    """The evaluation actor: one planned batch of samples in, their greedy answers out."""
+
+    def prepare(self, samples: list[dict[str, Any]]) -> Prompts:
+        return Prompts(samples, prompts_of(self.processor, samples, self.max_length))
+
+    def __call__(self, prompts: Prompts) -> pa.Table:
+        ids = [sample["id"] for sample in prompts.samples]
+        return pa.table({"id": ids, "answer": self.answers_to(prompts)}, schema=GIVEN)
+
+
+def no_room(prompts: Prompts) -> NoReturn:
+    """Raises TaskError for a sample that finds no room on the device."""
+    name, tokens = prompts.samples[0]["id"], len(prompts.encoded[0].input_ids)
+    raise TaskError(
+        f"{name}: its {tokens} tokens and the answer do not fit in the device's memory, even alone; give an actor more of a GPU "
+        "(resources.gpus_per_actor), lower max_new_tokens of its evaluation set, or take it out of that set's file"
+    )
+
+
+def prompts_of(processor: Any, samples: Sequence[Sample], max_length: int) -> list[Encoded]:
+    """The samples up to the last assistant turn, with their images."""
+    return [
         encode_prompt(processor, one["conversation"], [open_image(image) for image in one["images"]], max_length)
         for one in samples
     ]
+
+
+@torch.no_grad()
+def write_answers(model: Any, processor: Any, prompts: Sequence[Encoded], limits: Sequence[int]) -> list[str]:
+    """Greedy answers to prompts, as text without special tokens, each of so many tokens at most.
+
+    An answer ends with the token that ends a turn in training, or with one that ends the model's own texts.
+    """
     inputs = collate(prompts, pad_id_of(processor), side="left")
     del inputs["response"]
     first = next(model.parameters())
@@ -97,7 +145,7 @@ def end_ids(model: Any, processor: Any) -> set[int]:
 
 
 def answered(
-    worker: type[Answerer],
+    worker: Callable[..., Worker],
     samples: pa.Table,
     files: Sequence[Path],
     new_tokens: Mapping[str, int],
@@ -118,10 +166,6 @@ def answered(
         queries: what the samples look like (`task_features.py`), by which each finds its expert.
     """
     samples, limits = routed(samples, adapter, queries), config.evaluation
-    lengths_N = samples["length"].to_numpy() + max(new_tokens.values())
-    groups = zip(samples["dataset"].to_pylist(), samples["expert"].to_pylist(), strict=True)
-    group_N, keys_N = np.array(["/".join(group) for group in groups]), samples["key"].to_numpy()
-    batch_N = plan_groups(group_N, keys_N, lengths_N, limits.samples_per_batch, limits.tokens_per_batch)
     arguments = {
         "model": config.model.model_dump(include={"path", "revision", "dtype", "attention"}),
         "adapter": None if adapter is None else str(adapter),
@@ -129,14 +173,9 @@ def answered(
         "new_tokens": new_tokens,
         "template": config.model.template(),
     }
-
-    def chunks() -> Iterator[pa.Table]:
-        sorter = np.argsort(keys_N)
-        for chunk in read_chunks(files):
-            at = places(chunk["key"].to_numpy(), keys_N, sorter)
-            yield chunk.append_column("expert", samples["expert"].take(pa.array(at, mask=at < 0)))
-
-    fits = rows_that_fit(files)
-    job = planned.Job(label, worker, arguments, keys_N, batch_N, chunks, limits.batches_per_file, fits)
+    tasks = tasks_of(files, samples["key"].to_numpy(), {"expert": samples["expert"]})
+    longest = max(new_tokens.values())
+    batches = Batches(limits.samples_per_batch, limits.tokens_per_batch, ("dataset", "expert"), longest)
+    job = planned.Job(label, worker, arguments, tasks, batches)
     given = pa.concat_tables([read_table(part) for part in planned.run(folder, job, config.resources, clock.tick)])
     return dict(zip(given["id"].to_pylist(), given["answer"].to_pylist(), strict=True))

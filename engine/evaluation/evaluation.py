@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from liit.engine.evaluation.generations import Asked, exam_rows, given
 from liit.engine.evaluation.judged import judged
-from liit.engine.fleet.work import read_chunks
+from liit.engine.fleet.parts import read_chunks
 from liit.engine.run.files import appearing, read_json, read_table, write_json, write_table
 from liit.engine.run.tables import ANSWER
 from liit.engine.settings.streams import EvaluationSet

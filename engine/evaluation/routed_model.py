@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from liit.engine.data.readers.images import open_image
-from liit.engine.evaluation.answering import write_answers
+from liit.engine.evaluation.answering import prompts_of, write_answers
 from liit.engine.holding.task_features import first_question, spoken
 from liit.engine.models import anatomy, loading
 from liit.engine.models.adapters import speaking_as, with_adapters
@@ -53,8 +53,8 @@ class RoutedModel:
             mine = [at for at, name in enumerate(chosen) if name == expert]
             with speaking_as(self.model, adapter_of(expert)):
                 limits = [max_new_tokens] * len(mine)
-                own = [samples[at] for at in mine]
-                written = write_answers(self.model, self.processor, own, limits, self.max_length)
+                prompts = prompts_of(self.processor, [samples[at] for at in mine], self.max_length)
+                written = write_answers(self.model, self.processor, prompts, limits)
             for at, text in zip(mine, written, strict=True):
                 answers[at] = text
         return answers

@@ -1,114 +1,133 @@
-"""Planned batches through a Ray Data actor pool, resumable: the machinery under ingest, scoring and evaluation.
+"""Planned work through a Ray Data actor pool, resumable: the machinery under ingest, scoring and evaluation.
 
-Batches are planned once from (length, key) and are the unit of work, padding included, so a row's bits depend on nothing
-else. An actor writes the rows of a task (a few planned batches) as one part file by rename; a part that exists is done.
+A task is a part of what is to be done, with its planned batches; whoever runs it makes the same batches of it, so a row's bits
+depend on nothing else. An actor writes the rows of a task as one part file by rename; a part that exists is done.
 """
 
 import logging
 import math
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from liit.engine.fleet.connect import connect
-from liit.engine.fleet.work import Chunks, write_work
-from liit.engine.run.files import appearing, remove
-from liit.engine.run.progress import Bar
+from liit.engine.fleet.running import TaskError, TaskRunner, Worker, part_of, run_in_task
+from liit.engine.run.progress import Bar, log
 from liit.engine.settings.sections import Resources
 
+MOST_LOADERS = 8
+"""Of an actor, where nothing is said of them."""
 
-class Worker(Protocol):
-    """What an actor holds: made once per actor, called once per planned batch.
 
-    It may have a method `prepare` too, which makes of the samples what it is then called with: the part that needs no model,
-    and that threads do ahead of it (`resources.loaders_per_actor`).
-    """
+@dataclass(frozen=True)
+class Task:
+    """A part of planned work, one sample of it at least."""
 
-    def __call__(self, samples: Any, /) -> pa.Table:
-        """One row per sample; a sample that fails has its reason in a column, it is never left out."""
-        ...
+    name: str
+    """Of its part file."""
+    rows: int
+    """How many come of it."""
+    what: Mapping[str, Any]
+    """What `Job.batches` is told: text, numbers, bytes, and arrays, which come as lists."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """Planned work: which worker, made how, over which samples in which batches."""
+    """Planned work: which worker, made how, over which tasks."""
 
     label: str
     worker: Callable[..., Worker]
     arguments: dict[str, Any]
-    keys_N: np.ndarray
-    batch_N: np.ndarray
-    chunks: Chunks
-    """The planned samples, in any order, among others maybe: tables with a column `key`."""
-    batches_per_file: int
-    rows_per_bucket: int | None = None
-    """Samples that the driver holds in memory at a time; fewer than usual where they are large."""
+    tasks: Sequence[Task]
+    batches: Callable[..., Iterator[Any]]
+    """The planned batches of a task, by what it says: called where the worker is."""
     pooled: bool = True
     """Whether workers are held by an actor pool, with its GPUs; else by Ray's task processes, which outlive the job."""
 
 
 def run(folder: Path, job: Job, resources: Resources, tick: Callable[[], None]) -> list[Path]:
-    """Part files of all tasks in `folder`, made where they are missing; their rows are the samples, each exactly once."""
+    """Part files of all tasks in `folder`, made where they are missing; their rows are the samples, each exactly once.
+
+    What workers warn of is said here, the first of each kind. Raises TaskError as they do.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    task_N = job.batch_N // job.batches_per_file
-    tasks = np.unique(task_N)
-    todo = np.array([task for task in tasks if not _part(folder, task).is_file()], task_N.dtype)
-    left = np.isin(task_N, todo)
-    if len(todo):
+    todo = [task for task in job.tasks if not part_of(folder, task.name).is_file()]
+    rows = sum(task.rows for task in job.tasks)
+    if todo:
         connect(resources)
-        done = int((~left).sum())
-        with Bar(job.label, len(task_N), "samples", done) as bar:
-            work = folder / "work"
-            remove(work)
-            work.mkdir()
-            write_work(work, job.chunks, job.keys_N[left], job.batch_N[left], task_N[left], job.rows_per_bucket)
-            for row in _stream(work, folder, job, resources, len(todo)):
-                done += int(row["rows"])
+        done = rows - sum(task.rows for task in todo)
+        with Bar(job.label, rows, "samples", done) as bar:
+            said: set[str] = set()
+            for told in _stream(todo, folder, job, resources):
+                if told["error"] is not None:
+                    raise TaskError(f"{job.label}: {told['error']}")
+                done += int(told["rows"])
                 bar.move_to(done)
                 tick()
-            remove(work)
+                for one in told["warnings"]:
+                    if one["kind"] not in said:
+                        log.warning("%s: %s", job.label, one["text"])
+                    said.add(one["kind"])
     for abandoned in folder.glob(".*.tmp"):
         abandoned.unlink()
-    return _checked([_part(folder, task) for task in tasks], len(task_N))
+    return _checked([part_of(folder, task.name) for task in job.tasks], rows)
 
 
-def _stream(work: Path, folder: Path, job: Job, resources: Resources, tasks: int) -> Iterable[dict[str, Any]]:
+def _block(task: Task) -> pa.Table:
+    """A task as a row of its own."""
+    what = {
+        name: pa.ListArray.from_arrays(pa.array([0, len(value)], pa.int32()), _whole(value))
+        if isinstance(value, pa.Array | pa.ChunkedArray)
+        else [value]
+        for name, value in task.what.items()
+    }
+    return pa.table({"name": [task.name], "rows": [task.rows], **what})
+
+
+def _whole(values: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+
+
+def _stream(tasks: Sequence[Task], folder: Path, job: Job, resources: Resources) -> Iterable[dict[str, Any]]:
     import ray  # as late as in `connect`
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.use_datasource_v2 = False  # the newer reader starts 32 actors for the footers of these few files
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # its progress is said here, in samples
-    dataset = ray.data.read_parquet(str(work), num_cpus=0.25).repartition(target_num_rows_per_block=1)
+    dataset = ray.data.from_arrow([_block(task) for task in tasks])
+    cpus = cpus_of_actor(resources, ray.cluster_resources().get("CPU", 1))
     make = {
         "folder": str(folder),
         "worker": job.worker,
         "arguments": job.arguments,
+        "batches": job.batches,
         "threads": resources.threads_per_actor,
-        "loaders": resources.loaders_per_actor,
+        "loaders": loaders_of_actor(resources, cpus),
+        "ahead": resources.read_ahead_gb * 1e9 / 2,  # an actor has two tasks: one that it runs, and the next
     }
-    cpus = cpus_of_actor(resources, ray.cluster_resources().get("CPU", 1))
     if job.pooled and not resources.warm:
         done = dataset.map_batches(
             TaskRunner,
             fn_constructor_kwargs=make,
             batch_size=1,
             batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=min(resources.actors, tasks)),
+            compute=ray.data.ActorPoolStrategy(
+                size=min(resources.actors, len(tasks)),
+                max_concurrent_calls_per_actor=2,
+                max_tasks_in_flight_per_actor=2,  # none waits behind them for an actor while another has nothing to do
+                enable_true_multi_threading=True,  # else Ray has the second call wait, before it has read anything
+            ),
             num_cpus=cpus,
             num_gpus=resources.gpus_per_actor,
         )
     else:
         done = dataset.map_batches(
-            _run_in_task,
+            run_in_task,
             fn_kwargs=make,
             batch_size=1,
             batch_format="pyarrow",
@@ -124,58 +143,11 @@ def cpus_of_actor(resources: Resources, total: float) -> float:
     return min(resources.cpus_per_actor, math.floor(100 * spare / resources.actors) / 100)
 
 
-class TaskRunner:
-    """The actor: runs the worker over a task's planned batches and writes their rows as one part file."""
-
-    def __init__(
-        self, folder: str, worker: Callable[..., Worker], arguments: dict[str, Any], threads: int, loaders: int
-    ) -> None:
-        import torch
-
-        torch.set_num_threads(threads)
-        self.folder, self.loaders = Path(folder), loaders
-        self.worker = worker(**arguments)
-
-    def __call__(self, tasks: pa.Table) -> pa.Table:
-        began = time.monotonic()
-        written = [self._run(task["task"], task["batches"]) for task in tasks.to_pylist()]
-        seconds = [time.monotonic() - began] * len(written)
-        return pa.table({"task": tasks["task"], "rows": written, "seconds": seconds})
-
-    def _run(self, task: int, batches: Sequence[list[dict[str, Any]]]) -> int:
-        table = pa.concat_tables([self.worker(prepared) for prepared in self._prepared(batches)])
-        expected = sum(len(batch) for batch in batches)
-        if len(table) != expected:
-            raise RuntimeError(f"task {task}: {len(table)} rows for {expected} samples")
-        with appearing(_part(self.folder, task)) as temporary:
-            pq.write_table(table, temporary, compression="none", use_dictionary=False)
-        return len(table)
-
-    def _prepared(self, batches: Sequence[list[dict[str, Any]]]) -> Iterator[Any]:
-        prepare = getattr(self.worker, "prepare", None)
-        if prepare is None:
-            yield from batches
-        elif not self.loaders:
-            yield from map(prepare, batches)
-        else:
-            with ThreadPoolExecutor(self.loaders) as threads:
-                yield from threads.map(prepare, batches)
-
-
-_held: dict[str, TaskRunner] = {}
-
-
-def _run_in_task(tasks: pa.Table, **make: Any) -> pa.Table:
-    """A task holds its worker in the process it runs in, until one with other arguments comes."""
-    name = repr(make)
-    if name not in _held:
-        _held.clear()
-        _held[name] = TaskRunner(**make)
-    return _held[name](tasks)
-
-
-def _part(folder: Path, task: int) -> Path:
-    return folder / f"part-{task:07d}.parquet"
+def loaders_of_actor(resources: Resources, cpus: float) -> int:
+    """Threads that prepare ahead of an actor with so many CPUs."""
+    if resources.loaders_per_actor is not None:
+        return resources.loaders_per_actor
+    return max(min(MOST_LOADERS, int(cpus)), 1) if resources.gpus_per_actor else 0
 
 
 def _checked(parts: list[Path], expected: int) -> list[Path]:

@@ -12,7 +12,6 @@ from liit.engine.settings.sections import Resources
 
 HERE = "here"
 """The process that starts the run, among the names of nodes."""
-TASKS_HELD = 4
 """That Ray Data holds at least: one in each of the three steps of a pass, and the next one."""
 
 
@@ -172,8 +171,8 @@ def disk(path: str, free: float, there: float, wanted: Footprint) -> list[Findin
     return settled("disk", [f"{says}: {todo}"] if free + there < wanted.total else [], says)
 
 
-def memory(nodes: Sequence[Node], seen: Sequence[Seen], task: float) -> list[Finding]:
-    """Ray's object store lies in /dev/shm, and holds the samples of a few tasks. task: bytes of the samples of one."""
+def memory(nodes: Sequence[Node], seen: Sequence[Seen]) -> list[Finding]:
+    """Ray's object store lies in /dev/shm. What is in it is small: of a task, which part of a table it is of."""
     shm, wrong = {one.node: one.shm for one in seen}, []
     for node in nodes:
         if shm[node.name] < node.object_store:
@@ -181,11 +180,6 @@ def memory(nodes: Sequence[Node], seen: Sequence[Seen], task: float) -> list[Fin
                 f"node {node.name}: /dev/shm has {size(shm[node.name])}, less than Ray's object store of "
                 f"{size(node.object_store)}, which then lies on a slow disk: give a container --shm-size="
                 f"{math.ceil(node.object_store / 1e9)}gb or more"
-            )
-        if node.object_store < TASKS_HELD * task:
-            wrong.append(
-                f"node {node.name}: Ray's object store of {size(node.object_store)} does not hold {TASKS_HELD} scoring tasks of "
-                f"{size(task)}: lower scoring.batches_per_file, or start Ray with a larger --object-store-memory"
             )
     least = min(node.object_store for node in nodes)
     return settled("memory", wrong, f"Ray's object store, {size(least)} at least, is within /dev/shm on {_all(nodes)}")

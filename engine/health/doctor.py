@@ -155,15 +155,15 @@ def _models(config: Config, nodes: list[Node], timeout_s: float) -> Iterator[Fin
 
 
 def _sizes(config: Config, nodes: list[Node], seen: list[Seen]) -> Iterator[Finding]:
-    output, task = Path(config.output), 0.0
+    output = Path(config.output)
     try:
         wanted = footprint(config)
     except ValueError as error:
         yield Finding("disk", False, f"how much a run writes is not known: {error}")
     else:
-        task, free = wanted.task, shutil.disk_usage(nearest(output)).free
+        free = shutil.disk_usage(nearest(output)).free
         yield from diagnosis.disk(config.output, free, _bytes_in(output), wanted)
-    yield from diagnosis.memory(nodes, seen, task)
+    yield from diagnosis.memory(nodes, seen)
 
 
 def _bytes_in(folder: Path) -> int:

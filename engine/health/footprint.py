@@ -24,9 +24,7 @@ class Footprint:
     adapters: float
     """With their second moments, and the checkpoints of one training."""
     samples: float
-    """Their rows once, and once more as the work files of a pass."""
-    task: float
-    """Of these, what one task of a scoring actor holds; Ray's object store holds it whole."""
+    """Their rows, and once more those of the release that is being read."""
 
     @property
     def total(self) -> float:
@@ -36,20 +34,17 @@ class Footprint:
 def footprint(config: Config) -> Footprint:
     """Raises ValueError, one line, for a release that is not here and states no size, and for a model that is not here."""
     steps, rows = forecast(config), _bytes_of_rows(config)
-    known = sum(step.new for step in steps if rows)
-    per_task = config.scoring.samples_per_batch * config.scoring.batches_per_file
     return Footprint(
         vectors=_vectors(config, steps),
         adapters=_adapters(config, steps),
-        samples=2 * rows,
-        task=per_task * rows / known if known else 0,
+        samples=sum(rows) + max(rows, default=0),
     )
 
 
-def _bytes_of_rows(config: Config) -> int:
-    """Of the releases' files; 0 for the digits, whose samples are small."""
+def _bytes_of_rows(config: Config) -> list[int]:
+    """Of the files of each release; none for the digits, whose samples are small."""
     releases = [one for one in data_sets(config) if not isinstance(one, EvaluationSet)]
-    return sum(file.stat().st_size for one in releases for file in files_of(one))
+    return [sum(file.stat().st_size for file in files_of(one)) for one in releases]
 
 
 def _vectors(config: Config, steps: list[Step]) -> float:

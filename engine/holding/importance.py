@@ -4,24 +4,28 @@
     MAS:  I_i = E_x |∂h(x)/∂θ_i|,    h the mean over them of Σ_v logit_v²
 
 Squares (or absolute values) are taken sample by sample, before anything is averaged: the square of a batch's mean gradient
-is smaller by about the size of the batch. Samples are streamed through actors like those that score; a planned batch gives
-one sum, and the sums are added up in the order of the plan, so that the result does not depend on how many actors there are.
+is smaller by about the size of the batch. Samples are streamed through actors like those that score. A group of a task's samples,
+the same whoever takes it, gives one sum, in float64, a column for each weight; the sums are added up in the order of the
+groups, so that the result does not depend on how many actors there are.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load, save, save_file
 
 from liit.engine.fleet import planned
-from liit.engine.fleet.batching import plan_groups
+from liit.engine.fleet.fitting import fitting
+from liit.engine.fleet.parts import Batches, tasks_of
 from liit.engine.models import adapters, anatomy, loading
-from liit.engine.run.files import read_table, remove
+from liit.engine.run.files import appearing, read_table, remove
 from liit.engine.run.store import Clock
 from liit.engine.scoring.gradients import Linear, Recorder, lora_gradients
 from liit.engine.scoring.passes import Batch, response_logits
@@ -29,7 +33,12 @@ from liit.engine.scoring.profile_spec import ProfilerSpec
 from liit.engine.scoring.profiler import Prepared, Profiler
 from liit.engine.scoring.projections import TILE, Gradient
 from liit.engine.scoring.scores import token_nll
+from liit.engine.scoring.scoring import too_large
 from liit.engine.settings.config import Config
+
+ROWS = pa.schema([("id", pa.string()), ("key", pa.uint64()), ("status", pa.string())])
+LEAST_SAMPLES, MOST_GROUPS = 64, 16
+"""Of a group, and for a task: what comes of a group is twice as large as the adapter."""
 
 
 def measure(
@@ -42,34 +51,63 @@ def measure(
     """
     rule, scoring = config.training.regulariser, config.scoring
     assert rule is not None
-    keys_N = chosen["key"].to_numpy()
-    lengths_N, names_n = chosen["length"].to_numpy(), names_n.astype(str)
-    limits = scoring.samples_per_batch, min(scoring.tokens_per_batch, rule.tokens_per_batch)
-    batch_N = plan_groups(names_n, keys_N, lengths_N, *limits)  # a batch is of one task
+    names_n = names_n.astype(str)
     work, arguments = partial.with_name(f"{partial.name}.work"), {"spec": spec, "kind": rule.kind}
-    # One batch a file: what comes of it is as large as the adapter.
-    job = planned.Job(label, ImportanceWorker, arguments, keys_N, batch_N, lambda: iter([chosen]), batches_per_file=1)
-    task_of_key = dict(zip(keys_N.tolist(), names_n.tolist(), strict=True))
-    total: dict[str, dict[str, torch.Tensor]] = {}
-    for part in planned.run(work, job, config.resources, clock.tick):
-        table = read_table(part)
-        bad = table.filter(pc.not_equal(table["status"], "ok"))
-        if len(bad):
-            raise ValueError(f"{bad['id'][0]}: was good when selected, and cannot be read now: {bad['status'][0]}")
-        table = table.filter(pc.is_valid(table["sums"]))
-        for key, sums in zip(table["key"].to_pylist(), table["sums"].to_pylist(), strict=True):
-            mine = total.setdefault(task_of_key[key], {})
-            for name, values in load(sums).items():
-                mine[name] = mine.get(name, torch.zeros(())) + values.double()
+    table, groups = work.with_name(f"{work.name}.samples"), _grouped(names_n)
+    _write(table, chosen, groups)
+    batches = Batches(scoring.samples_per_batch, min(scoring.tokens_per_batch, rule.tokens_per_batch))
+    tasks = tasks_of([table], chosen["key"].to_numpy())
+    job = planned.Job(label, ImportanceWorker, arguments, tasks, batches)
+    parts: dict[str, list[Path]] = {}
+    for (task, _), part in zip(groups, planned.run(work, job, config.resources, clock.tick), strict=True):
+        _check(part)
+        parts.setdefault(task, []).append(part)
     partial.mkdir(exist_ok=True)
-    for task, of in total.items():
-        count = int((names_n == task).sum())
-        save_file({name: (values / count).float() for name, values in of.items()}, partial / f"{task}.safetensors")
+    for task, of in parts.items():
+        save_file(_means(of, int((names_n == task).sum())), partial / f"{task}.safetensors")
     remove(work)
+    remove(table)
+
+
+def _check(part: Path) -> None:
+    found = read_table(part, ["id", "status"])
+    bad = found.filter(pc.not_equal(found["status"], "ok"))
+    if len(bad):
+        raise ValueError(f"{bad['id'][0]}: was good when selected, and cannot be read now: {bad['status'][0]}")
+
+
+def _means(parts: list[Path], count: int) -> dict[str, torch.Tensor]:
+    """Of each weight, in float32, from the sums of all groups of a task; memory holds those of one weight at a time."""
+    with ExitStack() as stack:
+        opened = [stack.enter_context(pq.ParquetFile(part)) for part in parts]
+        names = [name for name in opened[0].schema_arrow.names if name not in ROWS.names]
+        nothing = torch.zeros((), dtype=torch.float64)
+        return {name: (sum((_sums(file, name) for file in opened), nothing) / count).float() for name in names}
+
+
+def _sums(opened: pq.ParquetFile, name: str) -> torch.Tensor:
+    return load(opened.read(columns=[name])[name][0].as_py())[name]
+
+
+def _grouped(names_n: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """The samples of each task in groups: for each the task, and its rows."""
+    groups = []
+    for task in np.unique(names_n):
+        rows = np.flatnonzero(names_n == task)
+        size = max(LEAST_SAMPLES, -(-len(rows) // MOST_GROUPS))
+        groups += [(str(task), rows[start : start + size]) for start in range(0, len(rows), size)]
+    return groups
+
+
+def _write(path: Path, chosen: pa.Table, groups: list[tuple[str, np.ndarray]]) -> None:
+    """The samples as a table of which a part is a group."""
+    with appearing(path) as temporary, pq.ParquetWriter(temporary, chosen.schema) as writer:
+        for _, rows in groups:
+            writer.write_table(chosen.take(pa.array(rows)), row_group_size=len(rows))
 
 
 class ImportanceWorker:
-    """The actor: the model with its adapter apart from the weights; a planned batch in, its sums out."""
+    """The actor: the model with its adapter apart from the weights; a group of samples in, its sums out."""
 
     def __init__(self, spec: ProfilerSpec, kind: str) -> None:
         self.kind = kind
@@ -84,23 +122,36 @@ class ImportanceWorker:
     def prepare(self, samples: list[dict[str, Any]]) -> Prepared:
         return self.profiler.prepare(samples)
 
-    def __call__(self, prepared: Prepared) -> pa.Table:
-        """id, key and status of every sample; `sums` of the batch in its first row."""
-        count = len(prepared.samples)
-        encoded, profiler = list(prepared.encoded.values()), self.profiler
-        sums: list[bytes | None] = [None] * count
-        if encoded:
-            batch = Batch(encoded, profiler.processor, profiler.spec.padding_side, profiler.model)
-            sums[0] = save(importance_sums(profiler.model, batch, self.kind))
-        status = [prepared.failed.get(at, "ok") for at in range(count)]
-        return pa.table(
-            {
-                "id": pa.array([str(sample["id"]) for sample in prepared.samples], pa.string()),
-                "key": pa.array([sample["key"] for sample in prepared.samples], pa.uint64()),
-                "status": pa.array(status, pa.string()),
-                "sums": pa.array(sums, pa.large_binary()),
-            }
-        )
+    def whole(self, prepared: Iterable[Prepared]) -> pa.Table:
+        """id, key and status of every sample of a group; in the first row their sums, a column for each weight."""
+        total: dict[str, torch.Tensor] = {}
+        rows: list[dict[str, Any]] = []
+        for one in prepared:
+            for sums, status in fitting(self._summed, one, _too_large):
+                for name, values in sums.items():
+                    total[name] = total.get(name, torch.zeros(())) + values.double()
+                rows += status
+        table, nothing = pa.Table.from_pylist(rows, schema=ROWS), [None] * (len(rows) - 1)
+        for name in sorted(total):
+            mine = save({name: total.pop(name)})
+            table = table.append_column(name, pa.array([mine, *nothing], pa.large_binary()))
+        return table
+
+    def _summed(self, one: Prepared) -> list[tuple[dict[str, torch.Tensor], list[dict[str, Any]]]]:
+        """The sums of a batch, and a row for each of its samples."""
+        profiler, sums = self.profiler, {}
+        if one.encoded:
+            batch = Batch(list(one.encoded.values()), profiler.processor, profiler.spec.padding_side, profiler.model)
+            sums = importance_sums(profiler.model, batch, self.kind)
+        rows = [
+            {"id": str(sample["id"]), "key": sample["key"], "status": one.failed.get(at, "ok")}
+            for at, sample in enumerate(one.samples)
+        ]
+        return [(sums, rows)]
+
+
+def _too_large(one: Prepared) -> list[tuple[dict[str, torch.Tensor], list[dict[str, Any]]]]:
+    return [({}, [{"id": row.id, "key": one.samples[0]["key"], "status": row.status} for row in too_large(one)])]
 
 
 def importance_sums(model: torch.nn.Module, batch: Batch, kind: str) -> dict[str, torch.Tensor]:

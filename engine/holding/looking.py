@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from liit.engine.fleet.work import read_chunks
 from liit.engine.holding.task_features import describe, feature_spec
 from liit.engine.run.files import read_table
 from liit.engine.run.store import Made, Store
@@ -39,8 +38,8 @@ class Looking:
         return self.store.make(
             name,
             lambda partial, clock: describe(
-                read_table(samples.path, ["key", "length"]),
-                lambda: read_chunks([samples.path]),
+                read_table(samples.path, ["key"])["key"].to_numpy(),
+                [samples.path],
                 spec,
                 self.config,
                 partial,

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 
 from liit.engine.data.readers.images import open_image
 from liit.engine.fleet import planned
-from liit.engine.fleet.batching import plan
-from liit.engine.fleet.work import Chunks
+from liit.engine.fleet.fitting import fitting
+from liit.engine.fleet.parts import Batches, tasks_of
 from liit.engine.models.encoders import ImageEncoder, TextEncoder
 from liit.engine.models.encoding import PLACEHOLDER
 from liit.engine.run.files import read_table, remove, write_json, write_table
@@ -25,7 +25,7 @@ from liit.engine.run.progress import log
 from liit.engine.run.store import Clock
 from liit.engine.scoring.profile_spec import ProfilerSpec
 from liit.engine.scoring.profiler import Prepared, Profiler, Row
-from liit.engine.scoring.scoring import width
+from liit.engine.scoring.scoring import too_large, width
 from liit.engine.scoring.specification import plain_spec
 from liit.engine.settings.config import Config
 from liit.engine.settings.training import Tasks
@@ -56,7 +56,7 @@ class FeatureWorker:
     def __call__(self, prepared: Prepared) -> pa.Table:
         samples, spec = prepared.samples, self.profiler.spec
         if spec.vectors:
-            rows = self.profiler.run(prepared)
+            rows = fitting(self.profiler.run, prepared, too_large)
         else:  # the user's encoders stand in for all of them
             rows = [Row(str(sample["id"]), prepared.failed.get(at, "ok")) for at, sample in enumerate(samples)]
         own = {name: vector for name, vector in MODALITIES.items() if vector in spec.vectors}
@@ -103,8 +103,8 @@ def spoken(conversation: Sequence[dict[str, str]], role: str) -> str:
 
 
 def describe(
-    known: pa.Table,
-    chunks: Chunks,
+    keys_N: np.ndarray,
+    tables: Sequence[Path],
     spec: ProfilerSpec,
     config: Config,
     partial: Path,
@@ -115,15 +115,15 @@ def describe(
 ) -> None:
     """Write the vectors of samples as one table, sorted by key, columns as in `MODALITIES`, and `task` of `names_N`.
 
-    known: key and length of each. chunks: their SAMPLE rows.
+    keys_N: of the samples; tables: that hold them.
 
     Raises ValueError for a selected sample that cannot be read any more; of others, which scoring will quarantine, vectors are
     zero.
     """
-    scoring, keys_N = config.scoring, known["key"].to_numpy()
-    batch_N = plan(keys_N, known["length"].to_numpy(), scoring.samples_per_batch, scoring.tokens_per_batch)
+    scoring = config.scoring
+    batches = Batches(scoring.samples_per_batch, scoring.tokens_per_batch)
     work, arguments = partial.with_name(f"{partial.name}.work"), {"spec": spec, "tasks": config.tasks}
-    job = planned.Job(label, FeatureWorker, arguments, keys_N, batch_N, chunks, scoring.batches_per_file)
+    job = planned.Job(label, FeatureWorker, arguments, tasks_of(tables, keys_N), batches)
     parts = planned.run(work, job, config.resources, clock.tick)
     table = pa.concat_tables([read_table(part) for part in parts]).sort_by("key")
     if names_N is not None:

@@ -20,8 +20,6 @@ from liit.engine.settings.training import MACHINE
 
 ASKED = ("skill", "metric", "options", "max_new_tokens", "samples", "since", "until", "path")
 """Keys of an evaluation set that its questions do not depend on."""
-LAYOUT = {"batches_per_file"}
-"""How scoring is laid out on files."""
 
 
 def continued(config: Config, redo: int | None = None) -> Config:
@@ -114,7 +112,6 @@ def _settings(config: Config, before: Config, redo: int | None) -> Config:
 
 def _with(config: Config, sections: dict[str, Any], told: Phases) -> Config:
     machine = {"training": config.training.model_dump(include=MACHINE)}
-    machine["scoring"] = config.scoring.model_dump(include=LAYOUT)
     ours = {name: one.model_copy(update=machine.get(name, {})) for name, one in sections.items()}
     return Config.model_validate(config.model_copy(update=ours).model_dump() | {"from": told})
 
@@ -125,7 +122,7 @@ def _flat(config: Config) -> dict[str, Any]:
     How work is laid out on machines is none."""
     found: dict[str, Any] = {}
     for name in SECTIONS:
-        for key, value in getattr(config, name).model_dump(mode="json", exclude={*MACHINE, *LAYOUT}).items():
+        for key, value in getattr(config, name).model_dump(mode="json", exclude=set(MACHINE)).items():
             nested = {f"{name}.{key}.{inner}": one for inner, one in value.items()} if key == "lora" else {}
             found |= nested or {f"{name}.{key}": value}
     return found

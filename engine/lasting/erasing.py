@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from liit.engine.data.copies import text_hash
 from liit.engine.data.withdrawing import ERASED, Withdrawn
-from liit.engine.fleet.work import read_chunks
+from liit.engine.fleet.parts import read_chunks
 from liit.engine.run.files import appearing, read_json, remove, write_json
 from liit.engine.run.reading import open_run
 from liit.engine.run.store import Store

@@ -42,6 +42,10 @@ class Encoded:
     extras: dict[str, torch.Tensor] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    @property
+    def nbytes(self) -> int:
+        return sum(one.nbytes for one in (self.input_ids, self.response, *self.extras.values()))
+
 
 def encode(processor: Any, conversation: Conversation, images: Sequence[Image.Image], max_length: int) -> Encoded:
     """Tokens of a whole conversation with its response mask.

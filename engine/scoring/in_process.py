@@ -19,7 +19,8 @@ from liit.engine.data.ingest import Checker
 from liit.engine.data.readers.checks import Bad, Sample, content
 from liit.engine.data.readers.formats import Reader, Source, read
 from liit.engine.data.readers.ids import Ids
-from liit.engine.fleet.batching import plan
+from liit.engine.fleet.batching import plan_groups
+from liit.engine.fleet.parts import rows_of_a_part
 from liit.engine.models.experts import is_experts
 from liit.engine.run.progress import Bar, log
 from liit.engine.run.reading import profile_frame
@@ -48,7 +49,11 @@ def profile(
     name: str | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
-    """Profile every sample with a model: scores and vectors as the stage `score` of a run makes them, bit for bit.
+    """Profile every sample with a model: scores and vectors as the stage `score` of a run makes them.
+
+    Bit for bit where the same samples share batches: those are planned within parts of a release, and of releases ids that
+    begin with one name are taken for one. Of a release of more than 256 samples all must be there; elsewhere the last bits may
+    differ.
 
     Args:
         samples: LLaVA rows (`id`, `conversations`, `image` or `images`) as a frame or as mappings; or a path, a LLaVA JSON file,
@@ -197,7 +202,8 @@ def _profiled(
     if not samples:
         return
     at_N, keys_N = np.array(list(samples)), np.array([key_of(one["id"]) for one in samples.values()], np.uint64)
-    batch_N = plan(keys_N, np.array(length), scoring.samples_per_batch, scoring.tokens_per_batch)
+    part_N = _parts([one["id"] for one in samples.values()], keys_N)
+    batch_N = plan_groups(part_N, keys_N, np.array(length), scoring.samples_per_batch, scoring.tokens_per_batch)
     order_N = np.lexsort((keys_N, batch_N))
     worker = ProfileWorker(asdict(spec), model_mark(spec))
     with Bar("profile", len(at_N), "samples") as bar:
@@ -205,6 +211,17 @@ def _profiled(
             batch = [{**samples[at], "key": int(key)} for at, key in zip(at_N[rows], keys_N[rows], strict=True)]
             yield at_N[rows].tolist(), worker(worker.prepare(batch))
             bar.move_to(bar.done + len(rows))
+
+
+def _parts(ids: Sequence[str], keys_N: np.ndarray) -> np.ndarray:
+    """(N,) alike for samples that a run has in one part: of one release, and near by their keys."""
+    names_N = np.array([name.partition("/")[0] if "/" in name else "" for name in ids])
+    part_N, before = np.zeros(len(ids), np.int64), 0
+    for name in np.unique(names_N):
+        mine = np.flatnonzero(names_N == name)
+        part_N[mine] = before + np.argsort(np.argsort(keys_N[mine])) // rows_of_a_part(len(mine))
+        before = int(part_N[mine].max()) + 1
+    return part_N
 
 
 @contextmanager

@@ -54,6 +54,24 @@ class Prepared:
     beside: Sequence["Prepared"] = ()
     """The same samples for other models, in the order that they are asked."""
 
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, some: slice) -> "Prepared":
+        rows = range(len(self))[some]
+
+        def of(known: Mapping[int, Any]) -> dict[int, Any]:
+            return {at: known[row] for at, row in enumerate(rows) if row in known}
+
+        beside = [other[some] for other in self.beside]
+        return Prepared(self.samples[some], of(self.encoded), of(self.blind), of(self.failed), beside)
+
+    @property
+    def nbytes(self) -> int:
+        """Of its tensors, those for other models too."""
+        own = sum(one.nbytes for one in (*self.encoded.values(), *self.blind.values()) if one is not None)
+        return own + sum(other.nbytes for other in self.beside)
+
 
 class Profiler:
     """Holds the model of a timestep; `profile` turns a planned batch of samples into rows.

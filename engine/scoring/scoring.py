@@ -1,6 +1,6 @@
 """Every sample of the pool profiled with the current model: Ray Data around `profiler.py`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from liit.engine.data.ingest import quarantine
-from liit.engine.data.pool import described
 from liit.engine.data.readers.checks import Bad
 from liit.engine.fleet import planned
-from liit.engine.fleet.batching import plan_groups
-from liit.engine.fleet.work import places, read_chunks, rows_that_fit
+from liit.engine.fleet.fitting import fitting
+from liit.engine.fleet.parts import Batches, places, tasks_of
 from liit.engine.models import loading
 from liit.engine.models.experts import routed
 from liit.engine.models.fingerprint import fingerprint as model_fingerprint
-from liit.engine.run.files import read_json, read_table, write_json, write_table
+from liit.engine.run.files import read_json, read_table, write_json
 from liit.engine.run.fingerprints import file_fingerprint, fingerprint
 from liit.engine.run.profiles import NUMBER, packed, read_profile
 from liit.engine.run.store import Clock
@@ -40,7 +39,14 @@ class ProfileWorker:
         return self.profiler.prepare(samples)
 
     def __call__(self, prepared: Prepared) -> pa.Table:
-        return profile_table(prepared.samples, self.profiler.run(prepared), self.profiler.spec, self.model)
+        rows = fitting(self.profiler.run, prepared, too_large)
+        return profile_table(prepared.samples, rows, self.profiler.spec, self.model)
+
+
+def too_large(prepared: Prepared) -> list[Row]:
+    """Of one sample that finds no room on the device."""
+    tokens = sum(len(one.input_ids) for one in prepared.encoded.values())
+    return [Row(str(prepared.samples[0]["id"]), f"does not fit in the device's memory, alone with its {tokens} tokens")]
 
 
 def profile_table(samples: Sequence[Mapping[str, Any]], rows: list[Row], spec: ProfilerSpec, model: str) -> pa.Table:
@@ -86,74 +92,66 @@ def score(
     clock: Clock,
     looks: Sequence[Path] = (),
     arrival: int | None = None,
-) -> None:
-    """Write the profile of a pool as part files and `columns.json` below `partial`; its samples are in the releases.
+) -> dict[str, Any]:
+    """Write the profile of a pool as part files and `columns.json` below `partial`; its samples are in the releases. Returns how
+    many samples were `scored`, for the record of the result.
 
     previous: the profile of the timestep before, where there is one; forgetting is measured against it. looks: what the
     samples of each release look like (`task_features.py`), where each is scored by the expert that it goes to. arrival: only
     what came at this timestep; None: the whole pool.
 
-    The plan of batches is stored beside it as `profile.batches.parquet`. A sample that cannot be profiled is quarantined with
-    stage "score"; the others of its batch are not touched by that.
+    A sample that cannot be profiled is quarantined with stage "score"; the others of its batch are not touched by that.
     """
     scoring = config.scoring
-    known = described(releases, pool, arrival)
+    known = read_table(pool, ["key", "arrival"])
+    if arrival is not None:
+        known = known.filter(pc.equal(known["arrival"], arrival))
     if not len(known):
         raise ValueError(
             f"{label}: {pool} holds nothing that came at this timestep; leave the release out of the stream"
         )
-    keys_N, expert_N = known["key"].to_numpy(), _experts(known, spec, looks)
-    batch_N = plan_groups(
-        expert_N, keys_N, known["length"].to_numpy(), scoring.samples_per_batch, scoring.tokens_per_batch
-    )
-    plan = known.select(["id", "key", "length"]).append_column("batch", pa.array(batch_N))
-    write_table(partial.with_name(f"{partial.name.partition('.')[0]}.batches.parquet"), plan)
+    keys_N, told = known["key"].to_numpy(), {}
+    if config.training.experts is not None:
+        told["expert"] = _experts(known, spec, looks)
+    if "forgetting" in spec.scores:
+        told["best_nll"] = _best_nll(previous, keys_N)
+    by = ("expert",) if "expert" in told else ()
+    batches = Batches(scoring.samples_per_batch, scoring.tokens_per_batch, by)
     arguments = {"spec": asdict(spec), "model": model_mark(spec)}
-    best = _Best(previous) if "forgetting" in spec.scores else None
-
-    def chunks() -> Iterator[pa.Table]:
-        sorter = np.argsort(keys_N)
-        for chunk in read_chunks(releases):
-            at = places(chunk["key"].to_numpy(), keys_N, sorter)
-            chunk = chunk.append_column("expert", pa.array(expert_N[at], mask=at < 0))
-            yield chunk if best is None else best.beside(chunk)
-
-    job = planned.Job(
-        label, ProfileWorker, arguments, keys_N, batch_N, chunks, scoring.batches_per_file, rows_that_fit(releases)
-    )
+    job = planned.Job(label, ProfileWorker, arguments, tasks_of(releases, keys_N, told), batches)
     parts = planned.run(partial, job, config.resources, clock.tick)
-    status = pa.concat_tables([read_table(part, ["id", "status"]) for part in parts])
-    failed = status.filter(pc.not_equal(status["status"], "ok"))
-    dataset = known["dataset"].take(pc.index_in(failed["id"], known["id"].combine_chunks()))
-    rows = zip(*(column.to_pylist() for column in (failed["id"], dataset, failed["status"])), strict=True)
-    quarantine(quarantined, {"score"}, [Bad(name, of, reason, "score") for name, of, reason in rows])
-    write_json(partial / "columns.json", columns_of(spec, read_table(parts[0])))
+    quarantine(quarantined, {"score"}, _failed(parts, pool))
+    write_json(partial / "columns.json", columns_of(spec, pq.read_schema(parts[0])))
+    return {"scored": len(known)}
 
 
-def _experts(known: pa.Table, spec: ProfilerSpec, looks: Sequence[Path]) -> np.ndarray:
-    """(N,) names: whom each sample goes to, `base` where there are no experts."""
-    adapter = Path(spec.adapter) if spec.adapter else None
-    return np.array(routed(known, adapter, looks)["expert"].to_pylist(), dtype=str)
+def _failed(parts: Sequence[Path], pool: Path) -> list[Bad]:
+    """What could not be scored, with the reason."""
+    tables = (pq.read_table(part, columns=["key", "status"]) for part in parts)
+    failed = pa.concat_tables([table.filter(pc.not_equal(table["status"], "ok")) for table in tables])
+    if not len(failed):
+        return []
+    known = read_table(pool, ["id", "key", "dataset"])
+    rows = known.take(pc.index_in(failed["key"], known["key"].combine_chunks()).combine_chunks())
+    told = zip(rows["id"].to_pylist(), rows["dataset"].to_pylist(), failed["status"].to_pylist(), strict=True)
+    return [Bad(name, of, reason, "score") for name, of, reason in told]
 
 
-class _Best:
-    """The lowest nll on record of every sample that was profiled before."""
+def _experts(known: pa.Table, spec: ProfilerSpec, looks: Sequence[Path]) -> pa.ChunkedArray:
+    """(N,) names: whom each sample goes to, `base` where there are no experts yet."""
+    return routed(known, Path(spec.adapter) if spec.adapter else None, looks)["expert"]
 
-    def __init__(self, previous: Path | None) -> None:
-        there = set() if previous is None else set(pq.read_schema(min(previous.glob("*.parquet"))).names)
-        if previous is None or "nll" not in there:
-            self.keys, self.nll, self.sorter = np.empty(0, np.uint64), np.empty(0), np.empty(0, np.intp)
-            return
-        table = read_profile(previous, sorted(there & {"nll", "forgetting"}))
-        above_N = np.maximum(table["forgetting"], 0) if "forgetting" in there else 0
-        self.keys, self.nll = table["key"].to_numpy(), table["nll"].to_numpy() - above_N
-        self.sorter = np.argsort(self.keys)
 
-    def beside(self, chunk: pa.Table) -> pa.Table:
-        """The chunk with a column `best_nll`, null at a sample's first visit."""
-        at = places(chunk["key"].to_numpy(), self.keys, self.sorter)
-        best = pa.array(self.nll, pa.float32()).take(pa.array(at, mask=at < 0))
-        return chunk.append_column("best_nll", best)
+def _best_nll(previous: Path | None, keys_N: np.ndarray) -> pa.Array:
+    """(N,) the lowest nll on record of every sample, null where it was never profiled."""
+    there = set() if previous is None else set(pq.read_schema(min(previous.glob("*.parquet"))).names)
+    if previous is None or "nll" not in there:
+        return pa.nulls(len(keys_N), pa.float32())
+    table = read_profile(previous, sorted(there & {"nll", "forgetting"}))
+    above_n = np.maximum(table["forgetting"], 0) if "forgetting" in there else 0
+    at_N = places(keys_N, table["key"].to_numpy(), np.argsort(table["key"].to_numpy()))
+    best_n = pa.array(table["nll"].to_numpy() - above_n, pa.float32())
+    return best_n.take(pa.array(at_N, mask=at_N < 0))
 
 
 def model_mark(spec: ProfilerSpec) -> str:
@@ -169,7 +167,7 @@ def _of(sketch: SketchSpec) -> str | tuple[int, ...]:
     return "projector" if sketch.parameters == "projector" else sketch.layers
 
 
-def columns_of(spec: ProfilerSpec, table: pa.Table) -> dict[str, Any]:
+def columns_of(spec: ProfilerSpec, schema: pa.Schema) -> dict[str, Any]:
     """What each vector is, for whoever reads the profile without the run."""
     kinds: dict[str, dict[str, Any]] = {
         "embedding": {"kind": "hidden state", "tokens": "response", "layers": spec.embedding_layers},
@@ -184,6 +182,6 @@ def columns_of(spec: ProfilerSpec, table: pa.Table) -> dict[str, Any]:
     }
     common = {"dtype": "float16", "normalisation": "l2", "seed": spec.seed}
     return {
-        name: {**kinds[name], "dimension": table[name].type.byte_width // NUMBER.itemsize, **common}
+        name: {**kinds[name], "dimension": schema.field(name).type.byte_width // NUMBER.itemsize, **common}
         for name in spec.vectors
     }

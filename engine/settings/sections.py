@@ -106,8 +106,8 @@ class Scoring(Settings):
     tokens_per_batch: PositiveInt = 16384
     """A planned batch holds at most so many tokens, padding included."""
     samples_per_batch: PositiveInt = 64
-    batches_per_file: PositiveInt = 1
-    """Planned batches that one task of an actor does, and one file holds: the unit of retry and resume."""
+    batches_per_file: PositiveInt = Field(1, exclude=True)
+    """Of no effect: a task is a part of a release. Kept for configurations of before."""
     no_image: Literal["removed", "blank"] = "removed"
     """The pass that image grounding compares with: image tokens removed (the paper), or a blank image."""
     gradient: Gradient = Gradient()
@@ -212,7 +212,8 @@ class Strategy(Settings):
 class Evaluation(Settings):
     samples_per_batch: PositiveInt = 64
     tokens_per_batch: PositiveInt = 16384
-    batches_per_file: PositiveInt = 1
+    batches_per_file: PositiveInt = Field(1, exclude=True)
+    """Of no effect, as `scoring.batches_per_file`."""
     losses: bool = False
     """Also the loss of each reference, in nats a token: how much is left of a skill whose answers are all wrong by now. One
     forward more for each sample."""
@@ -231,8 +232,11 @@ class Resources(Settings):
     gpus_per_actor: float = Field(0, ge=0)
     threads_per_actor: PositiveInt = 1
     """torch threads of one actor; part of what makes results bit-equal, so it is fixed here, not detected."""
-    loaders_per_actor: int = Field(0, ge=0)
-    """Threads of a scoring actor that read images and tokenize ahead of its model: for GPUs, 4 to 8."""
+    loaders_per_actor: int | None = Field(None, ge=0)
+    """Threads of an actor that read images and tokenize ahead of its model. None: with a GPU one for each of the actor's CPUs,
+    8 at most; without one none, since the model itself takes the CPUs."""
+    read_ahead_gb: PositiveFloat = 1
+    """Memory of an actor for images and tokens that its loaders have ready before its model asks for them, about."""
     warm: bool = False
     """Score and answer in Ray's own processes, which stay, in place of actors, which load every library anew at every stage: for
     small models on CPUs."""

@@ -19,11 +19,10 @@ ALLOWED = 240 << 20
 """Bytes above the start; the release holds 400."""
 STEPS = {
     "selected": "table = samples([release], pa.chunked_array([[f'd/{n}' for n in range(0, 400, 50)]])); assert len(table) == 8",
-    "dealt to scoring": """
-keys = pq.read_table(release, columns=['key'])['key'].to_numpy()
-batches = np.arange(len(keys), dtype=np.int32) // 4
-write_work(folder, lambda: read_chunks([release]), keys, batches, batches, rows_that_fit([release], 16 << 20))
-assert sum(pq.read_metadata(file).num_rows for file in folder.glob('work-*')) == 100
+    "planned for scoring": """
+tasks = tasks_of([release], pq.read_table(release, columns=['key'])['key'].to_numpy())
+batches = [batch for task in tasks for batch in map(len, Batches(4, 4096)(**task.what))]
+assert batches == [4] * 100
 """,
     "trained from": """
 every = pa.chunked_array([[f'd/{n}' for n in range(400)]])
@@ -64,7 +63,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"role": "assistant", "text": "x", "context": None},
     ]
     said = [{"from": "human", "value": "<image>What?"}, {"from": "gpt", "value": "x"}]
-    common = {"dataset": "d", "arrival": 1, "conversation": turns}
+    common = {"dataset": "d", "arrival": 1, "conversation": turns, "length": 9}
 
     def kept(n: int) -> dict[str, Any]:
         return {"id": f"d/{n}", "key": key_of(f"d/{n}"), **common, "images": [picture(n)]}
@@ -87,7 +86,7 @@ from liit.engine.data.pool import samples, streamed
 from liit.engine.data.reading import take
 from liit.engine.data.rows import Rows, write_rows
 from liit.engine.data.spool import Spool
-from liit.engine.fleet.work import read_chunks, rows_that_fit, write_work
+from liit.engine.fleet.parts import Batches, read_chunks, tasks_of
 from liit.engine.settings.streams import Release
 release, folder = Path({str(release)!r}), Path({str(tmp_path)!r})
 peak = lambda: 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -10,13 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from liit.engine.data import ingest, spool
+from liit.engine.data import spool
+from liit.engine.data.dealing import dealt
 from liit.engine.data.readers.sample import Sample
-from liit.engine.data.spool import Spool, by_key, in_key_order
-from liit.engine.fleet.work import dealt
+from liit.engine.data.spool import Spool, by_key, in_key_order, spooled_samples
 from liit.engine.run.tables import SAMPLE, key_of
 
 
@@ -85,8 +83,9 @@ def test_samples_leave_in_the_order_of_their_keys_whatever_is_sorted_at_a_time(t
     )
     path = tmp_path / "sorted.parquet"
     with pq.ParquetWriter(path, SAMPLE) as writer:
-        in_key_order(dealt(tmp_path, found.chunks, keys, buckets), lengths, contents, writer)
+        in_key_order(dealt(tmp_path, found.chunks, keys, buckets), lengths, contents, writer, 10)
     table = pq.read_table(path)
+    assert max(pq.read_metadata(path).row_group(n).num_rows for n in range(pq.read_metadata(path).num_row_groups)) <= 10
     assert table["key"].to_pylist() == sorted(keys.tolist())
     place = {key: n for n, key in enumerate(keys.tolist())}
     assert table["length"].to_pylist() == [place[key] for key in table["key"].to_pylist()]
@@ -94,15 +93,18 @@ def test_samples_leave_in_the_order_of_their_keys_whatever_is_sorted_at_a_time(t
     assert not list(tmp_path.glob("bucket-*"))
 
 
-@given(sizes=st.lists(st.integers(1, 200 << 20), max_size=600))
-def test_a_task_holds_so_many_samples_and_bytes_at_most(sizes: list[int]) -> None:
-    size_N = np.array(sizes, np.int64)
-    batch_N = ingest.batches(size_N)
-    assert (np.diff(batch_N) >= 0).all()
-    assert sorted(set(batch_N.tolist())) == list(range(len(set(batch_N.tolist()))))
-    for batch in set(batch_N.tolist()):
-        mine = size_N[batch_N == batch]
-        assert len(mine) == 1 or (len(mine) <= ingest.SAMPLES_PER_TASK and mine.sum() <= ingest.BYTES_PER_TASK)
+def test_tasks_of_a_spool_are_its_row_groups_under_the_ids_of_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "ROWS", 7)
+    found = spooled(tmp_path / "s.parquet")
+    rows = []
+    for task in found.tasks():
+        what = {name: one.to_pylist() if isinstance(one, pa.Array) else one for name, one in task.what.items()}
+        mine = [row for batch in spooled_samples(**what) for row in batch]
+        assert len(mine) == task.rows
+        rows += mine
+    assert rows == pa.concat_tables(found.chunks()).to_pylist()
 
 
 MEMORY = """
@@ -110,7 +112,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq
 from liit.engine.data import spool
-from liit.engine.fleet.work import dealt
+from liit.engine.data.dealing import dealt
 from liit.engine.run.tables import SAMPLE
 
 def sample(name, data):
@@ -130,7 +132,7 @@ buckets = spool.by_key(found.keys, found.sizes, 8 << 20)
 with pq.ParquetWriter(folder / "sorted.parquet", SAMPLE) as writer:
     rows = dealt(folder, found.chunks, found.keys, buckets)
     ones = pa.chunked_array([[1] * 256], pa.int32()), pa.chunked_array([[b"0" * 16] * 256], pa.binary(16))
-    spool.in_key_order(rows, *ones, writer)
+    spool.in_key_order(rows, *ones, writer, 4096)
 print(pq.read_metadata(folder / "sorted.parquet").num_rows, (held() - before) // 1024)
 """
 

@@ -11,7 +11,8 @@ from PIL import Image
 
 from liit.engine.evaluation.answering import Answerer
 from liit.engine.evaluation.evaluation import keep_first_of_each, summarise
-from liit.engine.evaluation.recalling import reference_losses
+from liit.engine.evaluation.recalling import Recaller, reference_losses, references_of
+from liit.engine.fleet.running import TaskError
 from liit.engine.models import loading
 from liit.engine.models.encoding import encode, encode_prompt
 from liit.engine.run.files import write_json
@@ -66,7 +67,38 @@ def test_a_reference_s_loss_is_the_model_s_own_over_the_last_turn_alone(tiny_lla
         labels[:written] = -100
         inputs = {"input_ids": whole.input_ids[None], **whole.extras, "labels": labels[None]}
         naive.append(model(**inputs).loss.item())
-    assert reference_losses(model, processor, asked, 300) == pytest.approx(naive, rel=1e-5)
+    assert reference_losses(model, processor, references_of(processor, asked, 300)) == pytest.approx(naive, rel=1e-5)
+
+
+def put_on_a_small_device(model: torch.nn.Module, most: int, tokens: int = 1000) -> None:
+    """One that has memory for so many samples of less than so many tokens."""
+
+    def check(module: torch.nn.Module, args: Any, inputs: dict[str, Any]) -> None:
+        count, length = inputs["input_ids"].shape
+        if count > most or length >= tokens:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    model.register_forward_pre_hook(check, with_kwargs=True)
+
+
+def test_answers_and_losses_of_halved_batches_are_those_of_whole_ones(
+    tiny_llama: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = {"path": tiny_llama, "revision": None, "dtype": "float32", "attention": "sdpa"}
+    mine = [sample("long", at, "Why " * at, "x") for at in range(1, 6)]
+    recaller = Recaller(model, None, 300, {"long": 8})
+    prompts = recaller.prepare(mine)
+    assert prompts.nbytes > sum(8 * len(one.input_ids) for one in prompts.encoded)
+    whole = recaller(prompts).to_pylist()
+    put_on_a_small_device(recaller.model, most=2)
+    halved = recaller(prompts).to_pylist()
+    assert [one["answer"]["answer"] for one in halved] == [one["answer"]["answer"] for one in whole]
+    losses = [[one["answer"]["loss"] for one in rows] for rows in (halved, whole)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert "a batch of 5 samples does not fit" in caplog.records[0].getMessage()
+    put_on_a_small_device(recaller.model, most=2, tokens=len(prompts.encoded[-1].input_ids))
+    with pytest.raises(TaskError, match=r"long/5: its \d+ tokens and the answer do not fit .* lower max_new_tokens"):
+        recaller(prompts)
 
 
 def test_a_skill_is_the_mean_of_its_sets_and_parse_failures_are_wrong_and_counted() -> None:

@@ -7,7 +7,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from liit.engine.evaluation import answering
-from liit.engine.evaluation.answering import write_answers
+from liit.engine.evaluation.answering import prompts_of, write_answers
 from liit.engine.models.encoding import encode
 from liit.engine.scoring.passes import Batch, response_logits
 from tests.engine.models.chat_families import LANGUAGE
@@ -32,7 +32,8 @@ def test_a_model_answers_what_it_was_taught_and_stops_there(name: str, monkeypat
         torch.nn.functional.cross_entropy(response_logits(model, batch), batch.targets_M).backward()
         optimizer.step()
     taught = [one["conversation"][1]["text"] for one in SAMPLES]
-    assert write_answers(model.eval(), tokenizer, SAMPLES, [100, 100], 300) == taught
+    prompts = prompts_of(tokenizer, SAMPLES, 300)
+    assert write_answers(model.eval(), tokenizer, prompts, [100, 100]) == taught
     if tokenizer.eos_token != LANGUAGE[name].end.strip():
         monkeypatch.setattr(answering, "stop_ids", lambda processor: [])
-        assert write_answers(model, tokenizer, SAMPLES, [100, 100], 300) != taught, "they would run on"
+        assert write_answers(model, tokenizer, prompts, [100, 100]) != taught, "they would run on"

@@ -33,7 +33,7 @@ def test_nodes_alike_are_fine() -> None:
     assert fine(diagnosis.data([], LABELS, MINE, alike))
     assert fine(diagnosis.output("/out", None, alike))
     assert fine(diagnosis.locks("/out", alike))
-    assert fine(diagnosis.memory(NODES, alike, task=0))
+    assert fine(diagnosis.memory(NODES, alike))
     assert fine(diagnosis.silent("nodes", {"one": {}, "two": Silence("gone")})[1:]) is False
     assert diagnosis.silent("nodes", {"one": {}}) == []
 
@@ -146,20 +146,18 @@ def test_models_that_lack_or_differ_are_named_with_their_nodes() -> None:
 
 
 def test_the_disk_holds_what_is_to_be_written_beside_what_is_there() -> None:
-    wanted = Footprint(vectors=60e9, adapters=30e9, samples=10e9, task=0)
+    wanted = Footprint(vectors=60e9, adapters=30e9, samples=10e9)
     assert fine(diagnosis.disk("/out", 101e9, 0, wanted))
     assert fine(diagnosis.disk("/out", 61e9, 40e9, wanted))
     says = only(diagnosis.disk("/out", 99e9, 0, wanted))
     assert "99 GB free at /out, about 100 GB to be written" in says
 
 
-def test_an_object_store_beyond_shared_memory_or_too_small_for_tasks_is_named() -> None:
+def test_an_object_store_beyond_shared_memory_is_named() -> None:
     small = replace(TWO, shm=64 << 20)
-    says = only(diagnosis.memory(NODES, [ONE, small], task=0))
+    says = only(diagnosis.memory(NODES, [ONE, small]))
     assert "node two: /dev/shm has 67 MB, less than Ray's object store of 2 GB" in says
     assert "--shm-size=2gb" in says
-    tight = [NODES[0], replace(NODES[1], object_store=1e9)]
-    assert "node two: Ray's object store of 1 GB does not hold" in only(diagnosis.memory(tight, [ONE, TWO], task=3e8))
 
 
 def test_what_keeps_a_cluster_from_being_joined_depends_on_mode_and_token() -> None:

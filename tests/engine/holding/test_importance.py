@@ -3,18 +3,26 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
-from safetensors.torch import load, save_file
+from safetensors.torch import load, load_file, save, save_file
 from torch import nn
 from transformers import FalconConfig, FalconForCausalLM
 
+from liit.engine.holding import importance
 from liit.engine.holding.anchoring import adapter_weights, combined
-from liit.engine.holding.importance import ImportanceWorker, importance_sums
+from liit.engine.holding.importance import ROWS, ImportanceWorker, _grouped, importance_sums
 from liit.engine.models import adapters, loading
 from liit.engine.models.encoding import encode
+from liit.engine.run.store import Clock
+from liit.engine.run.tables import SAMPLE
 from liit.engine.scoring.passes import Batch
 from liit.engine.scoring.profile_spec import ProfilerSpec
+from liit.engine.scoring.profiler import Prepared
+from liit.engine.settings.config import Config
 
 LORA: dict[str, Any] = {"r": 3, "alpha": 6, "dropout": 0.5, "targets": (), "projector": False, "seed": 3}
 PLAIN: dict[str, Any] = {"scores": ("nll",), "vectors": (), "sketches": {}, "lora": LORA, "merge": False}
@@ -86,14 +94,112 @@ def test_a_batch_split_in_two_adds_up_and_a_bad_sample_is_named(tiny_llama: str)
     rows = [
         {"id": f"{at}", "key": at, "conversation": conversation(*text), "images": []} for at, text in enumerate(TEXTS)
     ]
-    whole, *parts = (worker(worker.prepare(some)) for some in (rows, rows[:1], rows[1:]))
+    whole, *parts = (worker.whole([worker.prepare(some)]) for some in (rows, rows[:1], rows[1:]))
     assert whole["status"].to_pylist() == ["ok"] * 4
-    assert [one is None for one in whole["sums"].to_pylist()] == [False, True, True, True]
-    all_of, first, rest = (load(table["sums"][0].as_py()) for table in (whole, *parts))
+    all_of, first, rest = (sums_of(table) for table in (whole, *parts))
+    assert all(whole[name].null_count == 3 for name in all_of)
     for name, values in all_of.items():
+        assert values.dtype == torch.float64
         torch.testing.assert_close(first[name] + rest[name], values, rtol=1e-4, atol=1e-8)
-    long = worker(worker.prepare([rows[0] | {"conversation": conversation("?", "long " * 20)}]))
+    long = worker.whole([worker.prepare([rows[0] | {"conversation": conversation("?", "long " * 20)}])])
     assert "80" in long["status"][0].as_py()
+    assert not sums_of(long)
+
+
+def sums_of(table: pa.Table) -> dict[str, torch.Tensor]:
+    """Of a group, by weight."""
+    return {name: load(table[name][0].as_py())[name] for name in table.column_names if name not in ROWS.names}
+
+
+def test_batches_that_are_halved_for_lack_of_memory_add_up_to_the_same(
+    tiny_llama: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, rows = ImportanceWorker(ProfilerSpec(tiny_llama, max_length=80, **PLAIN), "ewc"), samples_of(4)
+    whole, summed = worker.whole([worker.prepare(rows)]), worker._summed
+
+    def in_little_memory(prepared: Prepared) -> Any:
+        if len(prepared) > 1 or prepared.samples[0]["id"] == "9":
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return summed(prepared)
+
+    monkeypatch.setattr(worker, "_summed", in_little_memory)
+    halved = worker.whole([worker.prepare(rows)])
+    assert halved.select(ROWS.names).equals(whole.select(ROWS.names))
+    for name, values in sums_of(whole).items():
+        torch.testing.assert_close(sums_of(halved)[name], values, rtol=1e-4, atol=1e-8)
+    alone = worker.whole([worker.prepare([rows[0] | {"id": "9"}])])
+    assert "does not fit" in alone["status"][0].as_py()
+
+
+def samples_of(count: int) -> list[dict[str, Any]]:
+    """Texts of several lengths, so many."""
+    texts = [(question, f"{answer} {at // 4}") for at in range(count) for question, answer in [TEXTS[at % 4]]]
+    return [
+        {"id": f"{at}", "key": at, "length": sum(map(len, text)), "conversation": conversation(*text), "images": []}
+        for at, text in enumerate(texts)
+    ]
+
+
+@pytest.mark.parametrize("counts", [(1,), (64,), (65, 3), (1024, 70), (5000,)])
+def test_a_task_has_sixteen_groups_at_most_of_each_of_its_samples_once(counts: tuple[int, ...]) -> None:
+    names = np.random.default_rng(0).permutation(np.repeat([f"task {at}" for at in range(len(counts))], counts))
+    groups = _grouped(names)
+    assert sorted(np.concatenate([rows for _, rows in groups]).tolist()) == list(range(sum(counts)))
+    for name, rows in groups:
+        assert set(names[rows]) == {name}
+    for at, count in enumerate(counts):
+        sizes = [len(rows) for name, rows in groups if name == f"task {at}"]
+        assert len(sizes) <= 16
+        assert min(sizes[:-1], default=64) >= 64
+        assert sum(sizes) == count
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_groups_add_up_to_one_sum_over_all_whatever_the_actors(
+    tiny_llama: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importance, "LEAST_SAMPLES", 3)
+    spec = ProfilerSpec(tiny_llama, max_length=80, **PLAIN)
+    rows, names = samples_of(22), np.array(["a"] * 17 + ["b"] * 5)
+    chosen = pa.Table.from_pylist(rows, schema=pa.schema([SAMPLE.field(n) for n in rows[0]]))
+    found, written = {}, []
+    monkeypatch.setattr(importance, "remove", lambda path: written.append(sorted(path.glob("*.parquet"))))
+    for actors in (1, 2):
+        config = Config.model_validate(
+            {
+                "model": {"path": tiny_llama},
+                "training": {"lora": {"r": 3}, "regulariser": {"kind": "ewc"}},
+                "scoring": {"samples_per_batch": 2},
+                "resources": {"actors": actors, "cpus_per_actor": 0.4},
+            }
+        )
+        folder = tmp_path / f"{actors}"
+        importance.measure(chosen, names, spec, config, folder, "weigh", Clock(tmp_path / "clock", {}))
+        found[actors] = {task: load_file(folder / f"{task}.safetensors") for task in "ab"}
+    assert [len(files) for files in written if files] == [8, 8], "six groups of three, and two"
+    worker = ImportanceWorker(spec, "ewc")
+    for task, of in found[1].items():
+        mine = [row for row, name in zip(rows, names, strict=True) if name == task]
+        each = [sums_of(worker.whole([worker.prepare([row])])) for row in mine]
+        for name, values in of.items():
+            assert torch.equal(values, found[2][task][name])
+            expected = torch.stack([one[name] for one in each]).mean(0)
+            torch.testing.assert_close(values.double(), expected, rtol=1e-4, atol=1e-10)
+
+
+def test_the_sums_of_groups_are_the_sum_over_all_in_float64(tmp_path: Path) -> None:
+    """To 1e-6, where sums in float32 would be 1e-3 off."""
+    generator = torch.Generator().manual_seed(0)
+    each = torch.rand(4000, 5, generator=generator, dtype=torch.float64) * 10 ** torch.arange(0, 10, 2)
+    each[0] *= 1e7
+    parts = []
+    for at, group in enumerate(each.split(250)):
+        columns = {"id": ["x"], "key": pa.array([at], pa.uint64()), "status": ["ok"]}
+        table = pa.table({**columns, "w": pa.array([save({"w": group.sum(0)})], pa.large_binary())})
+        parts.append(tmp_path / f"{at:02d}.parquet")
+        pq.write_table(table, parts[-1])
+    found = importance._means(parts, len(each))["w"]
+    torch.testing.assert_close(found.double(), each.mean(0), rtol=1e-6, atol=0)
 
 
 def test_a_model_in_bfloat16_has_importance_too(tiny_llama: str) -> None:
@@ -103,7 +209,7 @@ def test_a_model_in_bfloat16_has_importance_too(tiny_llama: str) -> None:
         ImportanceWorker(ProfilerSpec(tiny_llama, dtype=dtype, max_length=80, **PLAIN), "ewc")
         for dtype in ("float32", "bfloat16")
     )
-    sums = [load(worker(worker.prepare(rows))["sums"][0].as_py()) for worker in (exact, rough)]
+    sums = [sums_of(worker.whole([worker.prepare(rows)])) for worker in (exact, rough)]
     totals = [sum(float(values.sum()) for values in one.values()) for one in sums]
     assert totals[1] == pytest.approx(totals[0], rel=0.1)
 

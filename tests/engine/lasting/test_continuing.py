@@ -87,3 +87,13 @@ def test_a_line_that_is_withdrawn_holds_from_the_next_timestep_on_and_for_what_i
     assert second.pool.withdrawn_at(2) == ("id: r1/1",)
     assert withdrawn_by(second, 1).pool.withdrawals == {1: ("id: r1/1", "id: r1/2")}
     assert withdrawn_by(second, 3).pool.withdrawals == second.pool.withdrawals
+
+
+def test_settings_of_before_that_have_no_effect_any_more_are_read_and_change_nothing(root: Path) -> None:
+    before = told(root).model_dump(mode="json")
+    assert "batches_per_file" not in before["scoring"] | before["evaluation"]
+    for section in ("scoring", "evaluation"):
+        before[section]["batches_per_file"] = 64
+    (root / "config.yaml").write_text(yaml.safe_dump(before))
+    config = continued(told(root, scoring={"batches_per_file": 8}), redo=1)
+    assert (config.from_, config.model_dump()) == ({}, told(root).model_dump())
