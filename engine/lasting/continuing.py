@@ -14,7 +14,7 @@ from liit.engine.data.withdrawing import read_lines
 from liit.engine.run.deciding import finished
 from liit.engine.run.progress import log
 from liit.engine.settings.config import Config, ConfigError, read
-from liit.engine.settings.phases import FIXED, SECTIONS, Phases, from_on, merged
+from liit.engine.settings.phases import FIXED, SECTIONS, Phases, flat, from_on, merged
 from liit.engine.settings.streams import EvaluationSet, FileStream
 from liit.engine.settings.training import MACHINE
 
@@ -90,7 +90,7 @@ def _settings(config: Config, before: Config, redo: int | None) -> Config:
     """With what holds from a timestep on by earlier commands; one that says `from={}` takes it all back."""
     old, new = _flat(before), _flat(config)
     if redo is not None:
-        changes = {key: new.get(key) for key in sorted({*old, *new}) if old.get(key) != new.get(key)}
+        changes = {key: value for key, value in sorted(new.items()) if key not in old or old[key] != value}
         fixed = [key for key in changes if any(key == one or key.startswith(f"{one}.") for one in FIXED)]
         if fixed:
             why = FIXED[next(one for one in FIXED if fixed[0] == one or fixed[0].startswith(f"{one}."))]
@@ -120,15 +120,9 @@ def _with(config: Config, sections: dict[str, Any], told: Phases) -> Config:
 
 
 def _flat(config: Config) -> dict[str, Any]:
-    """The settings of the sections that may change during a run, by dotted key; of LoRA each alone, of others as they are.
-
-    How work is laid out on machines is none."""
-    found: dict[str, Any] = {}
-    for name in SECTIONS:
-        for key, value in getattr(config, name).model_dump(mode="json", exclude={*MACHINE, *LAYOUT}).items():
-            nested = {f"{name}.{key}.{inner}": one for inner, one in value.items()} if key == "lora" else {}
-            found |= nested or {f"{name}.{key}": value}
-    return found
+    """The settings of the sections that may change during a run, by dotted key. How work is laid out on machines is none."""
+    told = {name: getattr(config, name).model_dump(mode="json", exclude={*MACHINE, *LAYOUT}) for name in SECTIONS}
+    return flat(told)
 
 
 def _sets(

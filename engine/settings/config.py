@@ -143,7 +143,10 @@ def _apply(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals:
         raise ConfigError(f"override {override!r} must be dotted.key=value")
-    *parents, last = ("strategy.name" if key == "strategy" else key).split(".")
+    key = "strategy.name" if key == "strategy" else key
+    *parents, last = (
+        key.split(".", 2) if key.startswith("from.") else key.split(".")
+    )  # `phases.py` reads its dotted keys
     for parent in parents:
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
