@@ -1,8 +1,9 @@
 """What a run that has begun is told now, and from which timestep on: the past stays as it was made.
 
 The run folder's `config.yaml` says what it was told. A set of questions that is new holds from the next timestep on, one that
-is gone held until then, and settings that an earlier command wrote down as holding from a timestep on go on to hold. What comes
-of it is written to `config.yaml` again, so that file alone makes the same run anew in an empty folder.
+is gone held until then, and settings that an earlier command wrote down as holding from a timestep on go on to hold. What
+`training.gate` said of adapters, by the sets and metrics of then, is said still. What comes of it is written to `config.yaml`
+again, so that file alone makes the same run anew in an empty folder.
 """
 
 from collections.abc import Sequence
@@ -12,11 +13,12 @@ from typing import Any
 from liit.engine.data.stream import contents_of
 from liit.engine.data.withdrawing import read_lines
 from liit.engine.run.deciding import finished
+from liit.engine.run.files import read_json
 from liit.engine.run.progress import log
 from liit.engine.settings.config import Config, ConfigError, read
 from liit.engine.settings.phases import FIXED, SECTIONS, Phases, flat, from_on, merged
 from liit.engine.settings.streams import EvaluationSet, FileStream
-from liit.engine.settings.training import MACHINE
+from liit.engine.settings.training import MACHINE, Judged
 
 ASKED = ("skill", "metric", "options", "max_new_tokens", "samples", "since", "until", "path")
 """Keys of an evaluation set that its questions do not depend on."""
@@ -33,6 +35,7 @@ def continued(config: Config, redo: int | None = None) -> Config:
     root = Path(config.output)
     before = told_before(root)
     config = _withdrawals(config, before, next_timestep(root) if before else 0)
+    config = config.model_copy(update={"verdicts": _verdicts(root, config, before)})
     if before is None:
         if redo is not None:
             raise ConfigError(f"--redo t{redo}: {root} is no run that has begun")
@@ -55,6 +58,15 @@ def told_before(root: Path) -> Config | None:
     except ConfigError as error:
         log.warning("%s is of another version (%s): nothing is taken over from it", root / "config.yaml", error)
         return None
+
+
+def _verdicts(root: Path, config: Config, before: Config | None) -> dict[int, Judged]:
+    """What `training.gate` said, by timestep: those that the run has made, before those that it was told."""
+    told = {**(before.verdicts if before else {}), **config.verdicts}
+    for path in sorted(root.glob("t*/gate.json")):
+        if (record := finished(path)) is not None:
+            told[int(path.parent.name[1:])] = Judged(of=record["fingerprint"], **read_json(path))
+    return dict(sorted(told.items()))
 
 
 def next_timestep(root: Path) -> int:
