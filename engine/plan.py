@@ -16,6 +16,7 @@ from liit.engine.run.status import STAGES
 from liit.engine.run.store import Reached
 from liit.engine.run.words import duration, size
 from liit.engine.settings.config import Config
+from liit.engine.settings.phases import why_fixed
 from liit.engine.settings.streams import DigitsStream
 
 OTHERS = {
@@ -163,12 +164,17 @@ def reasons(found: Plan) -> Iterator[str]:
 def advice(found: Plan, config: Config) -> Sequence[str]:
     """What to do where finished results would be made anew, for a person who did not ask for it."""
     first = min(map(timestep_of, found.blocking), default=0)
-    settings = f"`--redo t{first}`" if first else "`--redo all`"
+    changes = [reason.partition(" ")[0] for name in found.blocking for reason in found.superseding[name]]
+    fixed = dict.fromkeys(f"  {why}" for key in changes if (why := why_fixed(key)))
+    settings = f"`--redo t{first}`" if first and not fixed else "`--redo all`"
+    others = (
+        "  a setting from a timestep on, `from.<t>.<key>=<value>`: what was made before it stays",
+        f"  `liit fork {config.output} --at <t> --output <folder>`: another run, that shares its past with this one",
+    )
     return (
         f"{len(found.blocking)} finished results would be made anew, so nothing was started. Choose:",
         f"  {settings}: make them anew; what is there now is kept in {Path(config.output) / 'superseded'}",
-        "  a setting from a timestep on, `from.<t>.<key>=<value>`: what was made before it stays",
-        f"  `liit fork {config.output} --at <t> --output <folder>`: another run, that shares its past with this one",
+        *(fixed or others),
         "  the settings, files and evaluation sets of before",
     )
 

@@ -16,7 +16,7 @@ from liit.engine.run.deciding import finished
 from liit.engine.run.files import read_json
 from liit.engine.run.progress import log
 from liit.engine.settings.config import Config, ConfigError, read
-from liit.engine.settings.phases import FIXED, SECTIONS, Phases, flat, from_on, merged
+from liit.engine.settings.phases import SECTIONS, Phases, flat, from_on, merged, why_fixed
 from liit.engine.settings.streams import EvaluationSet, FileStream
 from liit.engine.settings.training import MACHINE, Judged
 
@@ -103,12 +103,8 @@ def _settings(config: Config, before: Config, redo: int | None) -> Config:
     old, new = _flat(before), _flat(config)
     if redo is not None:
         changes = {key: value for key, value in sorted(new.items()) if key not in old or old[key] != value}
-        fixed = [key for key in changes if any(key == one or key.startswith(f"{one}.") for one in FIXED)]
-        if fixed:
-            why = FIXED[next(one for one in FIXED if fixed[0] == one or fixed[0].startswith(f"{one}."))]
-            raise ConfigError(
-                f"--redo t{redo}: {fixed[0]} cannot change during a run: {why}; `liit fork` starts another"
-            )
+        if fixed := [why for key in changes if (why := why_fixed(key))]:
+            raise ConfigError(f"--redo t{redo}: {fixed[0]}; `--redo all` makes the whole run anew with it")
         told = from_on(merged(before.from_, config.from_), redo, changes)
         return _with(config, {name: getattr(before, name) for name in SECTIONS}, told)
     taken_back = "from_" in config.model_fields_set and not config.from_

@@ -105,14 +105,21 @@ def _model(annotation: Any) -> type[BaseModel] | None:
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 
+def why_fixed(key: str) -> str | None:
+    """Why what a dotted key names cannot change during a run, and what there is instead, in words; None where it can."""
+    for fixed, why in FIXED.items():
+        if _of(key, fixed) or _of(fixed, key):
+            same = ", and `strategy: {name: given, run: <this one>}` trains it on the same selections"
+            instead = f"a run of its own, in another folder, may have it{same if fixed.startswith('training') else ''}"
+            return f"{fixed} cannot change during a run: {why}; {instead}"
+    return None
+
+
 def _refuse_fixed(step: int, key: str) -> None:
     if key.partition(".")[0] not in SECTIONS or "." not in key:
         raise ValueError(f"from.{step}.{key}: only settings of {', '.join(SECTIONS)} can hold from a timestep on")
-    for fixed, why in FIXED.items():
-        if _of(key, fixed) or _of(fixed, key):
-            raise ValueError(
-                f"from.{step}.{key}: {fixed} cannot change during a run: {why}; `liit fork` starts another"
-            )
+    if (why := why_fixed(key)) is not None:
+        raise ValueError(f"from.{step}.{key}: {why}")
 
 
 def changed(section: BaseModel, settings: Mapping[str, Any], name: str) -> BaseModel:

@@ -1,4 +1,4 @@
-"""What is judged otherwise is kept as it was: the run with its own configuration and results, before another metric or fewer sets."""
+"""What is judged otherwise is kept as it was, with its own configuration and results: before another metric, or fewer sets."""
 
 import shutil
 from pathlib import Path
@@ -14,6 +14,7 @@ from liit.engine.plan import advice, plan
 from liit.engine.run.files import read_json
 from liit.engine.run.reading import open_run
 from liit.engine.run.store import Store
+from liit.engine.run.superseding import supersede
 from liit.engine.settings.config import Config
 
 Change = dict[str, Any]
@@ -77,3 +78,16 @@ def test_what_is_advised_is_not_refused_then(
     said = "\n".join(advice(plan(config), config))
     assert all(one in said for one in told), said
     assert untold not in said
+
+
+def test_what_could_not_be_used_goes_with_its_release_and_stays_where_a_profile_goes(
+    finished: Path, tmp_path: Path
+) -> None:
+    for result, goes in (("releases/01-words.parquet", True), ("t01/profile", False)):
+        folder = Path(shutil.copytree(finished, tmp_path / str(goes)))
+        bad = (folder / "t01/quarantine.parquet").read_bytes()
+        supersede(folder, {result: ("why",)})
+        [kept] = (folder / "superseded").iterdir()
+        assert (kept / "t01/quarantine.parquet").read_bytes() == bad
+        assert (folder / "t01/quarantine.parquet").exists() != goes
+        assert (folder / "t02/quarantine.parquet").exists() == (kept / "t02/quarantine.parquet").exists()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from liit.engine.settings.config import Config, ConfigError, read
-from liit.engine.settings.phases import flat, from_on, merged
+from liit.engine.settings.phases import FIXED, flat, from_on, merged
 
 BASE = """
 strategy: {name: adapt-inf, options: {direction: lowest, newest: true}}
@@ -72,6 +72,20 @@ def test_an_option_stays_where_another_is_named_and_goes_where_all_are(path: Pat
 def test_what_an_adapter_is_shaped_by_is_refused_however_it_is_nested(path: Path, key: str) -> None:
     with pytest.raises(ConfigError, match=r"from\.2\.training\.(lora\.r|experts).*an adapter keeps its shape"):
         read(path, [f"from.2.{key}"])
+
+
+def test_what_is_refused_says_what_there_is_instead(path: Path) -> None:
+    shape = (
+        r"a run of its own, in another folder, may have it, and `strategy: \{name: given, run: <this one>\}` trains it"
+    )
+    for key, instead in (
+        ("training.lora.alpha", shape),
+        ("strategy.lifetime", r"a run of its own, in another folder, may have it \(got"),
+    ):
+        with pytest.raises(ConfigError, match=instead):
+            read(path, [f"from.2.{key}=9"])
+    page = (Path(__file__).resolve().parents[3] / "docs" / "guide" / "a-run-over-years.md").read_text()
+    assert {key for key in FIXED if f"`{key}`" not in page and f"`{key.rpartition('.')[2]}`" not in page} == set()
 
 
 def test_what_holds_from_a_timestep_on_holds_whatever_was_told_of_later_ones(path: Path) -> None:
