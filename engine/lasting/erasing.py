@@ -1,6 +1,7 @@
 """What is withdrawn is erased: its text, its images and what was said of it, everywhere in a run folder; id and reason stay.
 
-Of releases. A question of an evaluation set goes with the row of that set's own file.
+Of releases, and of evaluation sets whose questions hold the same text or image: their marks stay, so that no table of the past
+changes, and they are asked no more. Files that the run has only read from, and `data/` of the embedded stream, are not its own.
 """
 
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from liit.engine.data.copies import text_hash
+from liit.engine.data.image_hashes import hashes_of
 from liit.engine.data.withdrawing import ERASED, Withdrawn
 from liit.engine.fleet.work import read_chunks
 from liit.engine.run.files import appearing, read_json, remove, write_json
@@ -26,9 +28,10 @@ PAGES = ("report.html", "report.json")
 
 
 def withdrawn_of(run: Path) -> dict[str, str]:
-    """Id to reason of every sample of a run's releases that is withdrawn. Raises RunError for a folder that is no run."""
+    """Id to reason of every sample and question of a run that is withdrawn. Raises RunError for a folder that is no run."""
     here = open_run(run)
-    return Withdrawn.told(here.config).among(sorted((here.root / "releases").glob("*.parquet")))
+    told = Withdrawn.told(here.config)
+    return told.among(_samples(here.root)) | told.erased(here.root) if told else {}
 
 
 def erase(run: Path) -> dict[Path, int]:
@@ -55,14 +58,27 @@ def erase(run: Path) -> dict[Path, int]:
 
 
 def _remember(root: Path, ids: pa.Array) -> None:
-    """Keep a hash of the words of each, by which it is found when they are erased."""
+    """Keep the marks of each, by which it is found when its words and images are erased."""
     note = root / ERASED
     known = read_json(note) if note.is_file() else {}
-    for chunk in read_chunks(sorted((root / "releases").glob("*.parquet")), ["id", "conversation"]):
+    for chunk in read_chunks(_samples(root), ["id", "conversation", "images"]):
         rows = chunk.filter(pc.is_in(chunk["id"], ids)).to_pylist()
-        known |= {row["id"]: text_hash(row["conversation"]).hex() for row in rows if row["conversation"]}
+        for row in (row for row in rows if row["conversation"]):
+            marks = [text_hash(row["conversation"]).hex(), *(mark.hex() for mark in hashes_of(row))]
+            before = known.get(row["id"], [])
+            known[row["id"]] = list(dict.fromkeys([*([before] if isinstance(before, str) else before), *marks]))
     if known:
         write_json(note, known)
+
+
+def _samples(root: Path) -> list[Path]:
+    """Tables of samples and questions, those of superseded runs too; what is linked in several places once, where it stands."""
+    found: dict[tuple[int, int], Path] = {}
+    for table in sorted(root.rglob("*.parquet"), key=lambda path: (FOLDER in path.relative_to(root).parts, path)):
+        if {"id", "conversation", "images"} <= set(pq.read_schema(table).names):
+            state = table.stat()
+            found.setdefault((state.st_dev, state.st_ino), table)
+    return list(found.values())
 
 
 def _tables(root: Path) -> Iterator[Path]:
