@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from liit.engine.forecast import Step, forecast
+from liit.engine.remaining import remaining
 from liit.engine.run.deciding import Verdict, finished
 from liit.engine.run.planning import Plan, timestep_of
 from liit.engine.run.status import STAGES
@@ -65,17 +66,15 @@ class Timestep:
 
     forecast: Step
     stages: dict[str, str]
-
-    def todo(self, stage: str) -> bool:
-        """Whether a stage is still to be done; of a run that has not begun, all are."""
-        return not self.stages or self.stages.get(stage, "not needed") not in ("kept", "not needed")
+    left: dict[str, float]
+    """The share that is to be done of scoring, training and answering."""
 
     @property
     def seconds(self) -> float:
         """About, of what is to be done."""
         step = self.forecast
-        share = {"score": step.scoring_seconds, "train": step.training_seconds, "evaluate": step.answering_seconds}
-        work = sum(seconds for stage, seconds in share.items() if self.todo(stage))
+        whole = {"score": step.scoring_seconds, "train": step.training_seconds, "evaluate": step.answering_seconds}
+        work = sum(seconds * self.left[stage] for stage, seconds in whole.items())
         return work + step.start_seconds if work else 0.0
 
 
@@ -90,7 +89,8 @@ def timesteps(config: Config, found: Plan) -> list[Timestep]:
             continue
         mine = by_step.setdefault(int(folder[1:]), {})
         mine[stage] = max(mine.get(stage, "kept"), verdict.state, key=order.index)
-    return [Timestep(step, by_step.get(t, {})) for t, step in enumerate(forecast(config))]
+    steps = enumerate(forecast(config))
+    return [Timestep(step, by_step.get(t, {}), remaining(config, found, t)) for t, step in steps]
 
 
 def say(config: Config, found: Plan, console: Console) -> None:
@@ -122,8 +122,8 @@ def say(config: Config, found: Plan, console: Console) -> None:
             f"{step.selected:,}",
             f"{step.tokens / 1e6:.2f}",
             size(step.sketch_bytes),
-            f"{step.scoring_hours if one.todo('score') else 0:.2f}",
-            f"{step.training_hours if one.todo('train') else 0:.2f}",
+            f"{step.scoring_hours * one.left['score']:.2f}",
+            f"{step.training_hours * one.left['train']:.2f}",
             duration(one.seconds),
             _told(one),
         )
