@@ -128,8 +128,8 @@ def say_results(config: Config, results: dict[str, Any]) -> None:
 
 
 def begin(config: Config, store: Store, found: Plan | None = None) -> None:
-    """Keep the run as it stood where some of it is made anew or judged otherwise, then write the resolved configuration that replays the run, with version and commit; its end
-    writes results.json anew.
+    """Keep the run as it stood, where some of it is made anew or judged otherwise; then write the resolved configuration that
+    replays the run, with version and commit. Its end writes results.json anew.
 
     found: what is to be done, where it is known.
     """
