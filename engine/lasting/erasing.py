@@ -21,8 +21,12 @@ from liit.engine.run.store import Store
 from liit.engine.run.superseding import FOLDER
 from liit.engine.run.tables import SAMPLE
 
-EMPTY: dict[str, object] = {"conversation": [], "images": [], "references": None, "answer": None, "judgement": None}
-"""What takes the place of a column, in the rows of an erased sample."""
+EMPTY: dict[str, object] = {
+    "conversation": [],
+    "images": [],
+    **dict.fromkeys(("references", "answer", "judgement", "question", "reference")),
+}
+"""What takes the place of a column, in the rows of an erased sample; of hashes, which may have such a name, nothing does."""
 PAGES = ("report.html", "report.json")
 """They show samples, and are made anew."""
 
@@ -84,15 +88,15 @@ def _samples(root: Path) -> list[Path]:
 def _tables(root: Path) -> Iterator[Path]:
     """Tables that hold what a sample says or shows."""
     for table in sorted(root.rglob("*.parquet")):
-        names = pq.read_schema(table).names
-        if "id" in names and set(EMPTY) & set(names):
+        schema = pq.read_schema(table)
+        if "id" in schema.names and _held(schema):
             yield table
 
 
 def _erase(table: Path, ids: pa.Array) -> int:
     with pq.ParquetFile(table) as opened:
         count = sum(
-            pc.sum(_mine(opened.read_row_group(group, columns=["id", *_held(opened)]), ids)).as_py() or 0
+            pc.sum(_mine(opened.read_row_group(group, columns=["id", *_held(opened.schema_arrow)]), ids)).as_py() or 0
             for group in range(opened.num_row_groups)
         )
         if count:
@@ -102,15 +106,16 @@ def _erase(table: Path, ids: pa.Array) -> int:
     return count
 
 
-def _held(opened: pq.ParquetFile) -> list[str]:
-    names: list[str] = opened.schema_arrow.names
-    return [name for name in EMPTY if name in names]
+def _held(schema: pa.Schema) -> list[str]:
+    return [
+        name for name in EMPTY if name in schema.names and not pa.types.is_fixed_size_binary(schema.field(name).type)
+    ]
 
 
 def _mine(rows: pa.Table, ids: pa.Array) -> pa.ChunkedArray:
     """Rows of withdrawn samples that still hold something."""
     holds = pa.chunked_array([pa.array([False] * len(rows))]) if len(rows) else pa.chunked_array([], pa.bool_())
-    for name in (name for name in EMPTY if name in rows.column_names):
+    for name in _held(rows.schema):
         column = rows[name]
         if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
             holds = pc.or_(holds, pc.fill_null(pc.greater(pc.list_value_length(column), 0), False))
@@ -121,7 +126,7 @@ def _mine(rows: pa.Table, ids: pa.Array) -> pa.ChunkedArray:
 
 def _without(rows: pa.Table, ids: pa.Array) -> pa.Table:
     mine = pc.is_in(rows["id"], ids).to_pylist()
-    for name in (name for name in EMPTY if name in rows.column_names):
+    for name in _held(rows.schema):
         at = rows.schema.get_field_index(name)
         field = SAMPLE.field(name) if name in SAMPLE.names else rows.schema.field(at)
         values = [EMPTY[name] if erased else value for value, erased in zip(rows[name].to_pylist(), mine, strict=True)]
