@@ -79,7 +79,7 @@ def _samples(root: Path) -> list[Path]:
     """Tables of samples and questions, those of superseded runs too; what is linked in several places once, where it stands."""
     found: dict[tuple[int, int], Path] = {}
     for table in sorted(root.rglob("*.parquet"), key=lambda path: (FOLDER in path.relative_to(root).parts, path)):
-        if {"id", "conversation", "images"} <= set(pq.read_schema(table).names):
+        if {"id", "conversation", "images", "content"} <= set(pq.read_schema(table).names):
             state = table.stat()
             found.setdefault((state.st_dev, state.st_ino), table)
     return list(found.values())
