@@ -41,7 +41,7 @@ class Step:
 def forecast(config: Config) -> list[Step]:
     """One Step per timestep. Raises ValueError for a release that is not here and does not state its `samples`, and for what a
     strategy is told that cannot be done: ids, quotas, another run."""
-    rate, answers = config.estimate, _answers(config)
+    rate, answers = config.estimate, sum(questions(config).values())
     steps, pool, seen, kept, barred = [], 0, 0, 0, 0
     releases = list(_releases(config))
     told = _told(config, [name for name, _ in releases])
@@ -162,8 +162,9 @@ def _stored(value: object) -> int:
     return len(value) if isinstance(value, bytes) else 0
 
 
-def _answers(config: Config) -> int:
+def questions(config: Config) -> dict[str, int]:
+    """How many questions of each evaluation set a model is asked, by the set's key; of the embedded stream, of all in one."""
     if isinstance(config.stream, DigitsStream):
         skills = {"releases": 7, "tasks": 8 if config.stream.joint else 6, "text": 6}[config.stream.sequence]
-        return skills * config.stream.answers_per_skill
-    return sum(one.limit or one.samples or about(one) for one in config.stream.asked)
+        return {"": skills * config.stream.answers_per_skill}
+    return {one.key: one.limit or one.samples or about(one) for one in config.stream.asked}

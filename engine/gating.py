@@ -2,7 +2,8 @@
 
     evaluation.json ─▶ tNN/gate.json ─▶ the parent of the next adapter
 
-Evaluation sets that come later judge no adapter of the past.
+Evaluation sets that come later judge no adapter of the past. Nor do those of today where the run is replayed: `config.yaml`
+has the verdicts of timesteps that were judged by others (`verdicts`).
 """
 
 from collections.abc import Mapping
@@ -38,7 +39,7 @@ class Gating:
         rules = self.stages.config.at(t).training.gate
         if t == 0 or _mark(model) == _mark(self.models[before]):
             self.verdicts.append(Verdict(t, before, before))
-        elif not rules or evaluation is None:
+        elif not rules or not self._judged(t, evaluation):
             self.verdicts.append(Verdict(t, t, before))
         else:
             falls = self._falls(t, before, model)
@@ -47,15 +48,23 @@ class Gating:
                 log.warning("%s", self.verdicts[-1])
         return self.models[self.verdicts[-1].stands]
 
+    def _judged(self, t: int, evaluation: Made | None) -> bool:
+        """Whether something was asked at t, by which its adapter could fall."""
+        asked = evaluation is not None and any(one.since <= t for one in self.sets)
+        return asked or t in self.stages.config.verdicts
+
     def _falls(self, t: int, before: int, model: Made | None) -> tuple[Fall, ...]:
         rules = self.stages.config.at(t).training.gate
 
         def found() -> tuple[Fall, ...]:
+            if len(self.evaluations) <= t:  # nothing is asked any more
+                return ()
             first, second = (self._values(self.evaluations[step].path, t) for step in (before, t))
             return fallen(first, second, rules)
 
         def work(partial: Path, clock: Clock) -> None:
-            falls = found()
+            told = self._told(t, clock.record["fingerprint"])
+            falls = found() if told is None else told
             write_json(partial, Verdict(t, before if falls else t, before, falls).record())
 
         made = self.stages.store.make(
@@ -66,8 +75,15 @@ class Gating:
         )
         if self.stages.store.acts or not made.fresh:
             return Verdict.of(t, read_json(made.path)).falls
-        known = self.evaluations[before].stands and self.evaluations[t].stands
+        if (told := self._told(t, made.fingerprint)) is not None:
+            return told
+        known = all(self.evaluations[step].stands for step in (before, t) if step < len(self.evaluations))
         return found() if known else ()  # a plan takes a model that is not there yet for one that stands
+
+    def _told(self, t: int, of: str) -> tuple[Fall, ...] | None:
+        """What `config.yaml` says of just this adapter, bounds and adapter before; None where it says nothing."""
+        told = self.stages.config.verdicts.get(t)
+        return Verdict.of(t, told.model_dump()).falls if told is not None and told.of == of else None
 
     def _values(self, evaluation: Path, t: int) -> Mapping[str, float]:
         """The value of each skill by the data sets that timestep t knew, in percent."""

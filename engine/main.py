@@ -128,12 +128,13 @@ def say_results(config: Config, results: dict[str, Any]) -> None:
 
 
 def begin(config: Config, store: Store, found: Plan | None = None) -> None:
-    """Keep what would be made anew, then write the resolved configuration that replays the run, with version and commit; its end
-    writes results.json anew.
+    """Keep the run as it stood, where some of it is made anew or judged otherwise; then write the resolved configuration that
+    replays the run, with version and commit. Its end writes results.json anew.
 
     found: what is to be done, where it is known.
     """
-    supersede(store.root, (found or plan(config)).superseding)
+    found = found or plan(config)
+    store.kept = supersede(store.root, found.superseding, found.retelling)
     store.sealed = True
     remove(store.root / "results.json")
     before = told_before(store.root)

@@ -10,12 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from liit.engine.forecast import Step, forecast
+from liit.engine.remaining import remaining
 from liit.engine.run.deciding import Verdict, finished
 from liit.engine.run.planning import Plan, timestep_of
 from liit.engine.run.status import STAGES
 from liit.engine.run.store import Reached
 from liit.engine.run.words import duration, size
 from liit.engine.settings.config import Config
+from liit.engine.settings.phases import why_fixed
 from liit.engine.settings.streams import DigitsStream
 
 OTHERS = {
@@ -64,17 +66,15 @@ class Timestep:
 
     forecast: Step
     stages: dict[str, str]
-
-    def todo(self, stage: str) -> bool:
-        """Whether a stage is still to be done; of a run that has not begun, all are."""
-        return not self.stages or self.stages.get(stage, "not needed") not in ("kept", "not needed")
+    left: dict[str, float]
+    """The share that is to be done of scoring, training and answering."""
 
     @property
     def seconds(self) -> float:
         """About, of what is to be done."""
         step = self.forecast
-        share = {"score": step.scoring_seconds, "train": step.training_seconds, "evaluate": step.answering_seconds}
-        work = sum(seconds for stage, seconds in share.items() if self.todo(stage))
+        whole = {"score": step.scoring_seconds, "train": step.training_seconds, "evaluate": step.answering_seconds}
+        work = sum(seconds * self.left[stage] for stage, seconds in whole.items())
         return work + step.start_seconds if work else 0.0
 
 
@@ -89,7 +89,8 @@ def timesteps(config: Config, found: Plan) -> list[Timestep]:
             continue
         mine = by_step.setdefault(int(folder[1:]), {})
         mine[stage] = max(mine.get(stage, "kept"), verdict.state, key=order.index)
-    return [Timestep(step, by_step.get(t, {})) for t, step in enumerate(forecast(config))]
+    steps = enumerate(forecast(config))
+    return [Timestep(step, by_step.get(t, {}), remaining(config, found, t)) for t, step in steps]
 
 
 def say(config: Config, found: Plan, console: Console) -> None:
@@ -121,8 +122,8 @@ def say(config: Config, found: Plan, console: Console) -> None:
             f"{step.selected:,}",
             f"{step.tokens / 1e6:.2f}",
             size(step.sketch_bytes),
-            f"{step.scoring_hours if one.todo('score') else 0:.2f}",
-            f"{step.training_hours if one.todo('train') else 0:.2f}",
+            f"{step.scoring_hours * one.left['score']:.2f}",
+            f"{step.training_hours * one.left['train']:.2f}",
             duration(one.seconds),
             _told(one),
         )
@@ -163,12 +164,17 @@ def reasons(found: Plan) -> Iterator[str]:
 def advice(found: Plan, config: Config) -> Sequence[str]:
     """What to do where finished results would be made anew, for a person who did not ask for it."""
     first = min(map(timestep_of, found.blocking), default=0)
-    settings = f"`--redo t{first}`" if first else "`--redo all`"
+    changes = [reason.partition(" ")[0] for name in found.blocking for reason in found.superseding[name]]
+    fixed = dict.fromkeys(f"  {why}" for key in changes if (why := why_fixed(key)))
+    settings = f"`--redo t{first}`" if first and not fixed else "`--redo all`"
+    others = (
+        "  a setting from a timestep on, `from.<t>.<key>=<value>`: what was made before it stays",
+        f"  `liit fork {config.output} --at <t> --output <folder>`: another run, that shares its past with this one",
+    )
     return (
         f"{len(found.blocking)} finished results would be made anew, so nothing was started. Choose:",
         f"  {settings}: make them anew; what is there now is kept in {Path(config.output) / 'superseded'}",
-        "  a setting from a timestep on, `from.<t>.<key>=<value>`: what was made before it stays",
-        f"  `liit fork {config.output} --at <t> --output <folder>`: another run, that shares its past with this one",
+        *(fixed or others),
         "  the settings, files and evaluation sets of before",
     )
 

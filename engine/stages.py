@@ -63,7 +63,10 @@ class Stages:
         return self.store.root / f"t{t:02d}"
 
     def ingest(self, release: Release, t: int) -> Made:
-        """D_t → releases/: every usable sample once; the others to quarantine."""
+        """D_t → releases/: every usable sample once; the others to quarantine.
+
+        The quarantine goes with the release; a scoring puts its own rows there in place of those of an earlier one.
+        """
         name = f"releases/{t:02d}-{release.name}.parquet"
         for other in set(self.store.root.glob(f"releases/{t:02d}-*.parquet")) - {self.store.root / name}:
             self.store.drop(f"releases/{other.name}")  # of another stream, that the folder had before
@@ -81,7 +84,11 @@ class Stages:
             ),
             settings={**stream.reading(release, self.store.root), **self.reads()},
             files=contents_but_withdrawn(self.store.root / name, release, self.config.pool, self.store.acts),
-            beside=(f"../images/{Path(name).name}", f"../rows/{Path(name).name}"),
+            beside=(
+                f"../images/{Path(name).name}",
+                f"../rows/{Path(name).name}",
+                f"../t{t:02d}/quarantine.parquet",
+            ),
             rows=lambda: stream.rows_of(release),
         )
         self.releases.append(made)

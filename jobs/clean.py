@@ -59,11 +59,16 @@ def erase_withdrawn(run: Path, dry_run: bool) -> None:
     """Say what is withdrawn, and erase it."""
     from liit.engine.lasting.erasing import erase, withdrawn_of
     from liit.engine.run.progress import log
+    from liit.engine.run.reading import open_run
 
     gone = withdrawn_of(run)
     for name, why in list(gone.items())[:20]:
         log.info("withdrawn: %s%s", name, f" ({why})" if why else "")
-    log.info("%d samples of the releases are withdrawn", len(gone))
+    taught = set(open_run(run).releases)
+    asked = sum(name.partition("/")[0] not in taught for name in gone)
+    log.info("%d samples of the releases are withdrawn", len(gone) - asked)
+    if asked:
+        log.info("and %d questions of evaluation sets: their marks stay, and they are asked no more", asked)
     for path, count in ({} if dry_run else erase(run)).items():
         log.info("%s: %d rows erased", path.relative_to(run.resolve()), count)
 

@@ -71,7 +71,7 @@ def _told(last: Mapping[str, pd.DataFrame]) -> list[str]:
 def _turns(said: Mapping[str, pd.DataFrame], conversation: str) -> pd.DataFrame:
     """Turn after turn at every timestep, what each run answered; nothing where a run has no such timestep."""
     rows = {name: of[of["id"] == conversation].set_index(["turn", "t"]) for name, of in said.items()}
-    asked = pd.concat([of[["skill", "question", "reference"]] for of in rows.values()])
+    asked = pd.concat([of[["skill", "question", "reference"]] for of in rows.values()]).fillna("")
     asked = asked[~asked.index.duplicated()].sort_index()
     answers = {name: of["answer"].reindex(asked.index).fillna("") for name, of in rows.items()}
     asked.insert(0, "timestep", [f"t{t}" for t in asked.index.get_level_values("t")])

@@ -43,3 +43,9 @@ def images_of(release: Path) -> pa.Table:
         rows = (row for chunk in read_chunks([release], ["id", "images"]) for row in chunk.to_pylist())
         write_images(path, ((row["id"], [image_hash(image) for image in row["images"] or []]) for row in rows))
     return read_table(path)
+
+
+def hashes_of(row: Mapping[str, Any]) -> list[bytes]:
+    """Of the images of a SAMPLE row whose files are there still."""
+    images = row["images"] or []
+    return [image_hash(one) for one in images if one["bytes"] is not None or Path(one["path"]).is_file()]

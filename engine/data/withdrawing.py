@@ -18,14 +18,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from liit.engine.data.copies import text_hash
-from liit.engine.data.image_hashes import images_of
+from liit.engine.data.image_hashes import hashes_of, images_of
 from liit.engine.fleet.parts import read_chunks
 from liit.engine.run.files import read_json, read_table
 from liit.engine.run.tables import REMOVED
 
 REASON = "withdrawn"
 ERASED = "erased.json"
-"""In the run folder: id to `text_hash` of every sample whose text was erased."""
+"""In the run folder: of every sample that was erased its id, with the marks of its text and images as lines name them."""
+RELEASES = "releases"
 FORM = {"id": re.compile(r"\S.*"), "content": re.compile(r"[0-9a-f]{32}"), "image": re.compile(r"[0-9a-f]{64}")}
 
 
@@ -79,7 +80,8 @@ class Withdrawn:
         return bool(self.ids or self.contents or self.images)
 
     def among(self, releases: Sequence[Path], wanted: pa.ChunkedArray | None = None) -> dict[str, str]:
-        """Id to reason of the samples of some releases that are withdrawn; wanted: of these ids alone."""
+        """Id to reason of the samples of some releases, or of other tables of samples, that are withdrawn; wanted: of these ids
+        alone."""
         if not self:
             return {}
         found = {}
@@ -88,17 +90,22 @@ class Withdrawn:
             source = name if name in self.ids else name.rpartition("~")[0]
             if source in self.ids:
                 found[name] = self.ids[source]
-        found |= self._erased(releases)
+        for root in {release.parents[1] for release in releases if release.parent.name == RELEASES}:
+            found |= self.erased(root)
         found |= self._by_content(releases) if self.contents else {}
         found |= self._by_image(releases) if self.images else {}
         among = set(ids if wanted is None else wanted.to_pylist())
         return {name: why for name, why in found.items() if name in among}
 
-    def _erased(self, releases: Sequence[Path]) -> dict[str, str]:
-        """What was found by its words once, and erased since."""
-        notes = {release.parents[1] / ERASED for release in releases}
-        marks = {name: mark for note in notes if note.is_file() for name, mark in read_json(note).items()}
-        return {name: self.contents[mark] for name, mark in marks.items() if mark in self.contents}
+    def erased(self, root: Path) -> dict[str, str]:
+        """Id to reason of what was found by its words or images in a run folder once, and erased since."""
+        note = root / ERASED
+        found = {}
+        for name, marks in (read_json(note) if note.is_file() else {}).items():
+            for mark in [marks] if isinstance(marks, str) else marks:
+                if mark in self.contents or mark in self.images:
+                    found[name] = self.contents.get(mark, self.images.get(mark, ""))
+        return found
 
     def _by_content(self, releases: Sequence[Path]) -> dict[str, str]:
         found = {}
@@ -112,11 +119,16 @@ class Withdrawn:
     def _by_image(self, releases: Sequence[Path]) -> dict[str, str]:
         marks = pa.array([bytes.fromhex(mark) for mark in self.images], pa.binary(32))
         found: dict[str, str] = {}
-        for release in releases:
+        for release in (one for one in releases if one.parent.name == RELEASES):
             table = images_of(release)
             mine = table.filter(pc.is_in(table["image"], marks))
             pairs = zip(mine["id"].to_pylist(), mine["image"].to_pylist(), strict=True)
             found |= {name: self.images[mark.hex()] for name, mark in pairs}
+        for chunk in read_chunks([one for one in releases if one.parent.name != RELEASES], ["id", "images"]):
+            for row in chunk.to_pylist():
+                for mark in (one.hex() for one in hashes_of(row)):
+                    if mark in self.images:
+                        found[row["id"]] = self.images[mark]
         return found
 
 

@@ -82,8 +82,9 @@ def questions_of(asked: Asked) -> pa.Table:
 
 
 def exam_rows(exam: Path) -> pa.Table:
-    """SAMPLE rows of a file without their images."""
-    return as_samples(read_table(exam, [name for name in pq.read_schema(exam).names if name != "images"]))
+    """SAMPLE rows of a file without their images. What was erased is asked no more."""
+    rows = as_samples(read_table(exam, [name for name in pq.read_schema(exam).names if name != "images"]))
+    return rows.filter(pc.greater(pc.list_value_length(rows["conversation"]), 0))
 
 
 def given(table: pa.Table, asked: Asked) -> tuple[dict[str, str], dict[str, float]]:

@@ -15,6 +15,9 @@ from liit.engine.handing.source import Source
 SETTINGS = ("seed", "strategy", "scoring", "clustering", "pool", "training", "tasks")
 """Sections of the configuration that a model depends on; `model` comes without its path."""
 
+WITHDRAWN = {"withdrawn", "withdrawals"}
+"""Settings of `pool` that name samples which may be used no more, and why: nobody else's business."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -115,9 +118,16 @@ def _budget(of: Source) -> str:
         f"{said.budget:,} {said.unit} a timestep" if said.lifetime is None else f"{said.lifetime:,} {said.unit} in all"
     )
     pool = f", pool pruned to {said.pool_budget:,} samples" if said.pool_budget else ""
-    epochs = of.config.training.epochs
+    epochs = of.config.at(of.t).training.epochs
     passes = "once" if epochs == 1 else f"{epochs} times"
-    return f"Strategy `{said.name}`, budget {limit}{pool}; what was selected was trained on {passes}.\n"
+    since = ", ".join(f"t{step}" for step in _changes(of))
+    before = f" So it is at t{of.t}: other settings hold since {since}, which are listed below." if since else ""
+    return f"Strategy `{said.name}`, budget {limit}{pool}; what was selected was trained on {passes}.{before}\n"
+
+
+def _changes(of: Source) -> dict[int, dict[str, Any]]:
+    """Settings that hold from a timestep on, which is not after this one."""
+    return {step: told for step, told in of.config.from_.items() if step <= of.t}
 
 
 def _served(facts: Facts) -> str:
@@ -140,6 +150,8 @@ def _cast(cast: Cast | None) -> str:
 
 def _settings(of: Source) -> str:
     model = of.config.model.model_dump(mode="json", exclude={"path"})
-    said = {"model": model} | of.config.model_dump(mode="json", include=set(SETTINGS))
+    said = {"model": model} | of.config.model_dump(mode="json", include=set(SETTINGS), exclude={"pool": WITHDRAWN})
+    if changes := _changes(of):
+        said |= {"from": changes}
     text = yaml.safe_dump(without_paths(said), sort_keys=False, allow_unicode=True)
     return f"<details><summary>All settings</summary>\n\n```yaml\n{text}```\n\n</details>\n"

@@ -1,8 +1,9 @@
 """What a run that has begun is told now, and from which timestep on: the past stays as it was made.
 
 The run folder's `config.yaml` says what it was told. A set of questions that is new holds from the next timestep on, one that
-is gone held until then, and settings that an earlier command wrote down as holding from a timestep on go on to hold. What comes
-of it is written to `config.yaml` again, so that file alone makes the same run anew in an empty folder.
+is gone held until then, and settings that an earlier command wrote down as holding from a timestep on go on to hold. What
+`training.gate` said of adapters, by the sets and metrics of then, is said still. What comes of it is written to `config.yaml`
+again, so that file alone makes the same run anew in an empty folder.
 """
 
 from collections.abc import Sequence
@@ -12,11 +13,12 @@ from typing import Any
 from liit.engine.data.stream import contents_of
 from liit.engine.data.withdrawing import read_lines
 from liit.engine.run.deciding import finished
+from liit.engine.run.files import read_json
 from liit.engine.run.progress import log
 from liit.engine.settings.config import Config, ConfigError, read
-from liit.engine.settings.phases import FIXED, SECTIONS, Phases, from_on, merged
+from liit.engine.settings.phases import SECTIONS, Phases, flat, from_on, merged, why_fixed
 from liit.engine.settings.streams import EvaluationSet, FileStream
-from liit.engine.settings.training import MACHINE
+from liit.engine.settings.training import MACHINE, Judged
 
 ASKED = ("skill", "metric", "options", "max_new_tokens", "samples", "since", "until", "path")
 """Keys of an evaluation set that its questions do not depend on."""
@@ -31,6 +33,7 @@ def continued(config: Config, redo: int | None = None) -> Config:
     root = Path(config.output)
     before = told_before(root)
     config = _withdrawals(config, before, next_timestep(root) if before else 0)
+    config = config.model_copy(update={"verdicts": _verdicts(root, config, before)})
     if before is None:
         if redo is not None:
             raise ConfigError(f"--redo t{redo}: {root} is no run that has begun")
@@ -53,6 +56,15 @@ def told_before(root: Path) -> Config | None:
     except ConfigError as error:
         log.warning("%s is of another version (%s): nothing is taken over from it", root / "config.yaml", error)
         return None
+
+
+def _verdicts(root: Path, config: Config, before: Config | None) -> dict[int, Judged]:
+    """What `training.gate` said, by timestep: those that the run has made, before those that it was told."""
+    told = {**(before.verdicts if before else {}), **config.verdicts}
+    for path in sorted(root.glob("t*/gate.json")):
+        if (record := finished(path)) is not None:
+            told[int(path.parent.name[1:])] = Judged(of=record["fingerprint"], **read_json(path))
+    return dict(sorted(told.items()))
 
 
 def next_timestep(root: Path) -> int:
@@ -88,13 +100,9 @@ def _settings(config: Config, before: Config, redo: int | None) -> Config:
     """With what holds from a timestep on by earlier commands; one that says `from={}` takes it all back."""
     old, new = _flat(before), _flat(config)
     if redo is not None:
-        changes = {key: new.get(key) for key in sorted({*old, *new}) if old.get(key) != new.get(key)}
-        fixed = [key for key in changes if any(key == one or key.startswith(f"{one}.") for one in FIXED)]
-        if fixed:
-            why = FIXED[next(one for one in FIXED if fixed[0] == one or fixed[0].startswith(f"{one}."))]
-            raise ConfigError(
-                f"--redo t{redo}: {fixed[0]} cannot change during a run: {why}; `liit fork` starts another"
-            )
+        changes = {key: value for key, value in sorted(new.items()) if key not in old or old[key] != value}
+        if fixed := [why for key in changes if (why := why_fixed(key))]:
+            raise ConfigError(f"--redo t{redo}: {fixed[0]}; `--redo all` makes the whole run anew with it")
         told = from_on(merged(before.from_, config.from_), redo, changes)
         return _with(config, {name: getattr(before, name) for name in SECTIONS}, told)
     taken_back = "from_" in config.model_fields_set and not config.from_
@@ -117,15 +125,9 @@ def _with(config: Config, sections: dict[str, Any], told: Phases) -> Config:
 
 
 def _flat(config: Config) -> dict[str, Any]:
-    """The settings of the sections that may change during a run, by dotted key; of LoRA each alone, of others as they are.
-
-    How work is laid out on machines is none."""
-    found: dict[str, Any] = {}
-    for name in SECTIONS:
-        for key, value in getattr(config, name).model_dump(mode="json", exclude=set(MACHINE)).items():
-            nested = {f"{name}.{key}.{inner}": one for inner, one in value.items()} if key == "lora" else {}
-            found |= nested or {f"{name}.{key}": value}
-    return found
+    """The settings of the sections that may change during a run, by dotted key. How work is laid out on machines is none."""
+    told = {name: getattr(config, name).model_dump(mode="json", exclude=set(MACHINE)) for name in SECTIONS}
+    return flat(told)
 
 
 def _sets(

@@ -1,6 +1,7 @@
 """What is withdrawn is erased: its text, its images and what was said of it, everywhere in a run folder; id and reason stay.
 
-Of releases. A question of an evaluation set goes with the row of that set's own file.
+Of releases, and of evaluation sets whose questions hold the same text or image: their marks stay, so that no table of the past
+changes, and they are asked no more. Files that the run has only read from, and `data/` of the embedded stream, are not its own.
 """
 
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from liit.engine.data.copies import text_hash
+from liit.engine.data.image_hashes import hashes_of
 from liit.engine.data.withdrawing import ERASED, Withdrawn
 from liit.engine.fleet.parts import read_chunks
 from liit.engine.run.files import appearing, read_json, remove, write_json
@@ -19,16 +21,21 @@ from liit.engine.run.store import Store
 from liit.engine.run.superseding import FOLDER
 from liit.engine.run.tables import SAMPLE
 
-EMPTY: dict[str, object] = {"conversation": [], "images": [], "references": None, "answer": None, "judgement": None}
-"""What takes the place of a column, in the rows of an erased sample."""
+EMPTY: dict[str, object] = {
+    "conversation": [],
+    "images": [],
+    **dict.fromkeys(("references", "answer", "judgement", "question", "reference")),
+}
+"""What takes the place of a column, in the rows of an erased sample; of hashes, which may have such a name, nothing does."""
 PAGES = ("report.html", "report.json")
 """They show samples, and are made anew."""
 
 
 def withdrawn_of(run: Path) -> dict[str, str]:
-    """Id to reason of every sample of a run's releases that is withdrawn. Raises RunError for a folder that is no run."""
+    """Id to reason of every sample and question of a run that is withdrawn. Raises RunError for a folder that is no run."""
     here = open_run(run)
-    return Withdrawn.told(here.config).among(sorted((here.root / "releases").glob("*.parquet")))
+    told = Withdrawn.told(here.config)
+    return told.among(_samples(here.root)) | told.erased(here.root) if told else {}
 
 
 def erase(run: Path) -> dict[Path, int]:
@@ -55,28 +62,41 @@ def erase(run: Path) -> dict[Path, int]:
 
 
 def _remember(root: Path, ids: pa.Array) -> None:
-    """Keep a hash of the words of each, by which it is found when they are erased."""
+    """Keep the marks of each, by which it is found when its words and images are erased."""
     note = root / ERASED
     known = read_json(note) if note.is_file() else {}
-    for chunk in read_chunks(sorted((root / "releases").glob("*.parquet")), ["id", "conversation"]):
+    for chunk in read_chunks(_samples(root), ["id", "conversation", "images"]):
         rows = chunk.filter(pc.is_in(chunk["id"], ids)).to_pylist()
-        known |= {row["id"]: text_hash(row["conversation"]).hex() for row in rows if row["conversation"]}
+        for row in (row for row in rows if row["conversation"]):
+            marks = [text_hash(row["conversation"]).hex(), *(mark.hex() for mark in hashes_of(row))]
+            before = known.get(row["id"], [])
+            known[row["id"]] = list(dict.fromkeys([*([before] if isinstance(before, str) else before), *marks]))
     if known:
         write_json(note, known)
+
+
+def _samples(root: Path) -> list[Path]:
+    """Tables of samples and questions, those of superseded runs too; what is linked in several places once, where it stands."""
+    found: dict[tuple[int, int], Path] = {}
+    for table in sorted(root.rglob("*.parquet"), key=lambda path: (FOLDER in path.relative_to(root).parts, path)):
+        if {"id", "conversation", "images", "content"} <= set(pq.read_schema(table).names):
+            state = table.stat()
+            found.setdefault((state.st_dev, state.st_ino), table)
+    return list(found.values())
 
 
 def _tables(root: Path) -> Iterator[Path]:
     """Tables that hold what a sample says or shows."""
     for table in sorted(root.rglob("*.parquet")):
-        names = pq.read_schema(table).names
-        if "id" in names and set(EMPTY) & set(names):
+        schema = pq.read_schema(table)
+        if "id" in schema.names and _held(schema):
             yield table
 
 
 def _erase(table: Path, ids: pa.Array) -> int:
     with pq.ParquetFile(table) as opened:
         count = sum(
-            pc.sum(_mine(opened.read_row_group(group, columns=["id", *_held(opened)]), ids)).as_py() or 0
+            pc.sum(_mine(opened.read_row_group(group, columns=["id", *_held(opened.schema_arrow)]), ids)).as_py() or 0
             for group in range(opened.num_row_groups)
         )
         if count:
@@ -86,15 +106,16 @@ def _erase(table: Path, ids: pa.Array) -> int:
     return count
 
 
-def _held(opened: pq.ParquetFile) -> list[str]:
-    names: list[str] = opened.schema_arrow.names
-    return [name for name in EMPTY if name in names]
+def _held(schema: pa.Schema) -> list[str]:
+    return [
+        name for name in EMPTY if name in schema.names and not pa.types.is_fixed_size_binary(schema.field(name).type)
+    ]
 
 
 def _mine(rows: pa.Table, ids: pa.Array) -> pa.ChunkedArray:
     """Rows of withdrawn samples that still hold something."""
     holds = pa.chunked_array([pa.array([False] * len(rows))]) if len(rows) else pa.chunked_array([], pa.bool_())
-    for name in (name for name in EMPTY if name in rows.column_names):
+    for name in _held(rows.schema):
         column = rows[name]
         if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
             holds = pc.or_(holds, pc.fill_null(pc.greater(pc.list_value_length(column), 0), False))
@@ -105,7 +126,7 @@ def _mine(rows: pa.Table, ids: pa.Array) -> pa.ChunkedArray:
 
 def _without(rows: pa.Table, ids: pa.Array) -> pa.Table:
     mine = pc.is_in(rows["id"], ids).to_pylist()
-    for name in (name for name in EMPTY if name in rows.column_names):
+    for name in _held(rows.schema):
         at = rows.schema.get_field_index(name)
         field = SAMPLE.field(name) if name in SAMPLE.names else rows.schema.field(at)
         values = [EMPTY[name] if erased else value for value, erased in zip(rows[name].to_pylist(), mine, strict=True)]

@@ -28,6 +28,13 @@ def contents(files: Iterable[Path]) -> dict[str, str]:
     return {str(file): _content(file, *_state(file)) for file in files}
 
 
+def sizes(files: Iterable[str]) -> dict[str, int]:
+    """Bytes of each file that is here, of a folder those of all files in it, by its path."""
+    places = {file: Path(file) for file in files if Path(file).exists()}
+    every = {file: place.rglob("*") if place.is_dir() else [place] for file, place in places.items()}
+    return {file: sum(one.stat().st_size for one in found if one.is_file()) for file, found in every.items()}
+
+
 def _state(file: Path) -> tuple[int, int]:
     every = [one.stat() for one in file.rglob("*")] if file.is_dir() else [file.stat()]
     return sum(one.st_size for one in every), max((one.st_mtime_ns for one in every), default=0)

@@ -60,6 +60,11 @@ class Plan(Store):
         return {name: one.reasons for name, one in self.verdicts.items() if one.supersedes}
 
     @property
+    def retelling(self) -> dict[str, tuple[str, ...]]:
+        """The results that would say something otherwise than they do, such as answers by another metric, and why."""
+        return {name: one.reasons for name, one in self.verdicts.items() if one.retells}
+
+    @property
     def first_superseded(self) -> int:
         """The first timestep that would be made anew; 0 where what all of them go back to would."""
         return min(map(timestep_of, self.superseding), default=0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from liit.engine.run.fingerprints import fingerprint, plain
+from liit.engine.run.fingerprints import fingerprint, plain, sizes
 from liit.engine.run.rules import RULES, changed_since, rules_of
 
 LONGEST = 60
@@ -47,6 +47,7 @@ class Recipe:
             "core": self.core,
             "settings": flat(self.settings) | flat(self.more),
             "files": dict(self.files),
+            "sizes": sizes(self.files),
             "parents": [*self.parents, *self.more_parents],
             "made_of": {**self.parents, **self.more_parents},
             "rules": RULES,
@@ -63,11 +64,23 @@ class Recipe:
 
     def _files(self, record: Mapping[str, Any]) -> list[str]:
         old, new = _by_name(record["files"]), _by_name(self.files)
-        changed = [new[name][0] for name in new if name in old and old[name][1] != new[name][1]]
-        counted = f": {record['rows']} → {self.rows()} rows" if changed and self.rows and "rows" in record else ""
-        said = [f"{path}{counted}" if counted else f"{path} has changed" for path in changed]
+        changed = [(new[name][0], old[name][0]) for name in new if name in old and old[name][1] != new[name][1]]
+        said = [self._changed_file(path, was, record) for path, was in changed]
         said += [f"{new[name][0]} is new" for name in new if name not in old]
         return said + [f"{old[name][0]} is gone" for name in old if name not in new]
+
+    def _changed_file(self, path: str, was: str, record: Mapping[str, Any]) -> str:
+        """Of a file of other content: how many rows all files hold, or bytes the file, where that is what differs."""
+        if "rows" in record and self._counted not in (None, record["rows"]):
+            return f"{path}: {record['rows']} → {self._counted} rows"
+        then, now = record.get("sizes", {}).get(was), sizes([path]).get(path)
+        if then is None or now is None or then == now:
+            return f"{path} has changed"
+        return f"{path}: {then:,} → {now:,} bytes"
+
+    @cached_property
+    def _counted(self) -> int | None:
+        return self.rows() if self.rows else None
 
     def _parents(self, old: Mapping[str, str]) -> list[str]:
         new = {**self.parents, **self.more_parents}

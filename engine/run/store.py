@@ -98,7 +98,7 @@ class Store:
         self.until = until
         self._asked: dict[str, str] = {}
         self.sealed = False
-        self._kept = False
+        self.kept = False  # whether the run as it stood is in `superseded/`
         self._other_versions: set[str] = set()
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -170,8 +170,8 @@ class Store:
                 self._settle(result, record)
             self._say_versions(decided.name, record)
             return
-        if decided.retells and not self._kept:
-            self._kept = share_all(self.root, {decided.name: decided.reasons})
+        if decided.retells and not self.kept:
+            self.kept = share_all(self.root, {decided.name: decided.reasons})
         if decided.supersedes:
             for reason in decided.reasons:
                 log.info("%s is made anew: %s", decided.name, reason)
@@ -186,11 +186,10 @@ class Store:
             raise StoreError(
                 f"{name} would be made anew ({'; '.join(reasons)}), which the plan did not say; run it again"
             )
-        if self._kept:
+        if self.kept:
             set_aside(self.root, [name])
         else:
-            supersede(self.root, {name: reasons})
-            self._kept = True
+            self.kept = supersede(self.root, {name: reasons})
 
     def _make(
         self, recipe: Recipe, work: Work, parents: tuple[Made, ...], beside: tuple[str, ...], layout: Any

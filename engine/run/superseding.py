@@ -21,12 +21,19 @@ APPENDED = ("stages.jsonl",)
 """Files that are written to: copied, not linked."""
 
 
-def supersede(root: Path, results: Mapping[str, Sequence[str]]) -> None:
-    """Keep the run as it stands, then take these results out of it. results: names, and why each is made anew."""
-    if not results:
-        return
-    share_all(root, results)
-    set_aside(root, list(results))
+def supersede(
+    root: Path, results: Mapping[str, Sequence[str]], retold: Mapping[str, Sequence[str]] | None = None
+) -> bool:
+    """Keep the run as it stands, with its configuration and results, then take some results out of it; whether it was kept.
+
+    results: names, and why each is made anew. retold: of those that stay and are added to, but will say something otherwise.
+    """
+    why = {**results, **(retold or {})}
+    if why:
+        share_all(root, why)
+    if results:
+        set_aside(root, list(results))
+    return bool(why)
 
 
 def share_all(root: Path, results: Mapping[str, Sequence[str]]) -> bool:

@@ -20,7 +20,7 @@ from liit.engine.settings.sections import (
     Tracking,
 )
 from liit.engine.settings.streams import DigitsStream, FileStream
-from liit.engine.settings.training import Tasks, Training
+from liit.engine.settings.training import Judged, Tasks, Training
 
 
 class ConfigError(ValueError):
@@ -57,6 +57,10 @@ class Config(Settings):
     from_: Annotated[dict[int, dict[str, Any]], BeforeValidator(dotted)] = Field(default_factory=dict, alias="from")
     """Settings of strategy, scoring, clustering and training that hold from a timestep on, e.g.
     {4: {training.learning_rate: 1.0e-4, strategy.budget: 50000}}; what was made before it stays as it is."""
+
+    verdicts: dict[int, Judged] = Field(default_factory=dict)
+    """What `training.gate` said of the adapters of past timesteps, by the evaluation sets and metrics of then; a run writes it
+    down itself, for one that replays it."""
 
     def at(self, t: int) -> "Config":
         """With what timestep t is told, and no word of others."""
@@ -143,7 +147,10 @@ def _apply(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals:
         raise ConfigError(f"override {override!r} must be dotted.key=value")
-    *parents, last = ("strategy.name" if key == "strategy" else key).split(".")
+    key = "strategy.name" if key == "strategy" else key
+    *parents, last = (
+        key.split(".", 2) if key.startswith("from.") else key.split(".")
+    )  # `phases.py` reads its dotted keys
     for parent in parents:
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):

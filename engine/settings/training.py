@@ -76,6 +76,16 @@ class Gate(Settings):
     """Percentage points below the model that was to be replaced; more is refused."""
 
 
+class Judged(Settings):
+    """What the gate said of a timestep's adapter, as its gate.json has it."""
+
+    of: str
+    """Fingerprint of what was judged: its adapter, the one before, and the bounds. Of others it says nothing."""
+    stands: int
+    against: int
+    falls: tuple[dict[str, str | float], ...] = ()
+
+
 def _listed(value: object) -> object:
     """One rule may stand alone."""
     return [value] if isinstance(value, dict | Gate) else [] if value is None else value

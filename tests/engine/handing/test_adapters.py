@@ -202,6 +202,29 @@ def test_the_card_says_what_the_run_says(tiny_llama: str, tmp_path: Path) -> Non
     assert "| t2 |" not in early
 
 
+def test_the_card_has_the_settings_of_its_timestep_and_no_word_of_what_was_withdrawn(
+    tiny_llama: str, tmp_path: Path
+) -> None:
+    run = made_up_run(tmp_path / "run", tiny_llama, pool__withdrawals={1: ["id: words/7 # she asked"]})
+    config = read_config(run) | {"from": {2: {"training.epochs": 3, "strategy": {"budget": 9}}}}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    first, second = (
+        (hand_on(run, tmp_path / f"out{t}", timestep=t, base="org/base").folder / "README.md").read_text()
+        for t in (1, 2)
+    )
+    assert "budget 12 samples a timestep" in first
+    assert "was trained on once.\n" in first
+    assert "budget 9 samples a timestep" in second
+    assert "was trained on 3 times. So it is at t2: other settings hold since t2" in second
+    settings = yaml.safe_load(second.split("```yaml\n")[1].split("```")[0])
+    assert settings["from"] == {2: {"training.epochs": 3, "strategy.budget": 9}}
+    assert settings["training"]["epochs"] == 1
+    assert "from" not in yaml.safe_load(first.split("```yaml\n")[1].split("```")[0])
+    for said in (first, second):
+        assert "she asked" not in said
+        assert "withdraw" not in said
+
+
 def test_a_base_s_own_card_says_its_licence(tiny_llama: str, tmp_path: Path) -> None:
     base = Path(shutil.copytree(tiny_llama, tmp_path / "base"))
     (base / "README.md").write_text("---\nlicense: other\nlicense_name: as-you-like\n---\n# Base\n")

@@ -10,7 +10,7 @@ from liit.engine.lasting.erasing import erase, withdrawn_of
 from liit.engine.run.files import read_table, write_table
 from liit.engine.run.store import Store
 from liit.engine.run.superseding import supersede
-from liit.engine.run.tables import ANSWER, SAMPLE
+from liit.engine.run.tables import ANSWER, GENERATION, SAID, SAMPLE
 from tests.engine.data.test_withdrawing import sample
 
 SECRET = "the patient's name"
@@ -29,6 +29,12 @@ def run_with(root: Path) -> Path:
     store.make(
         "t00/answers.parquet", lambda partial, clock: write_table(partial, pa.Table.from_pylist(answers, ANSWER))
     )
+    turn = {"turn": 1, "question": SECRET, "reference": SECRET, "answer": SECRET, "value": 100.0}
+    said = pa.Table.from_pylist([{"id": row["id"], **turn} for row in rows[:1]], SAID)
+    store.make("t00/chat.parquet", lambda partial, clock: write_table(partial, said))
+    given = [{"id": row["id"], "question": b"0123456789abcdef", "answer": "it is"} for row in rows]
+    written = pa.Table.from_pylist(given, GENERATION)
+    store.make("t00/generations.parquet", lambda partial, clock: write_table(partial, written))
     store.make("t00/x", lambda partial, clock: partial.write_text("x"))
     store.close()
     pool = {"withdrawals": {1: ["id: d/a # she asked"]}}
@@ -42,7 +48,7 @@ def test_it_is_erased_everywhere_and_id_and_reason_stay(tmp_path: Path) -> None:
     root = run_with(tmp_path / "run")
     assert withdrawn_of(root) == {"d/a": "she asked"}
     done = erase(root)
-    assert len(done) == 4, "two tables, in two folders"
+    assert len(done) == 8, "four tables, in two folders"
     for path in root.rglob("*"):
         assert not path.is_file() or (
             SECRET.encode() not in path.read_bytes() and b"portrait" not in path.read_bytes()
@@ -51,7 +57,10 @@ def test_it_is_erased_everywhere_and_id_and_reason_stay(tmp_path: Path) -> None:
         first, second = read_table(folder / "releases/00-d.parquet").to_pylist()
         assert (first["id"], first["conversation"], first["images"]) == ("d/a", [], [])
         assert second["conversation"][0]["text"] == "two"
-        assert [row["answer"] for row in read_table(folder / "t00/answers.parquet").to_pylist()] == [None, "it is"]
+        for name in ("answers", "generations"):
+            assert read_table(folder / f"t00/{name}.parquet")["answer"].to_pylist() == [None, "it is"]
+        assert read_table(folder / "t00/generations.parquet")["question"].null_count == 0, "a hash says nothing"
+        assert read_table(folder / "t00/chat.parquet")["value"].to_pylist() == [100.0]
     assert not (root / "report.html").exists()
     assert erase(root) == {}
     assert withdrawn_of(root) == {"d/a": "she asked"}

@@ -1,0 +1,92 @@
+"""How much of a stage's long work is to be done yet: neither what was finished before it was stopped, nor answers that are there.
+
+profile      samples in part files, of all that are planned
+adapter      steps up to the last checkpoint, of all
+generations  questions that have an answer of the same length from the same model, of all that are asked
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from liit.engine.forecast import questions
+from liit.engine.run.deciding import begun, finished, partial_of
+from liit.engine.run.planning import Plan
+from liit.engine.settings.config import Config
+from liit.engine.settings.training import MACHINE
+
+
+def remaining(config: Config, found: Plan, t: int) -> dict[str, float]:
+    """The share, 0 to 1, that is left of scoring, training and answering at timestep t; of a run that has not begun, all is."""
+    if not found.verdicts:
+        return {"score": 1.0, "train": 1.0, "evaluate": 1.0}
+    return {
+        "score": _scoring(config, found, f"t{t:02d}/profile"),
+        "train": _training(config, found, f"t{t:02d}/adapter"),
+        "evaluate": _answering(config, found, t),
+    }
+
+
+def _scoring(config: Config, found: Plan, name: str) -> float:
+    if not _to_do(found, name):
+        return 0.0
+    result, planned = found.root / name, found.root / f"{name}.batches.parquet"
+    if not _goes_on(found, name, config.scoring.batches_per_file) or not planned.is_file():
+        return 1.0
+    return max(0.0, 1 - _rows(partial_of(result)) / max(_rows(planned), 1))
+
+
+def _training(config: Config, found: Plan, name: str) -> float:
+    if not _to_do(found, name):
+        return 0.0
+    if not _goes_on(found, name, config.training.model_dump(include=MACHINE)):
+        return 1.0
+    every, left = config.training.checkpoint_every, 1.0
+    for file in (found.root / name).parent.glob("adapter.work/*/progress.jsonl"):
+        if lines := file.read_text(encoding="utf-8").splitlines():
+            last = json.loads(lines[-1])
+            left = 1 - last["step"] // every * every / last["steps"]
+    return left
+
+
+def _answering(config: Config, found: Plan, t: int) -> float:
+    """Of a timestep at which nothing is trained the answers are those of an earlier one."""
+    name = f"t{t:02d}/generations.parquet"
+    asked = questions(config)
+    if not _to_do(found, name) or not asked or (t and f"t{t:02d}/adapter" not in found.verdicts):
+        return 0.0
+    extended = found.verdicts[name].state == "extended"
+    known = _answered(config, finished(found.root / name) or {}) if extended else set()
+    new = sum(count for of, count in asked.items() if of not in known)
+    if _goes_on(found, name, config.evaluation.batches_per_file):
+        new -= _rows(found.root / f"{name}.partial.answers")
+    return max(0, new) / max(sum(asked.values()), 1)
+
+
+def _answered(config: Config, record: Mapping[str, Any]) -> set[str]:
+    """Sets whose questions a finished result with this record holds answers to, by their keys."""
+    made_of, told = record.get("made_of", {}), record.get("settings", {})
+    return {
+        one.key
+        for one in getattr(config.stream, "asked", ())
+        if f"exam/{one.key}.parquet" in made_of and told.get(f"max_new_tokens.{one.name}") == one.max_new_tokens
+    }
+
+
+def _to_do(found: Plan, name: str) -> bool:
+    return name in found.verdicts and found.verdicts[name].state not in ("kept", "set aside")
+
+
+def _goes_on(found: Plan, name: str, layout: object) -> bool:
+    """Whether what is there of a result in the making is made from the same, and laid out as it would be now."""
+    known = begun(found.root / name)
+    same_layout: bool = known.get("layout") == layout
+    return same_layout and known.get("fingerprint") == found.marks()[name]
+
+
+def _rows(place: Path) -> int:
+    """Rows of a Parquet file, or of all part files in a folder, from the footers."""
+    return sum(pq.read_metadata(file).num_rows for file in ([place] if place.is_file() else place.glob("*.parquet")))
