@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from liit.engine.run import superseding
 from liit.engine.run.files import read_json
 from liit.engine.run.planning import Plan
 from liit.engine.run.recipe import Recipe
 from liit.engine.run.store import Clock, Store
+from liit.engine.run.superseding import LIST, supersede
+from tests.killed import killed_everywhere
 
 
 def made(root: Path, rate: float) -> Store:
@@ -40,35 +41,19 @@ def test_what_stood_is_kept_with_all_that_belongs_to_it(tmp_path: Path) -> None:
     assert read_json(kept / "superseded.json")["superseded"] == {"t01/adapter": ["training.rate 1 → 2"]}
 
 
-@pytest.mark.parametrize("ends_after", range(4))
-def test_whenever_the_process_ends_nothing_is_lost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends_after: int
-) -> None:
-    made(tmp_path, 1)
-    steps = iter(range(100))
-
-    class Killed(BaseException):
-        """Nobody catches it."""
-
-    def counted(function: object) -> object:
-        def call(*arguments: object) -> object:
-            if next(steps) == ends_after:
-                raise Killed
-            return function(*arguments)  # type: ignore[operator]
-
-        return call
-
-    for name in ("link", "write_json", "remove"):
-        monkeypatch.setattr(superseding, name, counted(getattr(superseding, name)))
-    with pytest.raises(Killed):
-        superseding.supersede(tmp_path, {"t01/adapter": ("why",)})
-    monkeypatch.undo()
-    Store(tmp_path).close()
-    kept = [*(tmp_path / "superseded").glob("[!.]*/t01/adapter/weights"), *tmp_path.glob("t01/adapter/weights")]
-    assert {path.read_text() for path in kept} == {"1"}
-    assert not (tmp_path / superseding.LIST).exists()
-    made(tmp_path, 2)
-    assert (tmp_path / "t01/adapter/weights").read_text() == "2"
+def test_whenever_the_process_ends_nothing_is_lost(tmp_path: Path) -> None:
+    made(tmp_path / "start", 1)
+    for folder in killed_everywhere(
+        tmp_path / "start", tmp_path / "ends", lambda root: supersede(root, {"t01/adapter": ("why",)})
+    ):
+        Store(folder).close()
+        for weights in (folder / "t01/adapter/weights", folder / "t01/similarity.json"):
+            kept = [*folder.glob(f"superseded/[!.]*/{weights.relative_to(folder)}"), weights]
+            assert {path.read_text() for path in kept if path.is_file()} == {"1"}
+        assert not (folder / LIST).exists()
+        made(folder, 2)
+        assert (folder / "t01/adapter/weights").read_text() == "2"
+        assert (folder / "t01/similarity.json").read_text() == "2"
 
 
 def never(partial: Path, clock: Clock) -> None:
