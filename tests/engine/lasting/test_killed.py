@@ -1,4 +1,4 @@
-"""Branching, making room, erasing and withdrawing may end anywhere: nothing is lost, and the same command ends as it would have."""
+"""A fork, a clean, an erasing and a withdrawal may end anywhere: nothing is lost, and called again they end as they would have."""
 
 import shutil
 from pathlib import Path
