@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from liit.engine.run.files import read_json
+from liit.engine.run.files import read_json, write_json
 from liit.engine.run.planning import Plan
 from liit.engine.run.recipe import Recipe
 from liit.engine.run.store import Clock, Store
 from liit.engine.run.superseding import LIST, supersede
 from tests.killed import killed_everywhere
+
+OF_BEFORE = "its record is of before, and does not say what made it"
 
 
 def made(root: Path, rate: float) -> Store:
@@ -106,6 +108,22 @@ def test_what_more_is_asked_extends_a_result_and_supersedes_nothing(tmp_path: Pa
 def test_reasons_are_words(old: Recipe, new: Recipe, reason: str) -> None:
     assert old.fingerprint != new.fingerprint
     assert new.differences(old.record()) == (reason,)
+
+
+def test_a_record_of_before_is_equal_or_not_and_says_no_more(tmp_path: Path) -> None:
+    """It has a fingerprint, of all that made the result, and not what that was."""
+    made(tmp_path, 1)
+    note = tmp_path / "t01/adapter.made.json"
+    known = read_json(note)
+    write_json(note, {key: known[key] for key in ("fingerprint", "rules", "seconds")})
+    for rate, verdict in ((1, ("kept", ())), (2, ("made anew", (OF_BEFORE,)))):
+        found = Plan(tmp_path)
+        first = found.make("t01/selection", never, settings={"budget": 2})
+        found.make("t01/adapter", never, settings={"training": {"rate": rate}}, parents=(first,))
+        assert (found.verdicts["t01/adapter"].state, found.verdicts["t01/adapter"].reasons) == verdict
+    made(tmp_path, 2)
+    [kept] = (tmp_path / "superseded").iterdir()
+    assert (kept / "t01/adapter/weights").read_text() == "1"
 
 
 def test_a_file_may_move(tmp_path: Path) -> None:
