@@ -1,4 +1,4 @@
-"""A fork, a clean, an erasing and a withdrawal may end anywhere: nothing is lost, and called again they end as they would have."""
+"""A fork, a clean, an erasing and a withdrawal may end anywhere: nothing is lost, and called again they end as always."""
 
 import shutil
 from pathlib import Path
