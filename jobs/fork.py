@@ -31,11 +31,10 @@ def fork(
 
     start_logging()
     try:
-        config = share_past(run, at, output, overrides or [])
+        share_past(run, at, output, overrides or [], write_config)
     except ValueError as error:
         log.error("error: %s", error)
         raise typer.Exit(REFUSED) from error
-    write_config(config, output)
     log.info(
         "%s has the timesteps 0 to %d of %s; `liit run %s/config.yaml` goes on from there", output, at, run, output
     )

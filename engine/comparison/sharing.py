@@ -4,8 +4,10 @@ Stages check by fingerprint that what they are handed is what they would make.
 """
 
 import os
+from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
@@ -23,9 +25,9 @@ FIRST = ("t01/pool*", "t01/copies*", "t01/profile*", "t01/profile/*", "t01/quara
 """What methods share that profile the same: the first pool is profiled with the base model."""
 
 
-def shares(config: Config) -> dict[str, str | None]:
-    """What others can tell by whether this cell has something for them: `shares.json` of its folder."""
-    return {"first": _profiled(config), "opened": _opened(config)}
+def shares(config: Config) -> dict[str, Any]:
+    """What others can tell by what this cell has for them: `shares.json` of its folder."""
+    return {"first": _profiled(config), "past": _past(config)}
 
 
 def passes(config: Config) -> tuple[int, int]:
@@ -47,25 +49,26 @@ def _spec(config: Config) -> "ProfilerSpec":
     return profiler_spec(config, None, strategy.scores_for(config.strategy.options), strategy.vectors)
 
 
-def _opened(config: Config) -> str | None:
-    """What the timesteps before the first change depend on, beside what is shared anyway; None where nothing changes."""
-    if not (until := _first_change(config)):
-        return None
-    first, strategy = config.at(1), catalog.get(config.at(1).strategy.name, config.clustering.vector)
-    scored = [first.scoring, first.clustering] if strategy.scores or strategy.vectors else []
-    return fingerprint(config.seed, until, first.strategy, first.training, *scored)
+def _past(config: Config) -> list[str]:
+    """What each timestep from t1 on is told, and depends on beside the data and the timestep before it."""
+    return [_told(config.at(t)) for t in range(1, config.stream.last + 1)]
 
 
-def _first_change(config: Config) -> int:
-    """The first timestep that is told other settings than t1; 0 where none is."""
-    opening = config.strategy.opening
-    changes = [*([opening.timesteps + 1] if opening else []), *(t for t in config.from_ if t > 1)]
-    return min(changes, default=0)
+def _told(config: Config) -> str:
+    strategy = catalog.get(config.strategy.name, config.clustering.vector)
+    scored = [config.scoring, config.clustering] if strategy.scores or strategy.vectors else []
+    always = (config.seed, config.model, config.pool, config.tasks)
+    return fingerprint(*always, config.strategy, config.training, *scored)
+
+
+def _in_common(past: Sequence[str], config: Config) -> int:
+    """How many timesteps from t1 on are told the same as those of another cell."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(past, _past(config), strict=False)))
 
 
 def adopt(folder: Path, root: Path, config: Config) -> None:
-    """Links to what other cells have finished: of any one what all share, of one that profiles the same its first profile, of one
-    that opened the stream the same those timesteps."""
+    """Links to what other cells have finished: the timesteps that the one which has most of them in common with this one begins
+    with, the first profile of one that profiles the same, and of any one what all share."""
     partial = root / f".{folder.name}.partial"
     remove(partial)
     partial.mkdir()
@@ -73,13 +76,16 @@ def adopt(folder: Path, root: Path, config: Config) -> None:
     newest = sorted(found, key=lambda note: note.stat().st_mtime, reverse=True)  # older ones may be of other settings
     others = [note.parent for note in newest]
     notes = {other: read_json(other / "shares.json") for other in others}
+    common = {
+        other: _in_common(notes[other].get("past", ()), config)
+        for other in others
+        if (other / "results.json").is_file()
+    }
+    for other in sorted(common, key=lambda other: -common[other])[:1]:
+        _link(other, partial, tuple(f"t{t:02d}/**/*" for t in range(1, common[other] + 1)))
     same = [other for other in others if notes[other]["first"] == _profiled(config)]
     for other in [other for other in same if (other / "t01/profile").is_dir()][:1]:
         _link(other, partial, FIRST)
-    if until := _first_change(config):
-        opened = [other for other in others if notes[other]["opened"] == _opened(config)]
-        for other in [other for other in opened if (other / "results.json").is_file()][:1]:
-            _link(other, partial, tuple(f"t{t:02d}/**/*" for t in range(1, until)))
     for other in others[:1]:
         _link(other, partial, SHARED)
         for path in other.glob("t*/quarantine.parquet"):

@@ -8,10 +8,14 @@ from pathlib import Path
 from liit.engine.evaluation.gate import verdicts_of
 from liit.engine.run.deciding import finished
 from liit.engine.run.files import read_json, remove
+from liit.engine.run.planning import timestep_of
 from liit.engine.run.reading import open_run
 from liit.engine.run.store import Store
 from liit.engine.run.superseding import FOLDER
 from liit.engine.settings.config import read
+
+FORGOTTEN = ".forgotten"
+"""The end of a profile's name while it is removed; it stays where a process ended meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ def leaving(run: Path) -> list[Leaving]:
                 found.append((kind, t, step / name))
         if not adam and t not in stands:
             found += [("moments", t, path) for path in sorted(step.glob("adapter/**/moments.safetensors"))]
+    found += [("profile", timestep_of(path.parent.name), path) for path in sorted(root.glob(f"t*/*{FORGOTTEN}"))]
     only = _only_in([path for _, _, path in found])
     return [Leaving(kind, t, path, only[path]) for kind, t, path in found]
 
@@ -53,7 +58,7 @@ def clean(run: Path, what: Sequence[Leaving]) -> None:
     store = Store(run)
     try:
         for one in what:
-            if one.kind in ("profile", "target profile"):
+            if one.kind in ("profile", "target profile") and one.path.suffix != FORGOTTEN:
                 store.forget(str(one.path.relative_to(store.root)))
             else:
                 remove(one.path)

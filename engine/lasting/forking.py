@@ -1,6 +1,6 @@
 """A run that shares another's past and goes on with other settings."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -17,12 +17,12 @@ TABLES = ("releases", "rows", "images", "exam", "looks", "data")
 """Folders of what comes before any timestep."""
 
 
-def fork(run: Path, at: int, output: Path, overrides: Sequence[str]) -> Config:
+def fork(run: Path, at: int, output: Path, overrides: Sequence[str], write: Callable[[Config, Path], object]) -> Config:
     """Make the folder `output` a run that has finished the timesteps 0 to `at` of `run`; the configuration that it goes on with.
 
     Files are shared by links, or copied where there can be none. overrides: `dotted.key=value`; those of strategy, scoring,
-    clustering and training hold from timestep `at` + 1 on. Raises RunError or ConfigError, one line, where there is nothing to
-    share or the output is there already.
+    clustering and training hold from timestep `at` + 1 on. write: leaves `config.yaml` in a folder; the output appears with it.
+    Raises RunError or ConfigError, one line, where there is nothing to share or the output is there already.
     """
     here = open_run(run)
     here.step(at)
@@ -49,6 +49,7 @@ def fork(run: Path, at: int, output: Path, overrides: Sequence[str]) -> Config:
             write_table(partial / path.relative_to(root), rows.filter(pc.not_equal(rows["stage"], "score")))
     for old in (root, Path(here.config["output"])):  # where the run lies, and where it lay when its tables were written
         move_images(partial, old, output.resolve())
+    write(config, partial)
     partial.rename(output)
     return config
 

@@ -37,7 +37,8 @@ def show_report(store: Store, config: Config, results: dict[str, Any]) -> None:
     and the run is done all the same."""
     page, note = store.root / "report.html", store.root / "report.json"
     shown = {key: value for key, value in results.items() if key != "seconds"}
-    made_of = {"made_of": fingerprint(shown, config.strategy.budget, config.upper_bounds, store.marks())}
+    told = (config.strategy.budget, config.upper_bounds, config.pool.withdrawals)
+    made_of = {"made_of": fingerprint(shown, *told, store.marks())}
     try:
         if page.is_file() and note.is_file() and read_json(note) == made_of:
             return

@@ -235,3 +235,28 @@ def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(tm
     assert "Teach the model the whole stream" in pages[tmp_path / "site" / "source" / "engine" / "lifelong.py.html"]
     assert "Teach the model the whole stream" in pages[tmp_path / "site" / "reference" / "rooms" / "spine.html"]
     assert 'id="training-lora"' in pages[tmp_path / "site" / "reference" / "configuration.html"]
+
+
+def results_of_code() -> Iterator[str]:
+    """What the names of results and of what lies beside them end with, wherever the engine says them; of folders, the name."""
+    for file in sorted((ROOT / "engine").rglob("*.py")):
+        for call in (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)):
+            if not (isinstance(call.func, ast.Attribute) and call.func.attr in ("make", "_at", "queries")):
+                continue
+            beside = [word.value for word in call.keywords if word.arg == "beside"]
+            told = [*call.args, *(name for names in beside if isinstance(names, ast.Tuple) for name in names.elts)]
+            names = (name for name in told if isinstance(name, ast.JoinedStr | ast.Constant))
+            yield from (ending(name) for name in names if not isinstance(getattr(name, "value", ""), bool))
+
+
+def ending(name: ast.Constant | ast.JoinedStr) -> str:
+    parts = name.values if isinstance(name, ast.JoinedStr) else [name]
+    text = "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in parts)
+    return re.split(r"[/}]", text)[-1] or text.split("/")[-2]
+
+
+def test_the_reference_of_the_run_folder_has_every_result() -> None:
+    page = (DOCS / "reference" / "run-folder.md").read_text(encoding="utf-8")
+    names = set(results_of_code())
+    assert {"gate.json", "targets", "profile.batches.parquet", ".queries.parquet", "images", "copies.parquet"} <= names
+    assert sorted(name for name in names if f"{name}`" not in page and f"{name}/" not in page) == []

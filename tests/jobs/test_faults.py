@@ -1,4 +1,4 @@
-"""What is killed with `kill -9` and called again ends as if it had not been: a run, a comparison, a study."""
+"""What is killed with `kill -9` and called again ends as if it had not been: a run, what grows later, a comparison, a study."""
 
 import json
 import os
@@ -15,6 +15,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import yaml
+
+from tests.small_run import said
 
 pytestmark = pytest.mark.faults
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,6 +118,59 @@ def test_a_run_that_is_made_anew_and_killed_loses_neither(
         assert weights(output, 1) == weights(finished, 1)
         assert len(list((output / "superseded").iterdir())) == 1
     assert weights(killed, 2) == weights(calm, 2) != weights(finished, 2)
+
+
+def ingesting(run: Path) -> bool:
+    """One release is whole, and the next one is read."""
+    return (run / "releases/00-base.parquet").exists() and bool(count(run, "releases/01-*.partial*"))
+
+
+def answering_more(run: Path) -> bool:
+    return 1 <= count(run, "t01/generations.parquet.partial.answers/part-*.parquet") < QUESTIONS // 5
+
+
+QUESTIONS = 150
+
+
+def test_a_release_and_answers_to_more_questions_that_are_killed_end_as_undisturbed_ones(
+    settings: dict[str, Any], tmp_path: Path, lifelong: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """What the models of before were asked is asked of none of them again."""
+    killed, calm = tmp_path / "killed", tmp_path / "calm"
+    asked = [said(900 + i) for i in range(QUESTIONS)]
+    (tmp_path / "later.json").write_text(json.dumps(asked))
+    stream = settings["stream"]
+    later = {"name": "later", "path": str(tmp_path / "later.json"), "skill": "later", "metric": "exact"}
+    for name, sets in (("few", stream["evaluations"]), ("more", [*stream["evaluations"], later])):
+        told = settings | {
+            "stream": stream | {"releases": stream["releases"][:2], "evaluations": sets},
+            "evaluation": settings["evaluation"] | {"batches_per_file": 1},
+        }
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(told))
+    few, more = (
+        [sys.executable, str(ROOT / "jobs/lifelong.py"), str(tmp_path / f"{name}.yaml"), "--output", str(killed)]
+        for name in ("few", "more")
+    )
+    kill_when(few, killed, ingesting)
+    assert lifelong(tmp_path / "few.yaml", "--output", killed).returncode == 0
+    before = [pq.read_table(killed / f"t0{t}/generations.parquet") for t in (0, 1)]
+    kill_when(more, killed, answering_more)
+    assert pq.read_table(killed / "t01/generations.parquet").equals(before[1])
+    for output in (killed, calm):
+        done = lifelong(tmp_path / "more.yaml", "--output", output)
+        assert done.returncode == 0, done.stdout + done.stderr
+    for t, answers in enumerate(before):
+        now, whole = (pq.read_table(run / f"t0{t}/generations.parquet") for run in (killed, calm))
+        assert now.slice(0, len(answers)).equals(answers)
+        assert len(now) == len(answers) + QUESTIONS
+        assert now.sort_by("id").equals(whole.sort_by("id"))
+    for name in ("releases/00-base.parquet", "releases/01-words.parquet", "rows/01-words.parquet"):
+        assert pq.read_table(killed / name).equals(pq.read_table(calm / name)), name
+    assert read_pools(killed) == read_pools(calm)
+
+
+def read_pools(run: Path) -> list[list[str]]:
+    return [pq.read_table(run / f"t0{t}/pool.parquet")["id"].to_pylist() for t in (0, 1)]
 
 
 def second_is_training(root: Path) -> bool:

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +16,20 @@ import yaml
 from typer.testing import CliRunner
 
 from liit.command import app
+from liit.engine.comparison.cells import Cell, run_cell
 from liit.engine.lasting.continuing import continued
 from liit.engine.lasting.until import named
-from liit.engine.lifelong import run
+from liit.engine.lifelong import run, walk
 from liit.engine.main import begin
 from liit.engine.plan import plan
+from liit.engine.run.files import read_json
 from liit.engine.run.planning import Plan
+from liit.engine.run.progress import log
 from liit.engine.run.reading import open_run
 from liit.engine.run.store import Reached, Store
 from liit.engine.settings.config import Config
 from liit.engine.settings.settling import settle
+from tests.killed import killed_everywhere
 from tests.small_run import ROOT, said
 
 Settings = dict[str, Any]
@@ -163,21 +169,102 @@ def test_a_row_that_is_gone_is_counted(settings: Settings, life: Path, tmp_path:
     assert f"{shorter}: 16 → 15 rows" in found.superseding[name]
 
 
+def commands(page: str) -> set[str]:
+    """What a page of the guide tells to type, without the remarks after it."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", page, flags=re.M | re.S)
+    return {line.split(" #")[0].strip() for block in blocks for line in block.splitlines()}
+
+
+def test_a_release_more_is_added_and_one_that_is_moved_or_put_between_changes_the_past(
+    settings: Settings, life: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, words, pairs = settings["stream"]["releases"]
+    more = with_release(settings, tmp_path, "more", range(300, 310))["stream"]["releases"][-1]
+
+    def of(*releases: Settings) -> Plan:
+        return plan(told(settings | {"stream": settings["stream"] | {"releases": list(releases)}}, life))
+
+    assert not of(base, words, pairs, more).superseding
+    moved, between = of(base, pairs, words), of(base, more, words, pairs)
+    assert moved.verdicts["releases/01-words.parquet"].state == "set aside"
+    for found in (moved, between):
+        assert found.blocking
+        assert {"t01/pool.parquet", "t01/adapter", "t02/adapter"} <= set(found.superseding)
+        assert not any(name.startswith("t00") for name in found.superseding)
+    (tmp_path / "moved.yaml").write_text(
+        yaml.safe_dump(settings | {"stream": settings["stream"] | {"releases": [base, pairs, words]}})
+    )
+    before = {path: path.stat().st_mtime_ns for path in life.rglob("*.parquet")}
+    monkeypatch.setattr(log, "handlers", [])
+    done = CliRunner().invoke(app, ["run", str(tmp_path / "moved.yaml"), "--output", str(life)])
+    assert (done.exit_code, "nothing was started" in done.output) == (2, True), done.output
+    assert before == {path: path.stat().st_mtime_ns for path in life.rglob("*.parquet")}
+
+
+def test_settings_from_a_timestep_on_that_are_those_of_before_change_nothing_at_all(
+    settings: Settings, life: Path
+) -> None:
+    same = {1: {"training.learning_rate": 0.01, "strategy": "lite-adapt-inf"}, 2: {"training": {"epochs": 2}}}
+    plain, equal = (plan(told(settings | more, life)) for more in ({}, {"from": same}))
+    assert states(equal) == {}
+    assert plain.marks() == equal.marks()
+    assert "t02/adapter" in plain.marks()
+
+
+def test_an_opening_is_a_case_of_settings_from_a_timestep_on(settings: Settings, life: Path) -> None:
+    by, name = settings["strategy"], settings["strategy"]["name"]
+    opened = settings | {"strategy": by | {"opening": {"name": "random", "timesteps": 1}}}
+    later = settings | {"strategy": by | {"name": "random"}, "from": {2: {"strategy": name}}}
+    one, other = (plan(told(of, life)) for of in (opened, later))
+    assert one.marks() == other.marks()
+    assert one.verdicts == other.verdicts
+    assert "t01/selection.parquet" in one.superseding
+
+
+def test_values_of_before_are_kept_wherever_another_metric_s_judging_ends(
+    settings: Settings, life: Path, tmp_path: Path
+) -> None:
+    changed = with_metric(settings, "exam-sum", "f1")
+
+    def judge(folder: Path) -> None:
+        config, store = told(changed, folder), Store(folder)
+        try:
+            begin(config, store)
+            walk(config, store)
+        finally:
+            store.close()
+
+    before = {t: (life / f"t{t:02d}/evaluation.json").read_bytes() for t in range(3)}
+    anew = None
+    for folder in killed_everywhere(life, tmp_path / "ends", judge, every=40):
+        for t, values in before.items():
+            name = f"t{t:02d}/evaluation.json"
+            places = [path for path in (folder / name, *folder.glob(f"superseded/[!.]*/{name}")) if path.is_file()]
+            assert values in [path.read_bytes() for path in places], f"{folder}: {name}"
+        judge(folder)
+        now = [read_json(folder / f"t{t:02d}/evaluation.json") for t in range(3)]
+        anew = anew or now
+        assert now == anew
+
+
 class Person:
     """Somebody at a terminal, who does what the guide says and looks at the folder in between."""
 
     def __init__(self, folder: Path, settings: Settings) -> None:
         self.folder, self.settings = folder, settings
-        self.page = (ROOT / "docs" / "guide" / "a-run-over-years.md").read_text()
+        self.page = commands((ROOT / "docs" / "guide" / "a-run-over-years.md").read_text())
+        self.done: set[str] = set()
 
     def does(self, command: str, made: set[str] | None = None, exit_code: int = 0) -> str:
         """What the command prints. made: where its results lie, if it makes some; the plan has said each of them before."""
         assert command in self.page, "the guide says other commands"
+        self.done.add(command)
         (self.folder / "team.yaml").write_text(yaml.safe_dump(self.settings))
         words = shlex.split(command)[1:]
         found = self.planned(words) if words[0] == "run" else Plan(self.folder)
         before = events(found.root)
         done = CliRunner().invoke(app, words)
+        log.handlers.clear()  # that of a command ends with it
         assert done.exit_code == exit_code, done.output
         new = {one["result"] for one in events(found.root)[len(before) :] if one["event"] == "finished"}
         if exit_code == 0 and found.verdicts:  # of an empty folder, all is to be done
@@ -198,6 +285,45 @@ def said_in(answers: Path) -> dict[str, str]:
     return dict(zip(table["id"].to_pylist(), table["answer"].to_pylist(), strict=True))
 
 
+def staying(run: Path, t: int) -> set[str]:
+    """Samples that the next timestep's pool has, if nothing is said against them."""
+    return {*pool(run, t)} - {*pq.read_table(run / f"t{t:02d}/removed.parquet")["id"].to_pylist()}
+
+
+def pool(run: Path, t: int) -> list[str]:
+    names: list[str] = pq.read_table(run / f"t{t:02d}/pool.parquet")["id"].to_pylist()
+    return names
+
+
+def untold(run: Path, page: str) -> Iterator[str]:
+    """Files and folders of a run that the page says nothing of; of one that it tells as a folder, not what is in it."""
+    told = {
+        re.sub(r"<[^>]+>", "[^/]+", re.escape(name).replace("NN", r"\d\d")) for name in re.findall(r"`([^`]+)`", page)
+    }
+    for path in sorted(run.rglob("*")):
+        name = str(path.relative_to(run))
+        whole = name.removesuffix(".made.json")
+        inside = [f"{folder}/" for folder in [whole, *map(str, Path(whole).parents)]]
+        if path.is_file() and not any(re.fullmatch(f"(.*/)?{one}", of) for one in told for of in (whole, *inside)):
+            yield name
+
+
+def left_out(run: Path, t: int) -> dict[str, str]:
+    """Of the samples that the pool of timestep t could have had: what it does not have, and why."""
+    rows = pq.read_table(run / f"t{t:02d}/copies.parquet").to_pylist()
+    assert not {row["id"] for row in rows} & set(pool(run, t))
+    return {row["id"]: row["reason"] for row in rows}
+
+
+def takes_back(folder: Path, sample: str, why: str) -> None:
+    """A sample is listed as withdrawn, and a file of this life that it came in has it no more."""
+    with (folder / "withdrawn.txt").open("a") as lines:
+        lines.write(f"id: {sample} # {why}\n")
+    release, _, source = sample.partition("/")
+    if (file := folder / f"{release}.json").is_file():  # else it is of one that other tests have a part in
+        file.write_text(json.dumps([row for row in rows_of(file) if str(row["id"]) != source]))
+
+
 def events(folder: Path) -> list[dict[str, Any]]:
     log = folder / "stages.jsonl"
     return [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
@@ -208,7 +334,7 @@ def test_a_life(settings: Settings, finished: Path, tmp_path: Path, monkeypatch:
     """The guide's page, command by command."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("ray.shutdown", lambda: None)  # the tests share one Ray
-    monkeypatch.setattr("liit.engine.run.progress.log.handlers", [])  # those of a command end with it
+    monkeypatch.setattr(log, "handlers", [])
     life = Path(shutil.copytree(finished, tmp_path / "runs" / "team"))
     person = Person(tmp_path, settings | {"name": "team"})
     person.does("liit run team.yaml")
@@ -220,13 +346,21 @@ def test_a_life(settings: Settings, finished: Path, tmp_path: Path, monkeypatch:
     assert before.items() <= trained(life, 3).items()
     before = trained(life, 3)
 
-    taught = sorted(name for name in open_run(life).selection(3).index if name.startswith("third/"))
-    asked = [said(i) for i in (901, 902, 903, int(taught[0].partition("/")[2]))]
-    person.settings = with_evaluation(person.settings, tmp_path, asked)
-    person.does("liit run team.yaml", {"exam", "t00", "t01", "t02", "t03"})
+    taught = min(name for name in open_run(life).selection(3).index if name.startswith("third/"))
+    stays = min(name for name in staying(life, 3) if name.startswith("third/"))
+    numbers = {int(name.partition("/")[2]) for name in (taught, stays)}
+    answers_before = [pq.read_table(life / f"t{t:02d}/generations.parquet") for t in range(4)]
+    person.settings = with_evaluation(person.settings, tmp_path, [said(i) for i in (901, 902, 903, *sorted(numbers))])
+    told_now = person.does("liit run team.yaml", {"exam", "t00", "t01", "t02", "t03"})
     assert trained(life, 3) == before
+    assert re.search(rf"t3 was trained on \d questions of later, such as .*{taught}", told_now)
+    assert told_now.count("questions have an answer already") == 4
+    for t, old in enumerate(answers_before):
+        now = pq.read_table(life / f"t{t:02d}/generations.parquet")
+        assert now.slice(0, len(old)).equals(old)
+        assert len(now) == len(old) + 3 + len(numbers)
     assert list(open_run(life).accuracy.columns) == ["colour", "sum", "later"]
-    assert taught[0] in (life / "report.html").read_text().split("asked by later since")[-1]
+    assert taught in (life / "report.html").read_text().split("asked by later since")[-1]
 
     answers = {t: (life / f"t{t:02d}/generations.parquet").read_bytes() for t in range(4)}
     person.settings = with_metric(person.settings, "later", "f1")
@@ -237,55 +371,66 @@ def test_a_life(settings: Settings, finished: Path, tmp_path: Path, monkeypatch:
     assert "t01/adapter: made anew: training.learning_rate 0.01 → 0.003" in said_now
     assert "`--redo t1`" in said_now
 
+    asked = {f"third/{number}" for number in numbers}
+    ever = {name for t in (1, 2, 3) for name in open_run(life).selection(t).index}
+    first = min(staying(life, 3) & ever - asked)
+    takes_back(tmp_path, first, "the owner asked")
+    person.settings |= {"pool": {"withdrawn": str(tmp_path / "withdrawn.txt")}}
+    person.does("liit run team.yaml")
+    assert trained(life, 3) == before
+    assert first in (life / "report.html").read_text().split("withdrawn since", 1)[1]
+
     person.settings = with_release(person.settings, tmp_path, "fourth", range(400, 430))
     person.does("liit run team.yaml --until t4/selection", {"releases", "t04"})
     assert not (life / "t04" / "adapter").exists()
+    assert left_out(life, 4) == {first: "withdrawn"} | dict.fromkeys(asked & staying(life, 3), "contamination")
+    assert "t3" in person.does("liit where runs/team third/301")
     person.does("liit run team.yaml from.4.training.learning_rate=0.003", {"t04"})
     assert trained(life, 3) == before
     assert max(json.loads((life / "t04" / "adapter" / "training.json").read_text())["rates"]) <= 0.003
 
+    person.does("liit fork runs/team --at 3 --output runs/smaller strategy.budget=6")
+    person.does("liit run runs/smaller/config.yaml", {"t04"})
+    other = tmp_path / "runs" / "smaller"
+    assert trained(other, 3) == trained(life, 3)
+    assert [len(open_run(other).selection(t)) for t in (3, 4)] == [12, 6]
+    assert left_out(other, 4) == left_out(life, 4)
+    assert os.stat(other / "t03/selection.parquet").st_ino == os.stat(life / "t03/selection.parquet").st_ino
+
     before = trained(life, 4)
-    rows = rows_of(tmp_path / "third.json")
-    (tmp_path / "withdrawn.txt").write_text(f"id: {taught[0]} # the owner asked\n")
-    person.settings |= {"pool": {"withdrawn": str(tmp_path / "withdrawn.txt")}}
+    second = min(name for name in staying(life, 4) if name.startswith("fourth/"))
+    rows = rows_of(tmp_path / "fourth.json")
+    takes_back(tmp_path, second, "a spoiled source")
     person.settings = with_release(person.settings, tmp_path, "fifth", range(500, 520))
-    (tmp_path / "third.json").write_text(json.dumps([row for row in rows if f"third/{row['id']}" != taught[0]]))
     person.does("liit run team.yaml", {"releases", "t05"})
     assert trained(life, 4) == before
-    assert taught[0] not in set(pq.read_table(life / "t05/pool.parquet")["id"].to_pylist())
-    assert taught[0] in (life / "report.html").read_text().split("withdrawn since", 1)[1]
+    assert left_out(life, 5) == {second: "withdrawn"}
 
     person.does("liit model runs/team --output model --merged")
     person.does("liit model runs/team --output adapter --base org/base")
-    assert (
-        json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"] == "org/base"
-    )
+    named = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert named == "org/base"
     person.does("liit evaluate model team.yaml --beside runs/team")
     here, there = (tmp_path / "runs" / step / "answers.parquet" for step in ("team-evaluated/model/t00", "team/t05"))
     assert said_in(here) == said_in(there), "the model that is handed on answers as the run's last one"
 
-    person.does("liit fork runs/team --at 3 --output runs/smaller strategy.budget=6")
-    person.does("liit run runs/smaller/config.yaml", {"t04", "t05"})
-    other = tmp_path / "runs" / "smaller"
-    assert trained(other, 3) == trained(life, 3)
-    assert [len(open_run(other).selection(t)) for t in (3, 4, 5)] == [12, 6, 6]
-    assert os.stat(other / "t03/selection.parquet").st_ino == os.stat(life / "t03/selection.parquet").st_ino
-
-    (tmp_path / "third.json").write_text(json.dumps(rows))
-    person.does(
-        "liit run runs/team/config.yaml --output runs/again", {"releases", "exam", *(f"t0{t}" for t in range(6))}
-    )
+    without = rows_of(tmp_path / "fourth.json")
+    (tmp_path / "fourth.json").write_text(json.dumps(rows))
+    every = {"releases", "exam", *(f"t0{t}" for t in range(6))}
+    person.does("liit run runs/team/config.yaml --output runs/again", every)
     assert trained(tmp_path / "runs" / "again", 5) == trained(life, 5), "that file alone makes the same run"
 
     person.does("liit clean runs/team --withdrawn")
-    assert not pq.read_table(life / "releases/03-third.parquet", filters=[("id", "=", taught[0])])["conversation"][
-        0
-    ].as_py()
+    tables = [pq.read_table(path).to_pylist() for path in life.glob("releases/*.parquet")]
+    assert {row["id"] for rows in tables for row in rows if not row["conversation"]} == {first, second}
     person.settings |= {"keep_profiles": None}
-    (tmp_path / "third.json").write_text(json.dumps([row for row in rows if f"third/{row['id']}" != taught[0]]))
+    (tmp_path / "fourth.json").write_text(json.dumps(without))
     person.does("liit run team.yaml")
     person.does("liit clean runs/team --dry-run")
     assert trained(life, 4) == before
+    reference = (ROOT / "docs" / "reference" / "run-folder.md").read_text()
+    assert {name for run in (life, other) for name in untold(run, reference)} == set()
+    assert person.done == person.page, "every command of the guide is one of this life"
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -305,3 +450,19 @@ def test_what_is_made_anew_is_kept_beside_it_and_from_a_timestep_on_it_is_a_sett
     assert old.finished
     assert list(old.selection(2).index) == list(open_run(life).selection(2).index)
     assert states(plan(told(changed, life))) == {}, "the same command goes on, with what was written down"
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_cell_of_other_settings_is_superseded_without_asking(settings: Settings, life: Path, tmp_path: Path) -> None:
+    """By what `compare`, `continual`, `recovery` and `tune` run their cells with."""
+    cell = Cell("short", 0, Config.model_validate(settings | {"from": {2: {"training.epochs": 1}}}))
+    before, folder = trained(life, 2), tmp_path / "cells" / cell.name
+    folder.parent.mkdir()
+    life.rename(folder)
+    run_cell(cell, folder.parent, tmp_path / "results")
+    assert trained(folder, 1).items() <= before.items()
+    [kept] = (folder / "superseded").iterdir()
+    assert trained(kept, 2) == before
+    losses = [read_json(root / "t02/adapter/training.json")["losses"] for root in (kept, folder)]
+    assert [len(one) for one in losses] == [6, 3]
+    assert read_json(tmp_path / "results" / f"{cell.name}.json")["settings"] == cell.settings

@@ -1,11 +1,13 @@
 """What is exported is what was selected, word for word and pixel for pixel; what a format cannot hold is said."""
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -17,7 +19,7 @@ from liit.engine.run.files import write_table
 from liit.engine.run.tables import SAMPLE
 from liit.engine.settings.streams import Release
 from liit.jobs.export import app
-from tests.engine.data.exports import CHOSEN, HELD, as_seen, call, exported, made, sample, wanted
+from tests.engine.data.exports import CHOSEN, HELD, SUFFIX, as_seen, call, exported, made, sample, wanted
 
 
 @pytest.fixture
@@ -169,3 +171,18 @@ def refused(done: Result, says: str) -> None:
     assert done.exit_code == 2
     assert len(done.output.splitlines()) == 1
     assert says in done.output
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_what_is_withdrawn_is_in_no_export(form: str, run: Path, tmp_path: Path) -> None:
+    """By its id, or by the picture that two samples show."""
+    picture = sha256((tmp_path / "pictures of mine" / "a.png").read_bytes()).hexdigest()
+    lines = {1: ["id: base/two # she asked"], 2: [f"image: {picture}"]}
+    (run / "config.yaml").write_text(yaml.safe_dump({"pool": {"withdrawals": lines}}))
+    gone = {"base/two", "base/seen", "words/hidden"}
+    done = call(run, form, tmp_path / "out", "--leave-out")
+    assert done.exit_code == 0, done.output
+    assert "3 samples of the selection are withdrawn and left out, the first is base/seen" in done.output
+    path = tmp_path / "out" / f"run-t01-{form}.{SUFFIX[form]}"
+    again = {row["id"] for row in read(Release(name="again", path=str(path), images=str(tmp_path)))}
+    assert again == {f"again/{name}" for name in HELD[form] - gone}

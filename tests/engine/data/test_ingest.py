@@ -1,6 +1,7 @@
 """A release passes whole from its files to the run folder, whatever is held of it in memory; nothing is lost on the way."""
 
 import logging
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import pytest
 from liit.engine.data import ingest as module
 from liit.engine.data import spool
 from liit.engine.data.ingest import TooManyBadSamples, ingest
+from liit.engine.data.pool import grow
 from liit.engine.run.progress import log
 from liit.engine.run.store import Clock
 from liit.engine.run.tables import SAMPLE, key_of
 from liit.engine.settings.config import Config
+from liit.engine.settings.sections import Pool
 from liit.engine.settings.streams import EvaluationSet, FileStream
 from tests.engine.data.published import publish, rows
 
@@ -124,3 +127,32 @@ def test_the_metric_of_a_row_is_carried(ray_cluster: None, tiny_llava: str, tmp_
     table = pq.read_table(tmp_path / "exam.parquet").to_pylist()
     assert {row["id"]: row["metric"] for row in table} == {"mine/0": "vqa", "mine/1": "vqa", "mine/plain": None}
     assert {row["conversation"][-1]["text"] for row in table} == {"0", "1"}
+
+
+def test_a_picture_is_known_by_its_bytes_from_ingest_on_and_what_shows_it_is_withdrawn(
+    ray_cluster: None, tiny_llava: str, tmp_path: Path
+) -> None:
+    config, run = configured(tiny_llava, publish(tmp_path / "data")), tmp_path / "run"
+    release, step = run / "releases" / "00-mine.parquet", run / "t00"
+    for folder in (release.parent, step):
+        folder.mkdir(parents=True)
+    assert isinstance(config.stream, FileStream)
+    partial, aside = release.with_name(f"{release.name}.partial"), step / "quarantine.parquet"
+    ingest(config.stream.releases, 0, config, partial, aside, "mine", Clock(run / "note.json", {}), run)
+    partial.rename(release)
+    kept = pq.read_table(release).to_pylist()
+    shown = {(row["id"], Path(image["path"]).name) for row in kept for image in row["images"]}
+    assert len(shown) == 11, "twelve, two of them equal, and two torn"
+    marks = {name: sha256((tmp_path / "data" / name).read_bytes()).digest() for _, name in shown}
+    table = pq.read_table(run / "images" / release.name).to_pylist()
+    assert {(row["id"], row["image"]) for row in table} == {(name, marks[image]) for name, image in shown}
+
+    rules = Pool(withdrawals={0: (f"image: {marks['1.png'].hex()}",)})
+    grow(None, [release], [], rules, step / "pool.parquet", 0)
+    gone = {name for name, image in shown if image == "1.png"}
+    left = {row["id"]: row["reason"] for row in pq.read_table(step / "copies.parquet").to_pylist()}
+    pool = set(pq.read_table(step / "pool.parquet")["id"].to_pylist())
+    assert {name for name, reason in left.items() if reason == "withdrawn"} == gone
+    assert len(gone) == 3
+    equal, bad = 2, pq.read_metadata(aside).num_rows
+    assert len(rows()) == len(pool) + bad + equal + len(left), "kept, quarantined, equal, removed and withdrawn"

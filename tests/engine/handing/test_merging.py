@@ -17,6 +17,7 @@ from liit.engine.handing.merging import Cast, merge_into
 from liit.engine.models.loading import load_model, load_processor
 from liit.engine.run.files import read_json, write_json
 from tests.engine.handing.made_up import made_up_run, naive, write_adapter
+from tests.killed import killed_everywhere
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -189,3 +190,20 @@ def test_generation_settings_are_the_base_s_with_the_end_of_a_turn(
     assert ends == [2, 7]
     assert found == published | {"eos_token_id": ends, "pad_token_id": 0}
     assert GenerationConfig.from_pretrained(out).eos_token_id == ends
+
+
+def test_a_model_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    made_up_run(tmp_path / "start" / "run")
+
+    def hand(room: Path) -> None:
+        hand_on(room / "run", room / "model", base="org/base")
+
+    for room in killed_everywhere(tmp_path / "start", tmp_path / "ends", hand, every=1000):
+        if not (room / "model").exists():
+            hand(room)
+        assert {path.name for path in room.iterdir()} == {"run", "model"}
+        assert files_in(room / "model") == files_in(tmp_path / "ends" / "whole" / "model")
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -7,6 +7,7 @@ import yaml
 
 from liit.engine.lasting.cleaning import clean, leaving
 from liit.engine.lasting.forking import fork
+from liit.engine.main import write_config
 from liit.engine.run.deciding import finished
 from liit.engine.run.files import write_json
 from liit.engine.run.store import Clock, Store
@@ -80,18 +81,18 @@ def on_disk(root: Path) -> int:
 
 
 def test_a_fork_is_of_a_finished_timestep_into_a_new_folder(run: Path, tmp_path: Path) -> None:
-    config = fork(run, 1, tmp_path / "new", ["training.learning_rate=0.5", "name=other"])
+    config = fork(run, 1, tmp_path / "new", ["training.learning_rate=0.5", "name=other"], write_config)
     assert config.from_ == {2: {"training.learning_rate": 0.5}}
     assert (config.name, config.output) == ("other", str(tmp_path / "new"))
     assert finished(tmp_path / "new" / "t01" / "adapter") == finished(run / "t01" / "adapter")
     assert not (tmp_path / "new" / "t02").exists()
     assert not (tmp_path / "new" / "superseded").exists()
     with pytest.raises(ConfigError, match="is there already"):
-        fork(run, 1, tmp_path / "new", [])
+        fork(run, 1, tmp_path / "new", [], write_config)
     with pytest.raises(ConfigError, match="cannot change during a run"):
-        fork(run, 1, tmp_path / "newer", ["training.lora.r=3"])
+        fork(run, 1, tmp_path / "newer", ["training.lora.r=3"], write_config)
     with pytest.raises(ValueError, match="has no timestep 7"):
-        fork(run, 7, tmp_path / "newer", [])
+        fork(run, 7, tmp_path / "newer", [], write_config)
     (run / "t02" / "removed.parquet").unlink()
     with pytest.raises(ConfigError, match="timestep 2 is not finished"):
-        fork(run, 2, tmp_path / "newer", [])
+        fork(run, 2, tmp_path / "newer", [], write_config)

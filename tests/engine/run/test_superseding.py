@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from liit.engine.run import superseding
-from liit.engine.run.files import read_json
+from liit.engine.run.files import read_json, write_json
 from liit.engine.run.planning import Plan
 from liit.engine.run.recipe import Recipe
 from liit.engine.run.store import Clock, Store
+from liit.engine.run.superseding import LIST, supersede
+from tests.killed import killed_everywhere
+
+OF_BEFORE = "its record is of before, and does not say what made it"
 
 
 def made(root: Path, rate: float) -> Store:
@@ -40,35 +43,19 @@ def test_what_stood_is_kept_with_all_that_belongs_to_it(tmp_path: Path) -> None:
     assert read_json(kept / "superseded.json")["superseded"] == {"t01/adapter": ["training.rate 1 → 2"]}
 
 
-@pytest.mark.parametrize("ends_after", range(4))
-def test_whenever_the_process_ends_nothing_is_lost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends_after: int
-) -> None:
-    made(tmp_path, 1)
-    steps = iter(range(100))
-
-    class Killed(BaseException):
-        """Nobody catches it."""
-
-    def counted(function: object) -> object:
-        def call(*arguments: object) -> object:
-            if next(steps) == ends_after:
-                raise Killed
-            return function(*arguments)  # type: ignore[operator]
-
-        return call
-
-    for name in ("link", "write_json", "remove"):
-        monkeypatch.setattr(superseding, name, counted(getattr(superseding, name)))
-    with pytest.raises(Killed):
-        superseding.supersede(tmp_path, {"t01/adapter": ("why",)})
-    monkeypatch.undo()
-    Store(tmp_path).close()
-    kept = [*(tmp_path / "superseded").glob("[!.]*/t01/adapter/weights"), *tmp_path.glob("t01/adapter/weights")]
-    assert {path.read_text() for path in kept} == {"1"}
-    assert not (tmp_path / superseding.LIST).exists()
-    made(tmp_path, 2)
-    assert (tmp_path / "t01/adapter/weights").read_text() == "2"
+def test_whenever_the_process_ends_nothing_is_lost(tmp_path: Path) -> None:
+    made(tmp_path / "start", 1)
+    for folder in killed_everywhere(
+        tmp_path / "start", tmp_path / "ends", lambda root: supersede(root, {"t01/adapter": ("why",)})
+    ):
+        Store(folder).close()
+        for weights in (folder / "t01/adapter/weights", folder / "t01/similarity.json"):
+            kept = [*folder.glob(f"superseded/[!.]*/{weights.relative_to(folder)}"), weights]
+            assert {path.read_text() for path in kept if path.is_file()} == {"1"}
+        assert not (folder / LIST).exists()
+        made(folder, 2)
+        assert (folder / "t01/adapter/weights").read_text() == "2"
+        assert (folder / "t01/similarity.json").read_text() == "2"
 
 
 def never(partial: Path, clock: Clock) -> None:
@@ -121,6 +108,22 @@ def test_what_more_is_asked_extends_a_result_and_supersedes_nothing(tmp_path: Pa
 def test_reasons_are_words(old: Recipe, new: Recipe, reason: str) -> None:
     assert old.fingerprint != new.fingerprint
     assert new.differences(old.record()) == (reason,)
+
+
+def test_a_record_of_before_is_equal_or_not_and_says_no_more(tmp_path: Path) -> None:
+    """It has a fingerprint, of all that made the result, and not what that was."""
+    made(tmp_path, 1)
+    note = tmp_path / "t01/adapter.made.json"
+    known = read_json(note)
+    write_json(note, {key: known[key] for key in ("fingerprint", "rules", "seconds")})
+    for rate, verdict in ((1, ("kept", ())), (2, ("made anew", (OF_BEFORE,)))):
+        found = Plan(tmp_path)
+        first = found.make("t01/selection", never, settings={"budget": 2})
+        found.make("t01/adapter", never, settings={"training": {"rate": rate}}, parents=(first,))
+        assert (found.verdicts["t01/adapter"].state, found.verdicts["t01/adapter"].reasons) == verdict
+    made(tmp_path, 2)
+    [kept] = (tmp_path / "superseded").iterdir()
+    assert (kept / "t01/adapter/weights").read_text() == "1"
 
 
 def test_a_file_may_move(tmp_path: Path) -> None:

@@ -1,0 +1,54 @@
+"""A question is asked of a model once, whatever is asked later."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from liit.engine.data.copies import content_hash
+from liit.engine.evaluation.generations import Asked, generate, questions_of
+from liit.engine.run.files import read_table, write_table
+from liit.engine.run.store import Clock
+from liit.engine.run.tables import GENERATION, SAMPLE, key_of
+from liit.engine.settings.config import Config
+from liit.engine.settings.streams import EvaluationSet
+
+PLANTED = "no model would say this"
+
+
+def asked(folder: Path, name: str, count: int, picture: Path | None = None) -> Asked:
+    rows: list[dict[str, Any]] = []
+    for number in range(count):
+        turns = [{"role": "user", "text": f"{'<image>' if picture else ''}{name} {number}?"}]
+        turns.append({"role": "assistant", "text": "yes"})
+        images = [{"path": str(picture), "bytes": None}] if picture else []
+        ids = {"id": f"{name}/{number}", "key": key_of(f"{name}/{number}"), "dataset": name}
+        rows.append({**ids, "conversation": turns, "images": images, "length": 40, "content": content_hash(turns, [])})
+    write_table(folder / f"{name}.parquet", pa.Table.from_pylist(rows, schema=SAMPLE))
+    path = folder / f"{name}.parquet"
+    return Asked(EvaluationSet(name=name, path=str(path), skill=name, metric="exact", max_new_tokens=3), path)
+
+
+@pytest.mark.parametrize("more", [0, 3])
+def test_only_questions_without_an_answer_are_asked(
+    request: pytest.FixtureRequest, tiny_llava: str, tmp_path: Path, more: int
+) -> None:
+    """The pictures of those that have one are gone: who asked them again would fail. Where all have one, no Ray is started."""
+    old = asked(tmp_path, "old", 4, picture=tmp_path / "gone.png")
+    sets = [old, *([asked(tmp_path, "new", more)] if more else [])]
+    questions = questions_of(old).select(["id", "dataset", "question"])
+    planted = questions.append_column("answer", pa.array([PLANTED] * 4))
+    before = planted.append_column("loss", pa.nulls(4, pa.float32())).cast(GENERATION)
+    write_table(tmp_path / "before.parquet", before)
+    model = {"path": tiny_llava if more else "nowhere", "max_length": 200}
+    resources = {"num_cpus": 2, "cpus_per_actor": 0.5, "warm": True}
+    config = Config.model_validate({"model": model, "resources": resources})
+    if more:
+        request.getfixturevalue("ray_cluster")
+    known, now = tmp_path / "before.parquet", tmp_path / "now.parquet"
+    generate(sets, None, config, known, now, "t0 evaluate", Clock(tmp_path / "note.json", {}))
+    table = read_table(now)
+    assert table.slice(0, 4).equals(before)
+    assert set(table["id"].to_pylist()[4:]) == {f"new/{number}" for number in range(more)}
+    assert PLANTED not in table["answer"].to_pylist()[4:]
