@@ -58,6 +58,8 @@ def _code() -> str:
 
 
 def _seen(path: str) -> int | str:
+    if "://" in path:
+        return _reached(path)
     try:
         found = os.stat(path)
         if stat.S_ISDIR(found.st_mode):
@@ -66,6 +68,18 @@ def _seen(path: str) -> int | str:
             return found.st_size
     except OSError as error:
         return error.strerror or type(error).__name__
+
+
+def _reached(url: str) -> int | str:
+    """Of a place on object storage, asked with the packages and credentials of this machine."""
+    try:
+        from fsspec.core import url_to_fs
+
+        system, path = url_to_fs(url, use_listings_cache=False)
+        found = system.info(path)
+    except Exception as error:  # every storage has errors of its own
+        return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return -1 if found["type"] == "directory" else int(found["size"])
 
 
 def _shared_memory() -> int:

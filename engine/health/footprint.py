@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from liit.engine.data.readers.formats import files_of
 from liit.engine.forecast import Step, forecast
 from liit.engine.health.at_hand import data_sets
+from liit.engine.run.storage.places import size_of
 from liit.engine.settings.config import Config
 from liit.engine.settings.streams import EvaluationSet
 from liit.selectors import catalog
@@ -49,7 +50,7 @@ def footprint(config: Config) -> Footprint:
 def _bytes_of_rows(config: Config) -> int:
     """Of the releases' files; 0 for the digits, whose samples are small."""
     releases = [one for one in data_sets(config) if not isinstance(one, EvaluationSet)]
-    return sum(file.stat().st_size for one in releases for file in files_of(one))
+    return sum(size_of(file) for one in releases for file in files_of(one))
 
 
 def _vectors(config: Config, steps: list[Step]) -> float:
