@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 FROM_DRIVER, LOCKED = "from-driver", "locked"
-"""Files of the folder that driver and nodes meet in: one with the folder's own name in it, one that the driver has locked, which is
-not there where its file system has no flock."""
+"""Files of the folder that driver and nodes meet in: one with the folder's own name in it, one that the driver has
+locked, which is not there where its file system has no flock."""
 NO_FLOCK = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL}
 """What flock raises on file systems that have none."""
 
@@ -122,7 +122,9 @@ def _meet(folder: Path) -> dict[str, str]:
     try:
         with (folder / (LOCKED if locked else met["wrote"])).open("a") as stream:
             if flocks(stream.fileno()):
-                met["lock"] = "two processes hold the same lock at once" if locked else "it has flock here, and not there"
+                met["lock"] = (
+                    "two processes hold the same lock at once" if locked else "it has flock here, and not there"
+                )
             elif locked:
                 met["lock"] = "it has flock there, and not here"
     except BlockingIOError:

@@ -78,7 +78,9 @@ def files_of(root: Path) -> Iterator[Path]:
         folders[:] = sorted(
             name for name in folders if not _making(name) and not (here == root and name in (FOLDER, "tensorboard"))
         )
-        yield from (here / name for name in sorted(names) if not _making(name) and not name.startswith(LOCK) and name != LIST)
+        yield from (
+            here / name for name in sorted(names) if not _making(name) and not name.startswith(LOCK) and name != LIST
+        )
 
 
 def _making(name: str) -> bool:
