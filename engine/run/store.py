@@ -20,7 +20,7 @@ from liit.engine.run.files import read_json, remove, write_json
 from liit.engine.run.progress import log
 from liit.engine.run.recipe import Recipe
 from liit.engine.run.rules import versions
-from liit.engine.run.storage.locks import InUse, Lock, Lost
+from liit.engine.run.storage.locks import InUse, Lock
 from liit.engine.run.superseding import complete, set_aside, share_all, supersede
 
 
@@ -212,7 +212,7 @@ class Store:
         except Exception as error:
             self._note(recipe.name, "failed", clock, error=f"{type(error).__name__}: {error}")
             raise
-        self._still_mine()
+        self._lock.check()
         clock.record |= {**(told if isinstance(told, Mapping) else {}), "whole": True}
         clock.tick(0)
         if partial.is_dir() or final.is_dir():
@@ -220,13 +220,6 @@ class Store:
         partial.replace(final)
         self._settle(final, read_json(note))
         self._note(recipe.name, "finished", clock)
-
-    def _still_mine(self) -> None:
-        """Raises StoreError where another run has the folder by now."""
-        try:
-            self._lock.check()
-        except Lost as error:
-            raise StoreError(str(error)) from error
 
     def _settle(self, final: Path, record: dict[str, Any]) -> None:
         """Write down that a result is whole."""

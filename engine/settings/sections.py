@@ -55,7 +55,7 @@ class Pool(Settings):
     duplicates: Literal["remove", "keep"] = "remove"
     contamination: Literal["remove", "report"] = "remove"
     """Samples that an evaluation set holds too."""
-    withdrawn: str | None = None
+    withdrawn: OnDisk | None = None
     """A file of samples that may be used no more: lines `id: …`, `content: …` or `image: …` (`data/withdrawing.py`). A line
     holds from the next timestep on."""
     withdrawals: dict[int, tuple[str, ...]] = Field(default_factory=dict)

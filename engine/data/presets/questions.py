@@ -56,9 +56,8 @@ def _humans(row: Row, question: str, answers: list[str]) -> list[Row]:
 def stored_images(folder: str) -> dict[str, Any]:
     """By id, the pictures that GQA's repository has in tables of their own (`testdev_balanced_images`: 398, 60 MB)."""
     found: dict[str, Any] = {}
-    for file in below(place(folder), recursive=False):
-        if not file.name.endswith(".parquet"):
-            continue
+    inside = below(place(folder), recursive=False) if place(folder).is_dir() else ()
+    for file in sorted((file for file in inside if file.name.endswith(".parquet")), key=lambda file: file.name):
         with opened(file) as source, pq.ParquetFile(source) as table:
             if {"id", "image"} <= set(table.schema_arrow.names):
                 for batch in table.iter_batches(64, columns=["id", "image"]):

@@ -28,7 +28,7 @@ class InUse(Exception):
     """Another process has the folder; the message is who, in words, where that is known."""
 
 
-class Lost(Exception):
+class Lost(ValueError):
     """Another process has taken the folder, because this one stood still."""
 
 

@@ -15,7 +15,7 @@ import pytest
 from liit.engine.fleet.look import look
 from liit.engine.fleet.meeting import meeting
 from liit.engine.run.storage import locks
-from liit.engine.run.storage.locks import InUse, Lock, held
+from liit.engine.run.storage.locks import InUse, Lock, Lost, held
 from liit.engine.run.store import Store, StoreError
 from liit.engine.run.superseding import files_of
 
@@ -106,7 +106,7 @@ def test_a_run_that_stood_still_and_was_taken_for_dead_finishes_nothing_more(tmp
     store = Store(tmp_path)
     store.make("before", lambda partial, clock: partial.touch())
     (tmp_path / ".lock-2").write_text("12 elsewhere another-boot/pid:[1] 000000000007\n")
-    with pytest.raises(StoreError, match=r"another run .process 12 on elsewhere. has taken .*, because this one stood"):
+    with pytest.raises(Lost, match=r"another run .process 12 on elsewhere. has taken .*, because this one stood"):
         store.make("after", lambda partial, clock: partial.touch())
     assert (tmp_path / "before").is_file()
     assert not (tmp_path / "after").exists()
