@@ -5,11 +5,11 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, TextIO
 
 import pyarrow as pa
 
-from liit.engine.run.storage.places import Place
+from liit.engine.run.storage.places import Place, opened
 
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz", ".json.zst", ".jsonl.zst")
 PACKED = {".gz": "gzip", ".zst": "zstd"}
@@ -49,7 +49,7 @@ def rows(file: Place, raw: bool = False) -> Iterator[object]:
 def _open(file: Place) -> Iterator[TextIO]:
     """The text of a file, unpacked as it is read."""
     packing = PACKED.get(file.suffix.lower())
-    with file.open("rb") as stored, stored if packing is None else pa.input_stream(stored, packing) as stream:
+    with file.open("rb") if packing is None else _unpacked(file, packing) as stream:
         head = stream.read(2) if packing is None else b""
         if head in (b"\xff\xfe", b"\xfe\xff"):
             raise ValueError(f"{file} is UTF-16 text; make it UTF-8: iconv -f UTF-16 -t UTF-8 {file.name} > new.json")
@@ -57,6 +57,12 @@ def _open(file: Place) -> Iterator[TextIO]:
             stream.seek(0)
         with io.TextIOWrapper(stream, encoding="utf-8-sig") as text:
             yield text
+
+
+@contextmanager
+def _unpacked(file: Place, packing: str) -> Iterator[Any]:
+    with opened(file) as stored, pa.input_stream(stored, compression=packing) as stream:
+        yield stream
 
 
 def _lines(file: Place, window: "_Window") -> Iterator[object]:

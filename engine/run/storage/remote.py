@@ -141,7 +141,8 @@ class Remote:
         for one in listed:
             inside = str(one["name"])[len(start) :].strip("/")
             if inside:
-                yield Remote(f"{self.url.rstrip('/')}/{inside}", one)
+                told = {name: one[name] for name in ("type", "size", *_MARKS) if name in one}
+                yield Remote(f"{self.url.rstrip('/')}/{inside}", told)
 
     def open(self, mode: str = "rb") -> io.BufferedReader:
         """Its bytes, fetched a block at a time."""
