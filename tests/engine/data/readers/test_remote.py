@@ -53,8 +53,8 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_parquet(folder, rows, "rows.parquet")
     data = [{"bytes": (folder / name).read_bytes(), "path": name} for name in names]
     write_parquet(folder, [{**one, "image": of} for one, of in zip(rows, data, strict=True)], "stored.parquet")
-    for name, mode in (("shard.tar", "w"), ("shard.tar.gz", "w:gz")):
-        with tarfile.open(folder / name, mode) as tar:
+    for name in ("shard.tar", "shard.tar.gz"):
+        with tarfile.open(folder / name, "w:gz" if name.endswith("gz") else "w") as tar:
             for number, picture in enumerate(names):
                 told = json.dumps(row(number, SEE, TELL)).encode()
                 for member, of in ((f"{number}.json", told), (f"{number}.png", (folder / picture).read_bytes())):
