@@ -64,17 +64,34 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def stored(here: Path, s3_server: str) -> str:  # noqa: F811
+    """The same on S3, put there once."""
+    with pytest.MonkeyPatch.context() as environment:
+        system = reach(s3_server, environment)
+        system.mkdir("stored")
+        put(system, here, "stored")
+    return "s3://stored/stream"
+
+
 @pytest.fixture
-def there(here: Path, s3: Any) -> str:  # noqa: F811
-    """The same on S3."""
-    put(s3, here)
+def there(stored: str, s3: Any) -> str:  # noqa: F811
+    """The same on S3, as it is found by the environment."""
+    return stored
+
+
+@pytest.fixture
+def mine(stored: str, s3: Any) -> str:  # noqa: F811
+    """Some of it in a bucket of the test's own, to be changed."""
+    for name in ("rows.json", "rows.jsonl", "stored.parquet", "0 ü.png"):
+        s3.copy(f"{stored}/{name}", f"{URL}/{name}")
     return URL
 
 
-def put(s3: Any, folder: Path) -> None:  # noqa: F811
+def put(s3: Any, folder: Path, bucket: str = "bucket") -> None:  # noqa: F811
     for file in folder.rglob("*"):
         if file.is_file():
-            s3.put_file(str(file), f"bucket/{folder.name}/{file.relative_to(folder)}")
+            s3.put_file(str(file), f"{bucket}/{folder.name}/{file.relative_to(folder)}")
 
 
 def same(here: Path, url: str, **settings: Any) -> int:
@@ -176,38 +193,38 @@ def test_annotations_and_images_may_lie_on_different_storage(here: Path, there: 
     assert sample["images"] == [{"path": str(here / "0 ü.png"), "bytes": None}]
 
 
-def test_what_has_vanished_is_one_line_that_names_it(there: str, s3: Any) -> None:  # noqa: F811
-    (sample, *_), _, _ = read(f"{there}/rows.jsonl")
+def test_what_has_vanished_is_one_line_that_names_it(mine: str, s3: Any) -> None:  # noqa: F811
+    (sample, *_), _, _ = read(f"{mine}/rows.jsonl")
     s3.rm_file("bucket/stream/0 ü.png")
     with pytest.raises(ValueError, match=r"missing image file: 's3://bucket/stream/0 ü.png': does not exist"):
         open_image(sample["images"][0])
     s3.pipe_file("bucket/stream/0 ü.png", b"")
     with pytest.raises(ValueError, match=r"empty image file: 's3://bucket/stream/0 ü.png'"):
         open_image(sample["images"][0])
-    for url in (f"{there}/gone.json", "s3://no-bucket/a.json", f"{there}/gone/*.json"):
+    for url in (f"{mine}/gone.json", "s3://no-bucket/a.json", f"{mine}/gone/*.json"):
         with pytest.raises(ValueError, match=rf"^release mine: .*{re.escape(url)}[^\n]*$"):
             files_of(release(url))
     with pytest.raises(ValueError, match=r"^s3://no-bucket/a: does not exist \(The specified bucket does not exist\)$"):
         Remote("s3://no-bucket/a").read_bytes()
-    (file,) = files_of(release(f"{there}/rows.json"))
+    (file,) = files_of(release(f"{mine}/rows.json"))
     s3.rm_file("bucket/stream/rows.json")
     with pytest.raises(RemoteError, match=r"s3://bucket/stream/rows.json: does not exist"):
         file.open()
 
 
-def test_a_file_that_is_another_now_is_seen_without_reading_it(there: str, s3: Any) -> None:  # noqa: F811
-    one = release(f"{there}/rows.jsonl")
+def test_a_file_that_is_another_now_is_seen_without_reading_it(mine: str, s3: Any) -> None:  # noqa: F811
+    one = release(f"{mine}/rows.jsonl")
     before = contents_of(one)
     assert before == contents_of(one)
-    assert list(before) == [f"{there}/rows.jsonl"]
+    assert list(before) == [f"{mine}/rows.jsonl"]
     s3.pipe_file("bucket/stream/rows.jsonl", s3.cat_file("bucket/stream/rows.jsonl").replace(b"seven", b"eight"))
     assert contents_of(one) != before
 
 
-def test_a_file_that_changes_while_it_is_read_is_not_read_on(there: str, s3: Any) -> None:  # noqa: F811
-    with Remote(f"{there}/stored.parquet").open() as stream:
+def test_a_file_that_changes_while_it_is_read_is_not_read_on(mine: str, s3: Any) -> None:  # noqa: F811
+    with Remote(f"{mine}/stored.parquet").open() as stream:
         stream.read(10)
-        s3.pipe_file("bucket/stream/stored.parquet", b"x" * size_of(place(f"{there}/stored.parquet")))
+        s3.pipe_file("bucket/stream/stored.parquet", b"x" * size_of(place(f"{mine}/stored.parquet")))
         with pytest.raises(RemoteError, match=r"s3://bucket/stream/stored.parquet: "):
             stream.read()
 
@@ -218,9 +235,8 @@ def test_a_missing_package_is_named_with_what_installs_it() -> None:
 
 
 @pytest.fixture
-def guarded(s3_server: str, here: Path, s3: Any) -> Iterator[str]:  # noqa: F811
+def guarded(s3_server: str, there: str) -> Iterator[str]:  # noqa: F811
     """The server while it asks everybody who they are."""
-    put(s3, here)
 
     def ask(after: bytes) -> None:
         urlopen(
@@ -233,26 +249,26 @@ def guarded(s3_server: str, here: Path, s3: Any) -> Iterator[str]:  # noqa: F811
 
 
 def test_wrong_credentials_and_none_are_one_line_that_names_the_place(
-    guarded: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    guarded: str, there: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     s3fs = type(reach(guarded, monkeypatch))
     for name in ("rows.jsonl", "rows.parquet", "shard.tar", "*.json", ""):
         with pytest.raises(
-            ValueError, match=r"s3://bucket/stream[^\n]*: access is refused \([^\n]*\): credentials come"
+            ValueError, match=r"s3://stored/stream[^\n]*: access is refused \([^\n]*\): credentials come"
         ):
-            files_of(release(f"{URL}/{name}"))
+            files_of(release(f"{there}/{name}"))
     with pytest.raises(
-        ValueError, match=r"^missing image file: 's3://bucket/stream/0 ü.png': access is refused [^\n]*$"
+        ValueError, match=r"^missing image file: 's3://stored/stream/0 ü.png': access is refused [^\n]*$"
     ):
-        open_image({"path": f"{URL}/0 ü.png", "bytes": None})
+        open_image({"path": f"{there}/0 ü.png", "bytes": None})
     for name in KEYS:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     s3fs.clear_instance_cache()
-    with pytest.raises(ValueError, match=r"release mine: s3://bucket/stream/rows.json: [^\n]*credentials"):
-        files_of(release(f"{URL}/rows.json"))
+    with pytest.raises(ValueError, match=r"release mine: s3://stored/stream/rows.json: [^\n]*credentials"):
+        files_of(release(f"{there}/rows.json"))
 
 
 @pytest.fixture
