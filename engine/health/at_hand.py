@@ -1,6 +1,7 @@
 """Whether the models and data of a configuration are at hand on the machine where this runs, without loading weights or rows."""
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -10,7 +11,7 @@ from pathlib import Path
 from liit.engine.data.readers.formats import files_of, images_of
 from liit.engine.data.readers.formats import read as open_release
 from liit.engine.preflight import check_files, check_model, models_of
-from liit.engine.run.storage.places import Remote, absolute, below
+from liit.engine.run.storage.places import Remote, absolute
 from liit.engine.settings.config import Config
 from liit.engine.settings.streams import FileStream, Release
 
@@ -59,9 +60,11 @@ def paths_of_data(config: Config) -> dict[str, str]:
             if isinstance(folder, Remote) and one.images is None:
                 continue  # the folder of files that are looked at themselves
             labels.setdefault(str(folder), f"images of {one.name}")
-            with suppress(OSError):  # that it cannot be read is seen with the others
-                for entry in islice(below(folder, recursive=False), IMAGES_TRIED):
-                    labels.setdefault(str(entry), f"in the images of {one.name}")
+            if isinstance(folder, Remote):
+                continue  # no disk is missing there
+            with suppress(OSError), os.scandir(folder) as entries:  # that it cannot be read is seen with the others
+                for entry in islice(entries, IMAGES_TRIED):
+                    labels.setdefault(entry.path, f"in the images of {one.name}")
     return labels
 
 
