@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from liit.engine.data.readers.formats import count, files_of, raw_rows
+from liit.engine.run.storage.places import size_of
 from liit.engine.settings.config import Config
 from liit.engine.settings.streams import DigitsStream, Release
 from liit.selectors import catalog
@@ -148,7 +149,7 @@ def about(release: Release, first: int = 1000) -> int:
     if files[0].suffix in (".gz", ".zst", ".tgz"):
         told = zlib.compress(told)
     size = (len(told) + sum(_stored(row) for row in sound)) / max(len(sound), 1)
-    return round(sum(file.stat().st_size for file in files) / max(size, 1))
+    return round(sum(size_of(file) for file in files) / max(size, 1))
 
 
 def _unsaid(value: object) -> None:

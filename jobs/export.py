@@ -19,7 +19,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def export(
     run: Annotated[Path, typer.Option(help="The run folder.")],
     format: Annotated[str, typer.Option(help="One of: llava, sharegpt, swift, trl.")],
-    output: Annotated[Path, typer.Option(help="The folder to write to.")],
+    output: Annotated[str, typer.Option(help="The folder to write to, or s3://bucket/folder.")],
     timestep: Annotated[int | None, typer.Option(help="Export RUN/tNN/selection.parquet.")] = None,
     selection: Annotated[Path | None, typer.Option(help="Export the ids of this Parquet file instead.")] = None,
     copy_images: Annotated[

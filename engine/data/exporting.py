@@ -22,6 +22,8 @@ from liit.engine.data.writers.images import Images
 from liit.engine.fleet.parts import read_chunks
 from liit.engine.run.files import read_table
 from liit.engine.run.progress import log
+from liit.engine.run.storage.places import Place, absolute, make_folder
+from liit.engine.settings.remote import place as checked
 
 Row = dict[str, Any]
 
@@ -40,7 +42,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Exported:
-    path: Path
+    path: Place
     samples: int
     images: int
     files: int
@@ -57,19 +59,20 @@ def export(
     selection: Path,
     form: str,
     name: str,
-    output: Path,
+    output: str | Path,
     copy_images: bool = False,
     leave_out: bool = False,
 ) -> Exported:
     """Write the samples that a selection names below `output`, as `name-form` with the suffix of the format.
 
-    Images are referenced by absolute path. With `copy_images` they are copied below `output/images`, and LLaVA and ShareGPT
-    reference them relative to `output`, which can then be moved.
+    Images are referenced by absolute path or URL. With `copy_images` they are copied below `output/images`, and LLaVA and
+    ShareGPT reference them relative to `output`, which can then be moved.
 
     Args:
         run: a run folder, whose releases hold the samples.
         selection: Parquet with a column `id`.
         form: one of `FORMATS`.
+        output: a folder, or one on object storage (`s3://bucket/folder`).
         leave_out: write the others where the format cannot hold some samples, instead of refusing.
 
     Raises:
@@ -83,17 +86,17 @@ def export(
         raise ValueError(f"{run} is no run folder: it has no releases/*.parquet")
     if not selection.is_file():
         raise ValueError(f"selection {selection} does not exist; pass a finished timestep, or a file by --selection")
+    target = absolute(checked(str(output)))
     ids = _allowed(run, releases, read_table(selection, ["id"])["id"].unique())
     found = _look(releases, ids, form)
     if found.out and (not leave_out or len(found.out) == len(ids)):
         what = f"{form} cannot hold {len(found.out)} of {len(ids)} samples: {'; '.join(told(found.held_not))}"
         others = ", or pass --leave-out to write the others" if len(found.out) < len(ids) else ""
         raise ValueError(f"{what}. Choose another format{others}")
-    output = output.resolve()
-    output.mkdir(parents=True, exist_ok=True)
-    images = Images(output / "images", copy_images)
+    images = Images(target / "images", copy_images)
+    make_folder(target)
     kept = pa.array(sorted(set(ids.to_pylist()) - found.out), pa.string())
-    to = Target(output, f"{name}-{form}", copy_images, found.pictured)
+    to = Target(target, f"{name}-{form}", copy_images, found.pictured)
     path = FORMATS[form](to, _samples(releases, kept, images))
     count = len(images.written)
     return Exported(path, len(kept), images.count, count, len(found.out), found.held_not, found.changed)

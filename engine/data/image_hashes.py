@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from liit.engine.fleet.parts import read_chunks
 from liit.engine.run.files import appearing, read_table
 from liit.engine.run.progress import log
+from liit.engine.run.storage.places import bytes_of
 
 FOLDER = "images"
 IMAGES = pa.schema([("id", pa.string()), ("image", pa.binary(32))])
@@ -18,7 +19,7 @@ IMAGES = pa.schema([("id", pa.string()), ("image", pa.binary(32))])
 
 def image_hash(image: Mapping[str, Any]) -> bytes:
     """Of one image as SAMPLE rows have it."""
-    data = image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
+    data = image["bytes"] if image["bytes"] is not None else bytes_of(image["path"])
     return hashlib.sha256(data).digest()
 
 

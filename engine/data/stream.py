@@ -5,8 +5,8 @@ from pathlib import Path
 
 from liit.engine.data.digits.stream import write_stream
 from liit.engine.data.readers.formats import files_of, raw_rows
-from liit.engine.run.fingerprints import contents
 from liit.engine.run.progress import log
+from liit.engine.run.storage.places import absolute, inside, marks
 from liit.engine.run.store import Made, Store
 from liit.engine.settings.config import Config
 from liit.engine.settings.streams import DigitsStream, EvaluationSet, FileStream, Release
@@ -36,8 +36,8 @@ def reading(release: Release, root: Path) -> dict[str, object]:
     """
     told: dict[str, object] = {"name": release.name, "format": release.format}
     if release.images is not None:
-        folder = Path(release.images).resolve()
-        told["images"] = str(folder.relative_to(root) if folder.is_relative_to(root) else folder)
+        folder = absolute(release.images)
+        told["images"] = str(inside(folder, root) if folder.is_relative_to(root) else folder)
     if release.columns:
         told["columns"] = json.dumps(release.columns)
     if isinstance(release, EvaluationSet) and release.preset:
@@ -46,8 +46,8 @@ def reading(release: Release, root: Path) -> dict[str, object]:
 
 
 def contents_of(release: Release) -> dict[str, str]:
-    """The content of each of its files, by path."""
-    return contents(files_of(release))
+    """The content of each of its files, by path; of those on object storage the mark that they have there."""
+    return marks(files_of(release))
 
 
 def rows_of(release: Release) -> int:

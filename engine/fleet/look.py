@@ -1,5 +1,6 @@
 """What is looked at on a node, in plain values. It needs Python alone: it is sent to nodes where LiIT may be missing."""
 
+import errno
 import fcntl
 import hashlib
 import importlib
@@ -14,7 +15,10 @@ from pathlib import Path
 from typing import Any
 
 FROM_DRIVER, LOCKED = "from-driver", "locked"
-"""Files of the folder that driver and nodes meet in: one with the folder's own name in it, one that the driver has locked."""
+"""Files of the folder that driver and nodes meet in: one with the folder's own name in it, one that the driver has
+locked, which is not there where its file system has no flock."""
+NO_FLOCK = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL}
+"""What flock raises on file systems that have none."""
 
 
 def look(packages: Sequence[str], paths: Sequence[str], meeting: str | None) -> dict[str, Any]:
@@ -58,6 +62,8 @@ def _code() -> str:
 
 
 def _seen(path: str) -> int | str:
+    if "://" in path:
+        return _reached(path)
     try:
         found = os.stat(path)
         if stat.S_ISDIR(found.st_mode):
@@ -66,6 +72,29 @@ def _seen(path: str) -> int | str:
             return found.st_size
     except OSError as error:
         return error.strerror or type(error).__name__
+
+
+def _reached(url: str) -> int | str:
+    """Of a place on object storage, asked with the packages and credentials of this machine."""
+    try:
+        from fsspec.core import url_to_fs
+
+        system, path = url_to_fs(url, use_listings_cache=False)
+        found = system.info(path)
+    except Exception as error:  # every storage has errors of its own
+        return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return -1 if found["type"] == "directory" else int(found["size"])
+
+
+def flocks(file: int) -> bool:
+    """Lock an open file; False where its file system has no flock. Raises BlockingIOError where another process has the lock."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in NO_FLOCK:
+            return False
+        raise
+    return True
 
 
 def _shared_memory() -> int:
@@ -89,10 +118,15 @@ def _meet(folder: Path) -> dict[str, str]:
         (folder / met["wrote"]).write_text(folder.name, encoding="utf-8")
     except OSError as error:
         met["write"] = error.strerror or type(error).__name__
+    locked = (folder / LOCKED).is_file()
     try:
-        with (folder / LOCKED).open("a") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        met["lock"] = "two processes hold the same lock at once"
+        with (folder / (LOCKED if locked else met["wrote"])).open("a") as stream:
+            if flocks(stream.fileno()):
+                met["lock"] = (
+                    "two processes hold the same lock at once" if locked else "it has flock here, and not there"
+                )
+            elif locked:
+                met["lock"] = "it has flock there, and not here"
     except BlockingIOError:
         pass  # as it should be: the driver holds it
     except OSError as error:

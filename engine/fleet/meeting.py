@@ -1,6 +1,5 @@
 """A folder for a moment, where the driver and every node write, read and try a lock; nothing of it stays."""
 
-import fcntl
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -8,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from liit.engine.fleet.look import FROM_DRIVER, LOCKED
+from liit.engine.fleet.look import FROM_DRIVER, LOCKED, flocks
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,8 @@ def meeting(output: Path) -> Iterator[Meeting]:
             (folder / FROM_DRIVER).write_text(folder.name, encoding="utf-8")
             lock = stack.enter_context((folder / LOCKED).open("a"))
             problem = "flock does not work there"
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not flocks(lock.fileno()):
+                (folder / LOCKED).unlink()  # by which nodes know
         except OSError as error:
             met = Meeting(None, f"{problem}: {error.strerror}")
         else:

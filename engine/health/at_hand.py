@@ -11,6 +11,7 @@ from pathlib import Path
 from liit.engine.data.readers.formats import files_of, images_of
 from liit.engine.data.readers.formats import read as open_release
 from liit.engine.preflight import check_files, check_model, models_of
+from liit.engine.run.storage.places import Remote, absolute
 from liit.engine.settings.config import Config
 from liit.engine.settings.streams import FileStream, Release
 
@@ -54,9 +55,13 @@ def paths_of_data(config: Config) -> dict[str, str]:
     for one in data_sets(config):
         with suppress(ValueError):  # which `missing_data` says
             open_release(one)
-            folder = os.path.realpath(images_of(one))
-            labels |= {os.path.realpath(file): one.name for file in files_of(one)}
-            labels.setdefault(folder, f"images of {one.name}")
+            folder = absolute(str(images_of(one)))
+            labels |= {str(absolute(str(file))): one.name for file in files_of(one)}
+            if isinstance(folder, Remote) and one.images is None:
+                continue  # the folder of files that are looked at themselves
+            labels.setdefault(str(folder), f"images of {one.name}")
+            if isinstance(folder, Remote):
+                continue  # no disk is missing there
             with suppress(OSError), os.scandir(folder) as entries:  # that it cannot be read is seen with the others
                 for entry in islice(entries, IMAGES_TRIED):
                     labels.setdefault(entry.path, f"in the images of {one.name}")

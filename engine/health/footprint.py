@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from liit.engine.data.readers.formats import files_of
 from liit.engine.forecast import Step, forecast
 from liit.engine.health.at_hand import data_sets
+from liit.engine.run.storage.places import size_of
 from liit.engine.settings.config import Config
 from liit.engine.settings.streams import EvaluationSet
 from liit.selectors import catalog
@@ -44,7 +45,7 @@ def footprint(config: Config) -> Footprint:
 def _bytes_of_rows(config: Config) -> list[int]:
     """Of the files of each release; none for the digits, whose samples are small."""
     releases = [one for one in data_sets(config) if not isinstance(one, EvaluationSet)]
-    return [sum(file.stat().st_size for file in files_of(one)) for one in releases]
+    return [sum(size_of(file) for file in files_of(one)) for one in releases]
 
 
 def _vectors(config: Config, steps: list[Step]) -> float:

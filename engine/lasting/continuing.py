@@ -15,6 +15,7 @@ from liit.engine.data.withdrawing import read_lines
 from liit.engine.run.deciding import finished
 from liit.engine.run.files import read_json
 from liit.engine.run.progress import log
+from liit.engine.run.storage.places import absolute
 from liit.engine.settings.config import Config, ConfigError, read
 from liit.engine.settings.phases import SECTIONS, Phases, flat, from_on, merged, why_fixed
 from liit.engine.settings.streams import EvaluationSet, FileStream
@@ -162,7 +163,7 @@ def same_questions(one: EvaluationSet, known: EvaluationSet, root: Path) -> bool
     ways = [each.model_dump(exclude=set(ASKED)) for each in (one, known)]
     if ways[0] != ways[1]:
         return False
-    if one.path == known.path or Path(one.path).resolve() == Path(known.path).resolve():
+    if one.path == known.path or absolute(one.path) == absolute(known.path):
         return True
     record = finished(root / f"exam/{known.key}.parquet") or {}
     return sorted(contents_of(one).values()) == sorted(record.get("files", {}).values())

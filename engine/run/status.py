@@ -3,7 +3,6 @@
 Nothing here starts Ray or writes anything; a run may go on meanwhile.
 """
 
-import fcntl
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ import yaml
 
 from liit.engine.run.deciding import begun, finished
 from liit.engine.run.reading import Run
+from liit.engine.run.storage.locks import held
 
 State = Literal["done", "running", "stopped", "failed", "to come", "not needed"]
 STAGES = {
@@ -76,7 +76,7 @@ def status(root: str | Path) -> Status:
     names = tuple(Run(folder).releases) or tuple(
         f"release {t}" for t in range(6)
     )  # the embedded stream's, not yet composed
-    alive, events = _alive(folder), _events(folder)
+    alive, events = held(folder), _events(folder)
     stages = [_stage(folder, None, name, (name,), events, alive) for name in _of_the_run(folder, config, names)]
     for t in range(len(names)):
         stages += [_stage(folder, t, name, results, events, alive) for name, results in STAGES.items()]
@@ -92,19 +92,6 @@ def _of_the_run(folder: Path, config: dict[str, Any], names: tuple[str, ...]) ->
     there = [str(note.relative_to(folder))[: -len(".made.json")] for note in folder.glob("exam/*.parquet.made.json")]
     exams = told or sorted(name for name in there if not name.endswith(".queries.parquet"))
     return [*own, *releases, *exams]
-
-
-def _alive(folder: Path) -> bool:
-    """Whether a process holds the folder's lock now."""
-    lock = folder / ".lock"
-    if not lock.is_file():
-        return False
-    with lock.open() as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
 
 
 def _events(folder: Path) -> dict[str, dict[str, Any]]:

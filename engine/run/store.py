@@ -7,7 +7,6 @@ place, the run as it was is in `superseded/` first (`superseding.py`).
 `stages.jsonl` has a line for whenever a stage began, finished or failed: a log, which nothing depends on.
 """
 
-import fcntl
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from liit.engine.run.files import read_json, remove, write_json
 from liit.engine.run.progress import log
 from liit.engine.run.recipe import Recipe
 from liit.engine.run.rules import versions
+from liit.engine.run.storage.locks import InUse, Lock
 from liit.engine.run.superseding import complete, set_aside, share_all, supersede
 
 
@@ -102,13 +102,12 @@ class Store:
         self._other_versions: set[str] = set()
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.root / ".lock").open("a")
+            self._lock = Lock(self.root)
         except OSError as error:
             raise StoreError(f"output {root} cannot be written: {error.strerror}") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise StoreError(f"output {root} is in use by another run; choose another --output") from error
+        except InUse as error:
+            who = f" ({error})" if str(error) else ""
+            raise StoreError(f"output {root} is in use by another run{who}; choose another --output") from error
         complete(self.root)
 
     def close(self) -> None:
@@ -212,6 +211,7 @@ class Store:
         except Exception as error:
             self._note(recipe.name, "failed", clock, error=f"{type(error).__name__}: {error}")
             raise
+        self._lock.check()
         clock.record |= {**(told if isinstance(told, Mapping) else {}), "whole": True}
         clock.tick(0)
         if partial.is_dir() or final.is_dir():

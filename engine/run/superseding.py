@@ -14,6 +14,7 @@ from pathlib import Path
 
 from liit.engine.run.deciding import beginnings, finished, note_of
 from liit.engine.run.files import read_json, remove, write_json
+from liit.engine.run.storage.locks import NAME as LOCK
 
 FOLDER = "superseded"
 LIST = "superseding.json"
@@ -84,7 +85,9 @@ def files_of(root: Path) -> Iterator[Path]:
         folders[:] = sorted(
             name for name in folders if not _making(name) and not (here == root and name in (FOLDER, "tensorboard"))
         )
-        yield from (here / name for name in sorted(names) if not _making(name) and name not in (".lock", LIST))
+        yield from (
+            here / name for name in sorted(names) if not _making(name) and not name.startswith(LOCK) and name != LIST
+        )
 
 
 def _making(name: str) -> bool:

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
-from liit.engine.settings.base import Settings
+from liit.engine.settings.base import OnDisk, Settings
 from liit.engine.settings.phases import SECTIONS, changed, dotted
+from liit.engine.settings.remote import hidden
 from liit.engine.settings.sections import (
     Clustering,
     Estimate,
@@ -33,7 +34,7 @@ class Config(Settings):
     model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
 
     name: str = Field("digits", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    output: str = "runs/{name}"
+    output: OnDisk = "runs/{name}"
     """The run folder; on a cluster an absolute path that every node sees."""
     seed: int = Field(0, ge=0, lt=2**31)
     model: Model = Model()
@@ -171,5 +172,5 @@ def one_line(error: ValidationError) -> str:
         elif not problem["loc"]:  # of the whole: its message names the keys
             parts.append(problem["msg"].removeprefix("Value error, "))
         else:
-            parts.append(f"{key}: {problem['msg']} (got {problem.get('input')!r:.80})")
+            parts.append(f"{key}: {problem['msg']} (got {hidden(repr(problem.get('input'))):.80})")
     return "; ".join(parts)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue, PositiveFloat, PositiveInt, model_validator
 
-from liit.engine.settings.base import Settings
+from liit.engine.settings.base import OnDisk, Settings
 from liit.engine.settings.sketch_spec import SketchSpec
 from liit.engine.settings.template_spec import DATE, TemplateSpec
 
@@ -19,10 +19,10 @@ def _iso(value: object) -> str:
 class Model(Settings):
     """The model that the stream is taught to."""
 
-    path: str = "digits-base"
+    path: OnDisk = "digits-base"
     """A local folder or hub id with weights and processor; shipped are `digits-base`, `-proxy`, `-captioned` and `-language`."""
     revision: str | None = None
-    adapter: str | None = None
+    adapter: OnDisk | None = None
     """A PEFT folder that t0 already has, of the shape that `training.lora` says: the stream goes on from it. None: from the bare
     model."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -55,7 +55,7 @@ class Pool(Settings):
     duplicates: Literal["remove", "keep"] = "remove"
     contamination: Literal["remove", "report"] = "remove"
     """Samples that an evaluation set holds too."""
-    withdrawn: str | None = None
+    withdrawn: OnDisk | None = None
     """A file of samples that may be used no more: lines `id: …`, `content: …` or `image: …` (`data/withdrawing.py`). A line
     holds from the next timestep on."""
     withdrawals: dict[int, tuple[str, ...]] = Field(default_factory=dict)
@@ -85,7 +85,7 @@ class Gradient(Settings):
     temperature: PositiveFloat = 1
     """Of the loss whose gradient this is. Above 1, samples that the model answers surely are told apart by their task; at 1, as
     in the paper, their gradients are rounding errors of a probability near one."""
-    model: str | None = None
+    model: OnDisk | None = None
     """A smaller model whose gradients stand in for the current model's. None: the current model."""
 
     @model_validator(mode="after")
@@ -120,7 +120,7 @@ class Scoring(Settings):
     """Scores to profile beside those the strategy needs."""
     custom: dict[str, str] = Field(default_factory=dict)
     """Scores of your own: name to `module:function` (see `engine/scoring/custom.py`)."""
-    reference: str | None = None
+    reference: OnDisk | None = None
     """The model that learnability compares with."""
     embedding: PositiveInt = 512
     embedding_layer: Layers = "middle"
@@ -196,7 +196,7 @@ class Strategy(Settings):
     """D: samples the pool is pruned to at the end of a timestep, by strategies that prune. None: four times T."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of the strategy, e.g. {direction: lowest}."""
-    run: str | None = None
+    run: OnDisk | None = None
     """Of `given`: the folder of the run whose selections are trained on, each at its own timestep."""
     always: Files = ()
     """Files of sample ids, one per line (or Parquet with a column `id`), that are chosen at every timestep that has them in its

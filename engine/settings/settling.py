@@ -109,7 +109,12 @@ def _check_gate(config: Config) -> None:
 
 
 def lasting(path: Path) -> Path:
-    """Where results stay, as an absolute path. A submitted job's working directory is deleted, so there it lies in the home."""
+    """Where results stay, as an absolute path. A submitted job's working directory is deleted, so there it lies in the home.
+
+    Raises ConfigError for object storage.
+    """
+    if path.parts and path.parts[0].endswith(":"):  # of `s3://bucket`, whose second slash a path has not
+        raise ConfigError(f"{path} is on object storage, and this must be a folder; exports alone may go there")
     path = path.expanduser()
     if not path.is_absolute() and "runtime_resources" in Path.cwd().parts:
         return Path.home() / "liit" / path

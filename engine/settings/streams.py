@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from liit.engine.settings.base import Settings
+from liit.engine.settings.base import AnyPlace, Settings
 from liit.engine.settings.metric_options import options_of
 from liit.engine.settings.presets import filled
 
@@ -34,9 +34,10 @@ class Release(Settings):
     format: str = "auto"
     """auto: by the names of files and columns, and it says what it took. Else the name of a format, or one of your own as
     `module:function`; `docs/reference/data-formats.md` has them all."""
-    path: str
-    """A file, a pattern, a folder of files, or `hf://datasets/<owner>/<name>[@<revision>]`."""
-    images: str | None = None
+    path: AnyPlace
+    """A file, a pattern, a folder of files, on a disk or object storage (`s3://bucket/folder`), or
+    `hf://datasets/<owner>/<name>[@<revision>]`."""
+    images: AnyPlace | None = None
     """Folder that image paths are relative to, and that they may not leave. Default: the folder of `path`."""
     split: str | None = None
     """Of a folder that holds several. Default: train; of an evaluation set it must be said."""

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from liit.engine.settings.base import Settings
+from liit.engine.settings.base import OnDisk, Settings
 
 
 class Lora(Settings):
@@ -57,9 +57,9 @@ class Tasks(Settings):
     """Of clusters: one that shares so much of a group of the timestep before is the same task (intersection over union)."""
     samples: PositiveInt = 1000
     """Of a task at a timestep, that its vectors are made of."""
-    image_encoder: str | None = None
+    image_encoder: OnDisk | None = None
     """Folder or hub id of a vision model. None: the hidden states of the model's own image tokens."""
-    text_encoder: str | None = None
+    text_encoder: OnDisk | None = None
     """Folder or hub id of a text model, of which the mean state is taken. None: the model's own hidden states."""
 
 

@@ -1,12 +1,12 @@
 """A question about a picture, answered in a word or two: GQA, OK-VQA, VQAv2, TextVQA, VizWiz, OCR-VQA."""
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from liit.engine.data.presets.rows import Row, asked
+from liit.engine.run.storage.places import below, opened, place
 
 SHORT = "\nAnswer the question using a single word or phrase."
 UNANSWERABLE = "\nWhen the provided information is insufficient, respond with 'Unanswerable'."
@@ -56,8 +56,9 @@ def _humans(row: Row, question: str, answers: list[str]) -> list[Row]:
 def stored_images(folder: str) -> dict[str, Any]:
     """By id, the pictures that GQA's repository has in tables of their own (`testdev_balanced_images`: 398, 60 MB)."""
     found: dict[str, Any] = {}
-    for file in sorted(Path(folder).glob("*.parquet")):
-        with pq.ParquetFile(file) as table:
+    inside = below(place(folder), recursive=False) if place(folder).is_dir() else ()
+    for file in sorted((file for file in inside if file.name.endswith(".parquet")), key=lambda file: file.name):
+        with opened(file) as source, pq.ParquetFile(source) as table:
             if {"id", "image"} <= set(table.schema_arrow.names):
                 for batch in table.iter_batches(64, columns=["id", "image"]):
                     found |= {row["id"]: row["image"] for row in batch.to_pylist()}

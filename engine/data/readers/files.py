@@ -5,9 +5,11 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from liit.engine.data.readers import hugging_face
+from liit.engine.run.storage.places import Place, Remote, below, inside
+from liit.engine.run.storage.places import place as place_of
 
 KEYWORDS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -27,8 +29,8 @@ _MOST_ENTRIES = 20_000
 class Found:
     """The files of a release, in the order in which they are read, and the folder that image paths are relative to."""
 
-    files: list[Path]
-    folder: Path
+    files: list[Place]
+    folder: Place
     left_out: list[str] = field(default_factory=list)
     """What is there and not read, in words."""
 
@@ -46,48 +48,49 @@ class Wanted:
 
 def find(path: str, wanted: Wanted) -> Found:
     """The files at a path of the configuration. Raises ValueError that says what is not there, or what must be said."""
-    place = hugging_face.fetched(path) if path.startswith("hf:") else Path(path)
+    place = hugging_face.fetched(path) if path.startswith("hf:") else place_of(path)
     if place.is_file():
         _no_split(place, wanted)
         return Found([place], place.parent)
     if not place.is_dir():
         return _matching(place, wanted)
-    if hugging_face.is_saved(place) and _fits(Path("saved.arrow"), wanted):
+    if isinstance(place, Path) and hugging_face.is_saved(place) and _fits(Path("saved.arrow"), wanted):
         sets = hugging_face.splits(place)
-        marks = {one: one.name if len(sets) > 1 else None for one in sets}
+        marks: dict[Place, str | None] = {one: one.name if len(sets) > 1 else None for one in sets}
         return _of_split(marks, place, place, wanted)
-    walk = place.rglob("*") if wanted.recursive else place.iterdir()
-    files = sorted(file for file in walk if not _hidden(file, place) and _fits(file, wanted) and file.is_file())
-    below = [] if wanted.recursive else list(_below(place, wanted))
+    walk = below(place, wanted.recursive)
+    named = [file for file in walk if not _hidden(file, place) and _fits(file, wanted) and file.is_file()]
+    files = sorted(named, key=lambda file: inside(file, place).parts)
+    others = [] if wanted.recursive else list(_subfolders(place, wanted))
     if not files:
-        raise ValueError(_nothing(place, wanted, below))
+        raise ValueError(_nothing(place, wanted, others))
     found = _of_split(_marks(files, place, wanted), place, place, wanted)
-    if below:
-        found.left_out.append(f"subfolders {', '.join(below)}; recursive: true reads them too")
+    if others:
+        found.left_out.append(f"subfolders {', '.join(others)}; recursive: true reads them too")
     return found
 
 
-def _matching(place: Path, wanted: Wanted) -> Found:
+def _matching(place: Place, wanted: Wanted) -> Found:
     """Files by a pattern, `**` for folders below."""
     text = str(place)
     if not glob.has_magic(text):
         raise ValueError(_nothing(place, wanted, []))
-    files = sorted(Path(one) for one in glob.glob(text, recursive=True) if Path(one).is_file())
-    base = Path(*_until_magic(place))
+    base = place
+    while glob.has_magic(str(base)) and base != base.parent:
+        base = base.parent
+    files: list[Place]
+    if isinstance(place, Remote):
+        named = [file for file in place.matches() if not _hidden(file, base)]
+        files = sorted(named, key=lambda file: inside(file, base).parts)
+    else:
+        files = sorted(Path(one) for one in glob.glob(text, recursive=True) if Path(one).is_file())
     if not files:
         raise ValueError(f"no file matches the pattern {place}")
     return _of_split(_marks(files, base, wanted), base, place, wanted, explicit=True)
 
 
-def _until_magic(place: Path) -> Iterator[str]:
-    for part in place.parts:
-        if glob.has_magic(part):
-            return
-        yield part
-
-
 def _of_split(
-    marks: dict[Path, str | None], folder: Path, place: Path, wanted: Wanted, explicit: bool = False
+    marks: dict[Place, str | None], folder: Place, place: Place, wanted: Wanted, explicit: bool = False
 ) -> Found:
     """The files of the split that is asked for, else of the one that is meant. explicit: named one by one, so all are meant."""
     there = sorted({mark for mark in marks.values() if mark is not None})
@@ -116,17 +119,17 @@ def _of_split(
     return Found(files, folder, [f"files of other splits: {', '.join(others)}"] if others else [])
 
 
-def _marks(files: Sequence[Path], base: Path, wanted: Wanted) -> dict[Path, str | None]:
+def _marks(files: Sequence[Place], base: Place, wanted: Wanted) -> dict[Place, str | None]:
     """The split of each file. Where shards have the very name that is asked for, a shard is of the split that it names:
 
     MMMU has `dev` beside `validation`, RefCOCO `testA` beside `test`.
     """
     shards = {file: shard["split"] for file in files if (shard := _SHARD.match(file.name))}
     named = shards if wanted.split in shards.values() else {}
-    return {file: named.get(file) or _split_of(file.relative_to(base)) for file in files}
+    return {file: named.get(file) or _split_of(inside(file, base)) for file in files}
 
 
-def _split_of(relative: Path) -> str | None:
+def _split_of(relative: PurePath) -> str | None:
     """The split that a file's name says it is of, or else the nearest folder's."""
     shard = _SHARD.match(relative.name)
     if shard and _keyword(shard["split"]):
@@ -139,17 +142,20 @@ def _keyword(name: str) -> str | None:
     return next((KEYWORDS[word] for word in re.split(r"[^a-z]+", name.lower()) if word in KEYWORDS), None)
 
 
-def _fits(file: Path, wanted: Wanted) -> bool:
+def _fits(file: Place | PurePath, wanted: Wanted) -> bool:
     named = file.name.lower().endswith(wanted.suffixes) if wanted.suffixes else True
     return named and file.name not in _ABOUT
 
 
-def _hidden(file: Path, place: Path) -> bool:
-    return any(part.startswith(".") for part in file.relative_to(place).parts)
+def _hidden(file: Place, place: Place) -> bool:
+    return any(part.startswith(".") for part in inside(file, place).parts)
 
 
-def _below(place: Path, wanted: Wanted) -> Iterator[str]:
-    """Names of the subfolders that hold files of a kind that is read."""
+def _subfolders(place: Place, wanted: Wanted) -> Iterator[str]:
+    """Names of the subfolders that hold files of a kind that is read; of all where looking into them takes long."""
+    if isinstance(place, Remote):
+        yield from sorted(one.name for one in place.iterdir() if one.is_dir() and not one.name.startswith("."))
+        return
     for folder in sorted(one for one in place.iterdir() if one.is_dir() and not one.name.startswith(".")):
         seen = 0
         for _, folders, names in os.walk(folder):
@@ -162,14 +168,17 @@ def _below(place: Path, wanted: Wanted) -> Iterator[str]:
                 break
 
 
-def _no_split(place: Path, wanted: Wanted) -> None:
+def _no_split(place: Place, wanted: Wanted) -> None:
     if wanted.split is not None:
         raise ValueError(f"split: {wanted.split} is of a folder, and {place} is one file")
 
 
-def _nothing(place: Path, wanted: Wanted, below: Sequence[str]) -> str:
-    if below:
-        return f"{place} holds no such file itself; its subfolders {', '.join(below)} do: recursive: true reads them"
+def _nothing(place: Place, wanted: Wanted, folders: Sequence[str]) -> str:
+    if folders:
+        do = "may" if isinstance(place, Remote) else "do"
+        return (
+            f"{place} holds no such file itself; its subfolders {', '.join(folders)} {do}: recursive: true reads them"
+        )
     kinds = " or ".join(wanted.suffixes) or "any"
     looks = re.fullmatch(r"[\w.-]+/[\w.-]+", str(place)) and not place.exists()
     hub = f"; a repository of the hub is hf://datasets/{place}" if looks else ""

@@ -10,15 +10,16 @@
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import chain, islice
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from liit.engine.data.presets.mapping import mapped
 from liit.engine.data.readers import checks, files, hugging_face, json_text, parquet, shapes, turns, webdataset
 from liit.engine.data.readers.checks import Bad, Sample
 from liit.engine.data.readers.counts import Counts
 from liit.engine.data.readers.shapes import Shape
+from liit.engine.run.storage.places import Place, Remote, place
 from liit.engine.settings.extensions import function_at, installed
+from liit.engine.settings.remote import scheme
 from liit.engine.settings.streams import EvaluationSet, Release
 
 __all__ = ["Bad", "Reader", "Sample", "files_of", "raw_rows", "read"]
@@ -62,7 +63,7 @@ FORMATS = {
 class Source(NamedTuple):
     """One of a release's files, opened: its name, what it is in a word, and its rows as they stand there."""
 
-    file: Path
+    file: Place
     container: str
     rows: Iterator[object]
 
@@ -83,7 +84,7 @@ class Reader:
     ) -> None:
         """folder: of images. first, each: at most so many rows in all, and of every source."""
         self.release = release
-        self.folder = os.path.realpath(folder)
+        self.folder = folder if scheme(folder) else os.path.realpath(folder)
         self.held_out = isinstance(release, EvaluationSet)
         self.counts = Counts()
         self._sources, self._first, self._each = sources, first, each
@@ -130,7 +131,7 @@ def read(release: Release, first: int | None = None) -> Reader:
     """
     found = _found(release)
     folder = images_of(release, found)
-    if not folder.is_dir():
+    if not isinstance(folder, Remote) and not folder.is_dir():
         raise ValueError(f"release {release.name}: image folder {folder} does not exist")
     sources = (Source(file, *_rows(release, file)) for file in found.files)
     reader = Reader(release, sources, str(folder), first, None if first is None else -(-first // len(found.files)))
@@ -138,12 +139,12 @@ def read(release: Release, first: int | None = None) -> Reader:
     return reader
 
 
-def images_of(release: Release, found: files.Found | None = None) -> Path:
+def images_of(release: Release, found: files.Found | None = None) -> Place:
     """The folder that image paths are relative to. found: the release's files, where they are known already."""
-    return Path(release.images) if release.images is not None else (found or _found(release)).folder
+    return place(release.images) if release.images is not None else (found or _found(release)).folder
 
 
-def files_of(release: Release) -> list[Path]:
+def files_of(release: Release) -> list[Place]:
     """The annotation files of a release, sorted by name. Raises ValueError that names what is missing."""
     return _found(release).files
 
@@ -181,7 +182,7 @@ def _found(release: Release) -> files.Found:
     return found
 
 
-def _container(file: Path) -> str:
+def _container(file: Place) -> str:
     """Of a file by its name; one without a suffix that is known is taken for JSON, which says so if it is not."""
     if file.is_dir():
         return "datasets"
@@ -189,7 +190,7 @@ def _container(file: Path) -> str:
     return next(named, "JSON")
 
 
-def _rows(release: Release, file: Path) -> tuple[str, Iterator[object]]:
+def _rows(release: Release, file: Place) -> tuple[str, Iterator[object]]:
     """What a file is, in a word, and its rows."""
     form = FORMATS.get(release.format)
     if form is None:
@@ -199,7 +200,7 @@ def _rows(release: Release, file: Path) -> tuple[str, Iterator[object]]:
 
 
 def _recognised(
-    release: Release, file: Path, rows: Iterator[object]
+    release: Release, file: Place, rows: Iterator[object]
 ) -> tuple[Shape | None, Collection[str], Iterator[object]]:
     """The shape of a file's rows by the first that has one, the columns seen until then, and all rows; None where there are none.
 
@@ -230,7 +231,7 @@ def _names(row: Mapping[str, object], columns: Mapping[str, str]) -> set[str]:
     return kept | ({"messages"} if spoken else set())
 
 
-def _unknown(file: Path, seen: Mapping[str, object], missing: list[str], only: str | None) -> str:
+def _unknown(file: Place, seen: Mapping[str, object], missing: list[str], only: str | None) -> str:
     has = f"{file} has columns {', '.join(map(str, seen))}"[:1000]
     if missing:
         return f"{has}, and no {', '.join(missing)}, which `columns` names"
@@ -242,7 +243,7 @@ def _unknown(file: Path, seen: Mapping[str, object], missing: list[str], only: s
     return f"{has}, but none of: {told}; say which is which, as columns: {{question: user, answer: assistant}}"
 
 
-def _own(name: str) -> Callable[[Path], Iterator[object]]:
+def _own(name: str) -> Callable[[Any], Iterator[object]]:
     """The function that a format of one's own is. Raises ValueError, one line, where there is none."""
     points = installed(GROUP)
     place = name if ":" in name else points.get(name)
@@ -251,7 +252,7 @@ def _own(name: str) -> Callable[[Path], Iterator[object]]:
     return function_at(place, f"format {name}: {place!r}")
 
 
-def _guarded(name: str, rows: Callable[[Path], Iterator[object]], file: Path) -> Iterator[object]:
+def _guarded(name: str, rows: Callable[[Any], Iterator[object]], file: Place) -> Iterator[object]:
     try:
         for row in rows(file):
             named = not isinstance(row, dict) or all(isinstance(key, str) for key in row)

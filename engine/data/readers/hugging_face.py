@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from liit.engine.data.readers.parquet import MOST_ROWS, plain
+from liit.engine.run.storage.places import Place
 
 SUFFIXES = (".arrow",)
 BATCH_BYTES = 32 << 20
@@ -34,7 +35,7 @@ def splits(folder: Path) -> list[Path]:
     return [folder / name for name in json.loads(listed.read_text(encoding="utf-8"))["splits"]]
 
 
-def rows(place: Path) -> Iterator[object]:
+def rows(place: Place) -> Iterator[object]:
     """The samples of one saved data set or Arrow file, pictures as they are stored. Raises ValueError naming it."""
     data = _opened(place)
     start, size = 0, max(data.data.nbytes // max(data.num_rows, 1), 1)
@@ -44,11 +45,15 @@ def rows(place: Path) -> Iterator[object]:
             start += batch.num_rows
 
 
-def count(place: Path) -> int:
+def count(place: Place) -> int:
     return int(_opened(place).num_rows)
 
 
-def _opened(place: Path) -> Any:
+def _opened(place: Place) -> Any:
+    if not isinstance(place, Path):
+        raise ValueError(
+            f"{place} is written by `datasets`, which maps it from a disk; write it as Parquet with to_parquet"
+        )
     if importlib.util.find_spec("datasets") is None:
         raise ValueError(
             f"{place} is written by `datasets`: pip install 'liit[hub]' to read it, or write it as Parquet with to_parquet"

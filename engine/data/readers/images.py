@@ -1,12 +1,16 @@
 """Image files of a user: found without leaving their folder, decoded without trusting them."""
 
 import os
+import posixpath
 import re
 from collections.abc import Mapping
 from io import BytesIO
 from typing import IO, Any
 
 from PIL import Image, ImageOps
+
+from liit.engine.run.storage.places import bytes_of
+from liit.engine.settings.remote import scheme
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 """Decoders that run inside this process; Pillow hands EPS, for one, to an external interpreter."""
@@ -27,11 +31,19 @@ def resolve(folder: str | os.PathLike[str], given: str) -> str:
     In the hub's cache a file is a link to the content that all revisions share; such a link is followed within its repository.
     Raises ValueError, `kind: detail`, for a URL, a path that leaves the folder (absolute, by `..` or by a symbolic
     link), and a file that is missing, empty or not regular.
+
+    In a folder on object storage the URL of the image is returned, and the storage is not asked: that would be one request for
+    each image before the one that brings it. What is missing or empty there is found by `open_image`.
     """
     if not given:
         raise ValueError("empty image path: give a path relative to the image folder")
+    root = os.fspath(folder).rstrip("/")
+    if scheme(root) is not None and given.startswith(f"{root}/"):
+        given = given[len(root) + 1 :].lstrip("/")
     if _URL.match(given):
         raise ValueError(f"image is a URL: {given[:200]!r}; nothing is fetched, give a file in the image folder")
+    if scheme(root) is not None:
+        return _remote(root, given)
     try:
         root = os.path.realpath(folder)
         path = os.path.realpath(os.path.join(root, given))
@@ -45,6 +57,13 @@ def resolve(folder: str | os.PathLike[str], given: str) -> str:
     if os.path.getsize(path) == 0:
         raise ValueError(f"empty image file: {path!r}")
     return path
+
+
+def _remote(folder: str, given: str) -> str:
+    path = posixpath.normpath(given)
+    if path.startswith(("/", "../")) or path in (".", ".."):
+        raise ValueError(f"image path leaves its folder: {given[:200]!r} is not inside {folder!r}")
+    return f"{folder}/{path}"
 
 
 def _inside(path: str, folder: str) -> bool:
@@ -69,6 +88,8 @@ def open_image(image: Mapping[str, Any]) -> Image.Image:
     if data is not None:
         return _decode(BytesIO(data), f"{len(data)} bytes")
     try:
+        if scheme(str(path)) is not None:
+            return _decode(BytesIO(bytes_of(str(path))), repr(path))
         with open(str(path), "rb") as stream:
             return _decode(stream, repr(path))
     except OSError as error:

@@ -5,10 +5,11 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import pyarrow as pa
+
+from liit.engine.run.storage.places import Place, opened
 
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz", ".json.zst", ".jsonl.zst")
 PACKED = {".gz": "gzip", ".zst": "zstd"}
@@ -21,7 +22,7 @@ _OBJECT = re.compile(r'\s*\{\s*"([^"\\]+)"\s*:\s*\[')
 _DECODER = json.JSONDecoder()
 
 
-def rows(file: Path, raw: bool = False) -> Iterator[object]:
+def rows(file: Place, raw: bool = False) -> Iterator[object]:
     """The samples as they stand in the file. A broken line of JSON lines comes as a ValueError, and the rest follows.
 
     Raises ValueError naming the file if it is missing or empty, is not UTF-8, is neither a list nor JSON lines, or is
@@ -45,10 +46,10 @@ def rows(file: Path, raw: bool = False) -> Iterator[object]:
 
 
 @contextmanager
-def _open(file: Path) -> Iterator[TextIO]:
+def _open(file: Place) -> Iterator[TextIO]:
     """The text of a file, unpacked as it is read."""
     packing = PACKED.get(file.suffix.lower())
-    with file.open("rb") if packing is None else pa.input_stream(str(file), compression=packing) as stream:
+    with file.open("rb") if packing is None else _unpacked(file, packing) as stream:
         head = stream.read(2) if packing is None else b""
         if head in (b"\xff\xfe", b"\xfe\xff"):
             raise ValueError(f"{file} is UTF-16 text; make it UTF-8: iconv -f UTF-16 -t UTF-8 {file.name} > new.json")
@@ -58,7 +59,13 @@ def _open(file: Path) -> Iterator[TextIO]:
             yield text
 
 
-def _lines(file: Path, window: "_Window") -> Iterator[object]:
+@contextmanager
+def _unpacked(file: Place, packing: str) -> Iterator[Any]:
+    with opened(file) as stored, pa.input_stream(stored, compression=packing) as stream:
+        yield stream
+
+
+def _lines(file: Place, window: "_Window") -> Iterator[object]:
     first = True
     for number, line in window.lines():
         if not line.strip():
@@ -77,17 +84,17 @@ def _lines(file: Path, window: "_Window") -> Iterator[object]:
         yield row
 
 
-def _hint(window: "_Window", file: Path) -> str:
+def _hint(window: "_Window", file: Place) -> str:
     around = _OBJECT.match(window.head)
     return f"; its samples seem to be under {around[1]!r}: {unwrap(around[1], file)}" if around else ""
 
 
-def unwrap(key: str, file: Path) -> str:
+def unwrap(key: str, file: Place) -> str:
     """How the list inside an object becomes a file of its own."""
     return f"give the list alone, jq '.{key}' {file.name} > {key}.json"
 
 
-def _elements(file: Path, window: "_Window") -> Iterator[object]:
+def _elements(file: Place, window: "_Window") -> Iterator[object]:
     count = 0
     try:
         window.take("[")
@@ -99,7 +106,7 @@ def _elements(file: Path, window: "_Window") -> Iterator[object]:
         window.take("]")
         if window.peek():
             raise ValueError("more text follows the end of the list")
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, OSError):
         raise
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is not a whole JSON list of samples: after {count} of them: {error}") from error

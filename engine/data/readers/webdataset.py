@@ -3,9 +3,9 @@
 import json
 import tarfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from liit.engine.data.readers.sample import empty
+from liit.engine.run.storage.places import Place
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 PICTURES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm")
@@ -19,7 +19,7 @@ MAX_MEMBER = 1 << 29
 Row = dict[str, object]
 
 
-def rows(file: Path) -> Iterator[object]:
+def rows(file: Place) -> Iterator[object]:
     """A row for each run of members whose names are alike up to the first point, as WebDataset groups them.
 
     The row is what its json says; `txt` is its text, `images` are its pictures in the order in which the json names them, else in
@@ -27,7 +27,7 @@ def rows(file: Path) -> Iterator[object]:
     and the rest follows. Raises ValueError naming the file if it is missing, is no tar or breaks off.
     """
     try:
-        with tarfile.open(file, "r|*") as tar:
+        with file.open("rb") as stored, tarfile.open(fileobj=stored, mode="r|*") as tar:
             name, row = None, Row()
             for member in tar:
                 key, _, suffix = _split(member.name)
@@ -41,7 +41,7 @@ def rows(file: Path) -> Iterator[object]:
             if name is not None:
                 yield _finished(row, name)
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise ValueError(f"{file} cannot be read as a tar: {error}") from error
+        raise ValueError(f"{file} cannot be read as a tar: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _split(name: str) -> tuple[str, str, str]:

@@ -5,18 +5,18 @@ Conversations stay word for word, with one `<image>` per image where it stood. W
 
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from liit.engine.data.readers.sample import PLACEHOLDER
-from liit.engine.run.files import appearing, read_json, write_json
+from liit.engine.run.files import write_json
+from liit.engine.run.storage.places import Place, appearing, inside
 
 Row = dict[str, Any]
-Samples = Iterator[list[tuple[Row, list[Path]]]]
-"""Samples with the absolute paths of their images, a chunk at a time."""
+Samples = Iterator[list[tuple[Row, list[Place]]]]
+"""Samples with the absolute paths or URLs of their images, a chunk at a time."""
 
 SPEAKERS = {"user": "human", "assistant": "gpt", "system": "system"}
 SHAREGPT = {
@@ -33,7 +33,7 @@ SHAREGPT = {
 class Target(NamedTuple):
     """What is written to."""
 
-    folder: Path
+    folder: Place
     name: str
     movable: bool
     """Images lie below `folder`, and are named relative to it where the trainer can be told so."""
@@ -41,10 +41,10 @@ class Target(NamedTuple):
     """Any sample has an image."""
 
 
-def llava(to: Target, samples: Samples) -> Path:
+def llava(to: Target, samples: Samples) -> Place:
     """`conversations` of from/value, `image` a path: LLaVA's trainer joins it to its `--image_folder`."""
 
-    def row(sample: Row, paths: list[Path]) -> Row:
+    def row(sample: Row, paths: list[Place]) -> Row:
         image = {"image": _references(to, paths)[0]} if paths else {}
         task = {"task": sample["task"]} if sample["task"] is not None else {}
         return {"id": sample["id"], **image, "conversations": _spoken(sample), **task}
@@ -52,25 +52,27 @@ def llava(to: Target, samples: Samples) -> Path:
     return _write_json(to.folder / f"{to.name}.json", samples, row)
 
 
-def sharegpt(to: Target, samples: Samples) -> Path:
+def sharegpt(to: Target, samples: Samples) -> Place:
     """`conversations` of from/value and `images`, and an entry `name` in `dataset_info.json` as LLaMA-Factory reads it."""
 
-    def row(sample: Row, paths: list[Path]) -> Row:
+    def row(sample: Row, paths: list[Place]) -> Row:
         known = {"id": sample["id"], "task": sample["task"]}
         return known | {"conversations": _spoken(sample), "images": _references(to, paths)}
 
     path, info = _write_json(to.folder / f"{to.name}.json", samples, row), to.folder / "dataset_info.json"
-    write_json(info, (read_json(info) if info.is_file() else {}) | {to.name: {"file_name": path.name, **SHAREGPT}})
+    known = json.loads(info.read_bytes()) if info.is_file() else {}
+    with appearing(info) as temporary:
+        write_json(temporary, known | {to.name: {"file_name": path.name, **SHAREGPT}})
     return path
 
 
-def swift(to: Target, samples: Samples) -> Path:
+def swift(to: Target, samples: Samples) -> Place:
     """`messages` of role/content and `images`, a line each; `loss` is false of an answer that is context.
 
     Paths are absolute in any case: ms-swift looks for others in the working directory.
     """
 
-    def row(sample: Row, paths: list[Path]) -> Row:
+    def row(sample: Row, paths: list[Place]) -> Row:
         messages = [
             {"role": turn["role"], "content": turn["text"], **({"loss": False} if turn.get("context") else {})}
             for turn in sample["conversation"]
@@ -85,7 +87,7 @@ def swift(to: Target, samples: Samples) -> Path:
     return path
 
 
-def trl(to: Target, samples: Samples) -> Path:
+def trl(to: Target, samples: Samples) -> Place:
     """`messages` whose content is parts of type image or text, and `images`, in Parquet.
 
     Without any image, contents are texts and there is no `images`: with it, TRL asks for a vision-language model. Paths are
@@ -124,7 +126,7 @@ def trl_schema(pictured: bool) -> pa.Schema:
     return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}})})
 
 
-FORMATS: dict[str, Callable[[Target, Samples], Path]] = {
+FORMATS: dict[str, Callable[[Target, Samples], Place]] = {
     "llava": llava,
     "sharegpt": sharegpt,
     "swift": swift,
@@ -147,11 +149,11 @@ def _spoken(sample: Row) -> list[dict[str, str]]:
     return [{"from": SPEAKERS[turn["role"]], "value": turn["text"]} for turn in sample["conversation"]]
 
 
-def _references(to: Target, paths: list[Path]) -> list[str]:
-    return [str(path.relative_to(to.folder) if to.movable else path) for path in paths]
+def _references(to: Target, paths: list[Place]) -> list[str]:
+    return [str(inside(path, to.folder) if to.movable else path) for path in paths]
 
 
-def _write_json(path: Path, samples: Samples, row: Callable[[Row, list[Path]], Row]) -> Path:
+def _write_json(path: Place, samples: Samples, row: Callable[[Row, list[Place]], Row]) -> Place:
     """A JSON list, one sample a line."""
     with appearing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         before = "[\n"

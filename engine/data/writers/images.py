@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from liit.engine.data.readers.images import FORMATS as DECODED
-from liit.engine.run.files import appearing
+from liit.engine.run.storage import places
+from liit.engine.run.storage.places import Place, appearing
 
 SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp"} | {
     "TIFF": ".tiff",
@@ -21,17 +21,17 @@ SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF"
 class Images:
     """Where exported images lie. Bytes, and with `copy` all images, become files below `folder`, one for each content."""
 
-    folder: Path
+    folder: Place
     copy: bool
     count: int = 0
     written: set[str] = field(default_factory=set)
 
-    def place(self, image: dict[str, Any], sample_id: str) -> Path:
-        """The absolute path of an image. Raises ValueError for one that is gone, or whose bytes are no image."""
+    def place(self, image: dict[str, Any], sample_id: str) -> Place:
+        """The absolute path or URL of an image. Raises ValueError for one that is gone, or whose bytes are no image."""
         self.count += 1
         data = image["bytes"]
         if data is None:
-            path = Path(image["path"])
+            path = places.place(image["path"])
             if not path.is_file():
                 raise ValueError(f"sample {sample_id}: its image {path} is not there any more")
             if not self.copy:
@@ -39,7 +39,7 @@ class Images:
             data = path.read_bytes()
         target = self.folder / f"{blake2b(data, digest_size=16).hexdigest()}{_suffix(data, sample_id)}"
         if target.name not in self.written:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            places.make_folder(self.folder)
             with appearing(target) as temporary:
                 temporary.write_bytes(data)
             self.written.add(target.name)
