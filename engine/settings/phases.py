@@ -78,7 +78,8 @@ def changed(section: BaseModel, settings: Mapping[str, Any], name: str) -> BaseM
             continue
         inside = values
         for part in path[:-1]:
-            inside = inside.setdefault(part, {})
+            inside[part] = {} if inside.get(part) is None else inside[part]
+            inside = inside[part]
             if not isinstance(inside, dict):
                 raise ValueError(f"from: {key} is no setting: {part} holds no others")
         inside[path[-1]] = value
