@@ -1,6 +1,7 @@
 """What a run will do and about what it will take, from stated throughputs; printed before anything starts."""
 
 import json
+import math
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -20,7 +21,10 @@ class Step:
     release: str
     new: int
     pool: int
+    profiled: int
+    """Rows of its profile."""
     scored: int
+    """Of these, by the model of the timestep; where rows may be kept, what is new and the sample that tells which."""
     tokens: float
     selected: int
     sketch_bytes: float
@@ -51,7 +55,8 @@ def forecast(config: Config) -> list[Step]:
         learns = strategy.learns(t, last)
         budget, limit = _budget(now, last), now.strategy.pool_budget or 4 * now.strategy.budget
         pool, seen = pool + new, seen + new
-        scored = (new if strategy.newest else pool) if learns and (strategy.scores or strategy.vectors) else 0
+        profiled = (new if strategy.newest else pool) if learns and (strategy.scores or strategy.vectors) else 0
+        scored = _scored(now, new, profiled) if steps and steps[-1].profiled else profiled
         free, barred = new - told.never[name], barred + told.never[name]
         among = free if strategy.newest or now.strategy.options.get("newest") else pool - barred
         own = _chosen(strategy.name, budget, free, among, seen - barred, kept)
@@ -62,9 +67,10 @@ def forecast(config: Config) -> list[Step]:
         actors, workers = config.resources.actors, now.training.workers
         wall = (scoring / actors, training / workers, answers / rate.answered_per_second / actors, rate.start_seconds)
         sketches = {"sketch": now.scoring.gradient, **now.scoring.sketches}
-        sketch = scored * 2.0 * sum(sketches[name].spec().size for name in strategy.vectors if name in sketches)
+        sketch = profiled * 2.0 * sum(sketches[name].spec().size for name in strategy.vectors if name in sketches)
         tokens = chosen * now.training.epochs * rate.tokens_per_sample
-        steps.append(Step(name, new, pool, scored, tokens, chosen, sketch, scoring / 3600, training / 3600, *wall))
+        rows = (new, pool, profiled, scored)
+        steps.append(Step(name, *rows, tokens, chosen, sketch, scoring / 3600, training / 3600, *wall))
         pool = min(pool, limit) if strategy.prunes and t else pool
     return steps
 
@@ -81,6 +87,12 @@ def _budget(config: Config, steps: int) -> int:
 
         cost *= flops_per_token(config)
     return int(budget / cost)
+
+
+def _scored(config: Config, new: int, profiled: int) -> int:
+    """Samples of a profile that are scored where there is one of the timestep before: what moves is not known beforehand."""
+    rules = config.scoring.refresh
+    return profiled if rules is None else new + math.ceil(rules.share * (profiled - new))
 
 
 def _chosen(strategy: str, budget: int, new: int, among: int, seen: int, kept: int) -> int:

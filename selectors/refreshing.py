@@ -33,7 +33,7 @@ class Rules:
     """Of a score's mean, in standard deviations of the score within the group: from here on the group is stale."""
     vector_drift: float = 0.1
     """One minus the cosine of a vector's mean then and now: likewise."""
-    max_age: int = 3
+    max_age: int = 4
     """Timesteps that a row may be old."""
 
     @property
@@ -70,7 +70,8 @@ def score_drift(keys_N: Keys, group_N: Labels, before_N: NDArray[Any], now_N: ND
     count_G = np.bincount(group_N, again_N)
     change_N = np.where(again_N, now_N, before_N) - before_N
     moved_G = np.abs(_over(np.bincount(group_N, change_N), count_G))
-    drift_G = np.where(moved_G > 0, np.inf, 0.0)
+    drift_G = np.full(len(size_G), np.inf)
+    drift_G[moved_G == 0] = 0
     np.divide(moved_G, spread_G, out=drift_G, where=spread_G > 0)
     return np.where(count_G > 0, drift_G, np.inf)
 

@@ -19,7 +19,7 @@ class Refresh(Settings):
     """A pseudo-task moved where the mean of a score changed by so many of its standard deviations within it. 0: always."""
     vector_drift: float = Field(0.1, ge=0)
     """Or where the mean of a vector turned so far: one minus the cosine. 0: always."""
-    max_age: PositiveInt = 3
+    max_age: PositiveInt = 4
     """Timesteps that a row may be old."""
 
 
