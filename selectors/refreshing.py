@@ -54,26 +54,30 @@ def sampled(keys_N: Keys, group_N: Labels, rules: Rules, *salt: int | str) -> Ma
     return chosen_N
 
 
-def score_drift(keys_N: Keys, group_N: Labels, before_N: NDArray[Any], now_N: NDArray[Any]) -> Drift:
+def score_drift(keys_N: Keys, group_N: Labels, before_N: NDArray[Any], now_N: NDArray[Any], again_N: Mask) -> Drift:
     """(G,) how far a score's mean over each group's sample went, in standard deviations of the group before.
 
-    now_N: NaN where a sample was not scored again. Infinite for a group without a sample, and for one whose score was the same
-    everywhere and is another now.
+    NaN is a sample that has no such score. Infinite for a group without a sample, for one whose score was the same everywhere and
+    is another now, and for one that had none and has it now, or the other way round.
+
+    again_N: which were scored again; what now_N says of others counts for nothing.
     """
     order_N = np.argsort(keys_N)  # sums do not depend on the order of the rows
-    group_N = np.asarray(group_N)[order_N]
+    group_N, again_N = np.asarray(group_N)[order_N], again_N[order_N]
     before_N, now_N = (np.asarray(values, np.float64)[order_N] for values in (before_N, now_N))
-    size_G = np.bincount(group_N)
-    mean_G = _over(np.bincount(group_N, before_N), size_G)
-    spread_G = np.sqrt(_over(np.bincount(group_N, (before_N - mean_G[group_N]) ** 2), size_G))
-    again_N = np.isfinite(now_N)
-    count_G = np.bincount(group_N, again_N)
-    change_N = np.where(again_N, now_N, before_N) - before_N
-    moved_G = np.abs(_over(np.bincount(group_N, change_N), count_G))
+    had_N, has_N = np.isfinite(before_N), np.isfinite(now_N)
+    size_G = np.bincount(group_N, had_N)
+    value_N = np.where(had_N, before_N, 0)
+    mean_G = _over(np.bincount(group_N, value_N), size_G)
+    spread_G = np.sqrt(_over(np.bincount(group_N, had_N * (value_N - mean_G[group_N]) ** 2), size_G))
+    both_N = again_N & had_N & has_N
+    change_N = np.where(both_N, now_N, 0) - np.where(both_N, before_N, 0)
+    moved_G = np.abs(_over(np.bincount(group_N, change_N), np.bincount(group_N, both_N)))
     drift_G = np.full(len(size_G), np.inf)
     drift_G[moved_G == 0] = 0
     np.divide(moved_G, spread_G, out=drift_G, where=spread_G > 0)
-    return np.where(count_G > 0, drift_G, np.inf)
+    other_G = (np.bincount(group_N, both_N) == 0) & (np.bincount(group_N, again_N & (had_N != has_N)) > 0)
+    return np.where((np.bincount(group_N, again_N) == 0) | other_G, np.inf, drift_G)
 
 
 def group_sums(vectors_nP: NDArray[Any], group_n: Labels, groups: int) -> NDArray[np.float64]:

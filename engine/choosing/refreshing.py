@@ -51,9 +51,8 @@ class Before:
     models: dict[str, int]
     """By the column `model`: the last timestep that had this one."""
 
-    def among(self, keys_n: np.ndarray, mask_N: np.ndarray) -> tuple[Indices, Indices]:
-        """Of rows with these keys, those that a mask of the N has: where each stands among the N, and among the rows."""
-        wanted = np.flatnonzero(mask_N)
+    def among(self, keys_n: np.ndarray, wanted: Indices) -> tuple[Indices, Indices]:
+        """Of rows with these keys, those that are wanted of the N: where each stands among the N, and among the rows."""
         at_n = places(keys_n, self.keys_N[wanted], np.arange(len(wanted)))
         mine = np.flatnonzero(at_n >= 0)
         return wanted[at_n[mine]], mine
@@ -124,8 +123,7 @@ def _before(samples: Samples, previous: Path, clusters: Path | None, t: int) -> 
     keys_M = samples.known["key"].to_numpy()
     at = places(table["key"].to_numpy(), keys_M, np.argsort(keys_M))
     table, at_N = table.filter(pa.array(at >= 0)), at[at >= 0]
-    label, by = _groups(samples, table["key"], at_N, clusters)
-    names, group_N = np.unique(label, return_inverse=True)
+    group_N, names, by = _groups(samples, table["key"], at_N, clusters)
     return Before(
         previous,
         at_N,
@@ -134,22 +132,27 @@ def _before(samples: Samples, previous: Path, clusters: Path | None, t: int) -> 
         {name: table[name].to_numpy() for name in scores},
         group_N,
         by,
-        [str(name) for name in names],
+        names,
         known,
     )
 
 
-def _groups(samples: Samples, keys: pa.ChunkedArray, at_N: Indices, clusters: Path | None) -> tuple[np.ndarray, str]:
-    """(N,) which group each is of, and what groups are."""
+def _groups(
+    samples: Samples, keys: pa.ChunkedArray, at_N: Indices, clusters: Path | None
+) -> tuple[np.ndarray, list[str], str]:
+    """(N,) which group each is of, the groups' names, and what groups are."""
     if clusters is None:
-        return samples.known["dataset"].take(pa.array(at_N)).to_numpy(), "dataset"
+        of = samples.known["dataset"].take(pa.array(at_N))
+        names = of.unique().sort()
+        return pc.index_in(of, names).to_numpy(), names.to_pylist(), "dataset"
     table = read_table(clusters, ["key", "cluster"])
     rows = places(keys.to_numpy(), table["key"].to_numpy(), np.argsort(table["key"].to_numpy()))
     if (rows < 0).any():
         raise ValueError(
             f"{clusters} lacks {(rows < 0).sum()} samples of the profile beside it; run it again from there"
         )
-    return table["cluster"].to_numpy()[rows], "cluster"
+    labels, group_N = np.unique(table["cluster"].to_numpy()[rows], return_inverse=True)
+    return group_N, [str(label) for label in labels], "cluster"
 
 
 def _drifts(
@@ -157,29 +160,31 @@ def _drifts(
 ) -> tuple[dict[str, Drift], dict[str, Drift]]:
     """(G,) of every score and of every vector, by what of the sample could be scored."""
     now = {name: np.full(len(asked_N), np.nan, np.float32) for name in before.scores}
-    usable_N = np.zeros(len(asked_N), bool)
+    usable_N, asked = np.zeros(len(asked_N), bool), np.flatnonzero(asked_N)
     for part in parts:
         rows = pq.read_table(part, columns=["key", "status", *now])
         rows = rows.filter(pc.equal(rows["status"], "ok"))
-        at, mine = before.among(rows["key"].to_numpy(), asked_N)
+        at, mine = before.among(rows["key"].to_numpy(), asked)
         usable_N[at] = True
         for name, now_N in now.items():
             now_N[at] = rows[name].to_numpy()[mine]
-    scores = {n: score_drift(before.keys_N, before.group_N, before.scores[n], now_N) for n, now_N in now.items()}
-    count_G = np.bincount(before.group_N[usable_N], minlength=len(before.names))
+    known = before.keys_N, before.group_N
+    scores = {name: score_drift(*known, before.scores[name], now_N, usable_N) for name, now_N in now.items()}
+    usable = np.flatnonzero(usable_N)
+    count_G = np.bincount(before.group_N[usable], minlength=len(before.names))
     turned = {}
     for name in vectors:
-        then_GP, now_GP = (_sums(before, usable_N, files, name) for files in (files_of(before.profile), parts))
+        then_GP, now_GP = (_sums(before, usable, files, name) for files in (files_of(before.profile), parts))
         turned[name] = vector_drift(then_GP, now_GP, count_G)
     return scores, turned
 
 
-def _sums(before: Before, usable_N: np.ndarray, files: Sequence[Path], name: str) -> np.ndarray:
+def _sums(before: Before, usable: Indices, files: Sequence[Path], name: str) -> np.ndarray:
     """(G, P) sums of a vector over the usable samples of each group that these files hold, a file at a time."""
     total: np.ndarray | float = 0.0
     for file in files:
         rows = pq.read_table(file, columns=["key", name])
-        at, mine = before.among(rows["key"].to_numpy(), usable_N)
+        at, mine = before.among(rows["key"].to_numpy(), usable)
         total = total + group_sums(unpacked(rows[name])[mine], before.group_N[at], len(before.names))
     return np.asarray(total)
 

@@ -41,14 +41,16 @@ def test_the_sample_is_of_every_group_its_share_and_at_least_so_many(seed: int) 
     assert not np.array_equal(other_N, chosen_N), "every timestep looks at the same samples"
 
 
-def drift_by_hand(group_N: np.ndarray, before_N: np.ndarray, now_N: np.ndarray) -> list[float]:
+def drift_by_hand(group_N: np.ndarray, before_N: np.ndarray, now_N: np.ndarray, again_N: np.ndarray) -> list[float]:
     found = []
     for group in range(group_N.max() + 1):
-        before = before_N[group_N == group].astype(np.float64)
-        now = now_N[group_N == group].astype(np.float64)
-        pairs = [(b, n) for b, n in zip(before, now, strict=True) if not math.isnan(n)]
-        change = abs(sum(n - b for b, n in pairs) / len(pairs)) if pairs else math.inf
-        spread = before.std() if len(before) else 0.0
+        before, now = (values[(group_N == group) & again_N].astype(np.float64) for values in (before_N, now_N))
+        pairs = [(b, n) for b, n in zip(before, now, strict=True) if not (math.isnan(b) or math.isnan(n))]
+        if not pairs:
+            found.append(0.0 if len(now) and np.isnan([before, now]).all() else math.inf)
+            continue
+        change = abs(sum(n - b for b, n in pairs) / len(pairs))
+        spread = np.nanstd(before_N[group_N == group].astype(np.float64))
         found.append(change / spread if spread > 0 else math.inf if change else 0.0)
     return found
 
@@ -58,18 +60,21 @@ def test_drift_of_a_score_is_its_mean_change_over_its_spread(seed: int) -> None:
     chance, keys_N, group_N = pool(seed)
     before_N = chance.gamma(2, size=len(keys_N)).astype(np.float32)
     now_N = (before_N + chance.normal(0.1 * group_N, 1)).astype(np.float32)
-    now_N[chance.random(len(keys_N)) < 0.7] = np.nan
-    now_N[group_N == 2] = np.nan
+    again_N = (chance.random(len(keys_N)) < 0.3) & (group_N != 2)
     before_N[(group_N == 3) | (group_N == 4)] = 1
-    now_N[(group_N == 3) & np.isfinite(now_N)] = 1
-    drift_G = score_drift(keys_N, group_N, before_N, now_N)
-    np.testing.assert_allclose(drift_G, drift_by_hand(group_N, before_N, now_N), rtol=1e-12)
+    now_N[group_N == 3] = 1
+    before_N[(group_N == 5) | (chance.random(len(keys_N)) < 0.1)] = np.nan
+    before_N[group_N == 6] = now_N[group_N == 6] = np.nan
+    columns = keys_N, group_N, before_N, now_N, again_N
+    drift_G = score_drift(*columns)
+    np.testing.assert_allclose(drift_G, drift_by_hand(*columns[1:]), rtol=1e-12)
     assert drift_G[2] == np.inf, "a group without a sample is not known to have stayed"
-    assert drift_G[3] == 0
     assert drift_G[4] == np.inf, "a score that was constant and is another now has moved"
+    assert drift_G[5] == np.inf, "a score that none had and some have now is new"
+    assert drift_G[3] == drift_G[6] == 0
     order = chance.permutation(len(keys_N))
-    assert np.array_equal(score_drift(keys_N[order], group_N[order], before_N[order], now_N[order]), drift_G)
-    larger_G = score_drift(keys_N, group_N, 1024 * before_N, 1024 * now_N)
+    assert np.array_equal(score_drift(*(column[order] for column in columns)), drift_G)
+    larger_G = score_drift(keys_N, group_N, 1024 * before_N, 1024 * now_N, again_N)
     assert np.array_equal(larger_G, drift_G), "the unit of a score counts for nothing"
 
 
@@ -118,6 +123,5 @@ def test_where_nothing_moved_nothing_is_stale() -> None:
     scores_N = chance.gamma(2, size=len(keys_N)).astype(np.float32)
     vectors_NP = chance.normal(size=(len(keys_N), 6)).astype(np.float16)
     sums_GP = group_sums(vectors_NP, group_N, group_N.max() + 1)
-    now_N = np.where(sampled(keys_N, group_N, Rules(), 0), scores_N, np.float32(np.nan))
-    drifts = {"nll": score_drift(keys_N, group_N, scores_N, now_N)}
+    drifts = {"nll": score_drift(keys_N, group_N, scores_N, scores_N, sampled(keys_N, group_N, Rules(), 0))}
     assert not stale(drifts, {"sketch": vector_drift(sums_GP, sums_GP, np.bincount(group_N))}, Rules()).any()
