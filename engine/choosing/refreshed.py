@@ -58,7 +58,7 @@ def say(found: Mapping[str, Any]) -> None:
     """How many were scored and why, and what moved."""
     why, t, by = found["why"], found["timestep"], found["by"]
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in why.items() if count and reason != "kept")
-    log.info("t%d: %d of %d samples scored: %s", t, found["scored"], found["samples"], reasons)
+    log.info("t%d: %s of %s samples scored: %s", t, f"{found['scored']:,}", f"{found['samples']:,}", reasons)
     moved = [one for one in found["groups"] if one["moved"]]
     log.info("t%d: %d of %d groups (%s) moved%s", t, len(moved), len(found["groups"]), by, _named(moved))
 

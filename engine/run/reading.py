@@ -146,11 +146,11 @@ class Run:
         found = refreshed(self.step(t))
         if found is None:
             raise RunError(f"{self.step(t)} has no refresh.json: all of its pool was scored, or nothing")
-        rows = [
-            {**{key: one[key] for key in ("group", "samples", "sampled", "moved")}, **one["drift"]}
-            for one in found["groups"]
-        ]
-        return pd.DataFrame(rows).set_index("group").fillna(np.inf)
+        rows = []
+        for one in found["groups"]:
+            drift = {name: np.inf if far is None else far for name, far in one["drift"].items()}
+            rows.append({**{key: one[key] for key in ("group", "samples", "sampled", "moved")}, **drift})
+        return pd.DataFrame(rows).set_index("group")
 
     @property
     def quarantine(self) -> pd.DataFrame:
