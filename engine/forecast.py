@@ -46,7 +46,8 @@ def forecast(config: Config) -> list[Step]:
     """One Step per timestep. Raises ValueError for a release that is not here and does not state its `samples`, and for what a
     strategy is told that cannot be done: ids, quotas, another run."""
     rate, answers = config.estimate, _answers(config)
-    steps, pool, seen, kept, barred = [], 0, 0, 0, 0
+    steps: list[Step] = []
+    pool, seen, kept, barred = 0, 0, 0, 0
     releases = list(_releases(config))
     told = _told(config, [name for name, _ in releases])
     for t, (name, new) in enumerate(releases):

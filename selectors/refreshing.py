@@ -93,10 +93,10 @@ def vector_drift(before_GP: NDArray[np.float64], now_GP: NDArray[np.float64], co
 
     count_G: how many rows a group's sums are of; infinite where there is none.
     """
-    both_G = np.sqrt((before_GP**2).sum(1)) * np.sqrt((now_GP**2).sum(1))
-    neither_G = ~(before_GP.any(1) | now_GP.any(1))
-    cosine_G = neither_G.astype(np.float64)
-    np.divide((before_GP * now_GP).sum(1), both_G, out=cosine_G, where=both_G > 0)
+    before_G, now_G = (np.linalg.norm(sums_GP, axis=1) for sums_GP in (before_GP, now_GP))
+    both_G = before_G * now_G
+    cosine_G = ((before_G == 0) & (now_G == 0)).astype(np.float64)
+    np.divide(np.einsum("gp,gp->g", before_GP, now_GP), both_G, out=cosine_G, where=both_G > 0)
     return np.where(count_G > 0, 1 - np.clip(cosine_G, -1, 1), np.inf)
 
 

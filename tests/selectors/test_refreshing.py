@@ -73,7 +73,8 @@ def test_drift_of_a_score_is_its_mean_change_over_its_spread(seed: int) -> None:
     assert drift_G[5] == np.inf, "a score that none had and some have now is new"
     assert drift_G[3] == drift_G[6] == 0
     order = chance.permutation(len(keys_N))
-    assert np.array_equal(score_drift(*(column[order] for column in columns)), drift_G)
+    permuted: list[Any] = [column[order] for column in columns]
+    assert np.array_equal(score_drift(*permuted), drift_G)
     larger_G = score_drift(keys_N, group_N, 1024 * before_N, 1024 * now_N, again_N)
     assert np.array_equal(larger_G, drift_G), "the unit of a score counts for nothing"
 

@@ -37,7 +37,7 @@ def row(number: int, arrival: int) -> dict[str, Any]:
     return known | {"conversation": turns, "images": [], "length": 60}
 
 
-def changed(model: str, folder: Path, change: Callable[[torch.nn.Module], None]) -> str:
+def changed(model: str, folder: Path, change: Callable[[Any], object]) -> str:
     """The same model with other weights."""
     other = AutoModelForCausalLM.from_pretrained(model)
     with torch.no_grad():
@@ -169,7 +169,7 @@ def test_a_group_that_moved_is_scored_whole_and_as_it_would_be_alone(
 
 @pytest.mark.parametrize("told", [{"score_drift": 0}, {"share": 1}])
 def test_without_a_threshold_it_is_the_whole_pool_bit_by_bit(
-    told: dict[str, float], stream: Stream, otherwise: str, tmp_path: Path
+    told: dict[str, Any], stream: Stream, otherwise: str, tmp_path: Path
 ) -> None:
     table, found = stream.again(2, tmp_path / "t02/profile", otherwise, **told)
     assert found["why"]["kept"] == 0
@@ -177,7 +177,7 @@ def test_without_a_threshold_it_is_the_whole_pool_bit_by_bit(
 
 
 def test_a_kill_in_or_between_the_passes_changes_no_bit(stream: Stream, otherwise: str, tmp_path: Path) -> None:
-    told = {"score_drift": 1.5, "vector_drift": 0.4}
+    told: dict[str, Any] = {"score_drift": 1.5, "vector_drift": 0.4}
     folder = tmp_path / "t02/profile"
     table, found = stream.again(2, folder, otherwise, **told)
     for kind in ("first", "moved", "kept"):
@@ -194,7 +194,7 @@ def test_a_kill_in_or_between_the_passes_changes_no_bit(stream: Stream, otherwis
 def test_no_row_is_older_than_it_may_be_and_the_model_of_now_is_not_asked_twice(
     stream: Stream, nearly: str, otherwise: str, tmp_path: Path
 ) -> None:
-    calm = {"score_drift": 9, "vector_drift": 2}
+    calm: dict[str, Any] = {"score_drift": 9, "vector_drift": 2}
     own = Stream(tmp_path, stream.model)
     own.whole(1, tmp_path / "t01/profile")
     _, second = own.again(2, tmp_path / "t02/profile", nearly, **calm)
