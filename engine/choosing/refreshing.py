@@ -86,7 +86,7 @@ def refresh(
     parts = samples.score(partial, label, clock, first, "first-")
 
     scores, vectors = _drifts(before, asked_N, parts, samples.spec.vectors)
-    stale_G = stale(scores, vectors, rules)
+    stale_G = stale(scores, vectors, rules) & (np.bincount(before.group_N[other], minlength=len(before.names)) > 0)
     rest_N = (before.age_N > 0) & stale_G[before.group_N] & ~asked_N & ~old_N
     if rest_N.any():
         parts += samples.score(partial, f"{label}, what moved", clock, before.at_N[rest_N], "moved-")

@@ -215,6 +215,14 @@ def test_no_row_is_older_than_it_may_be_and_the_model_of_now_is_not_asked_twice(
     assert by_model(table, first) >= older, "rows of the model of now are scored again"
 
 
+def test_a_model_that_is_the_one_before_is_asked_for_nothing_but_what_is_new(stream: Stream, tmp_path: Path) -> None:
+    table, told = stream.again(2, tmp_path / "t02/profile", stream.model)
+    assert told["why"] == {"new": 30, "sampled": 0, "too old": 0, "moved": 0, "kept": 86}
+    assert not any(group["moved"] for group in told["groups"])
+    whole = stream.whole(2, tmp_path / "whole")
+    np.testing.assert_allclose(table["nll"].to_numpy(), whole["nll"].to_numpy(), rtol=1e-5, atol=1e-6)
+
+
 def test_forgetting_goes_on_from_the_lowest_loss_that_a_kept_row_has(
     stream: Stream, nearly: str, otherwise: str, tmp_path: Path
 ) -> None:
