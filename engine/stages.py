@@ -120,16 +120,15 @@ class Stages:
         self.scored[t] = self.scored_by(spec, t) | ({} if arrival is None else {"newest": True})
         again = self.refreshes(t)
 
-        def work(partial: Path, clock: Clock) -> None:
+        def work(partial: Path, clock: Clock) -> dict[str, object]:
             label, bad = f"t{t} score", self.step(t) / "quarantine.parquet"
             releases, looks = [made.path for made in self.releases[: t + 1]], [made.path for made in seen]
             samples = samples_of(releases, pool.path, path_of(before), spec, config, label, looks, arrival)
             if again and before is not None:
-                refresh(samples, before.path, path_of(groups), t, partial, bad, label, clock)
-                return
+                return refresh(samples, before.path, path_of(groups), t, partial, bad, label, clock)
             if config.scoring.refresh is not None:
                 log.info("t%d: the whole pool is scored: no rows of t%d are made by the same settings", t, t - 1)
-            samples.finish(samples.score(partial, label, clock), partial, bad)
+            return samples.finish(samples.score(partial, label, clock), partial, bad)
 
         made = self.store.make(
             f"t{t:02d}/profile",

@@ -67,7 +67,7 @@ def refresh(
     quarantined: Path,
     label: str,
     clock: Clock,
-) -> None:
+) -> dict[str, Any]:
     """Write the profile of a pool as `score` does, and `refresh.json` beside it: how many were scored, and why.
 
     previous: the profile of the timestep before, made by the same settings. clusters: its CLUSTERS rows; None: groups are data
@@ -92,7 +92,7 @@ def refresh(
         parts += samples.score(partial, f"{label}, what moved", clock, before.at_N[rest_N], "moved-")
     kept_N = ~(asked_N | old_N | rest_N)
     keep(previous, before.keys_N[kept_N], partial, label, samples.config.resources, clock)
-    samples.finish(parts, partial, quarantined)
+    record = samples.finish(parts, partial, quarantined)
     why = {
         "new": len(new),
         "sampled": int(asked_N.sum()),
@@ -104,6 +104,7 @@ def refresh(
     found = written(t, why, before.by, before.names, counts, scores | vectors, stale_G, before.models)
     write_json(partial.with_name("refresh.json"), found)
     say(found)
+    return record
 
 
 def _before(samples: Samples, previous: Path, clusters: Path | None, t: int) -> Before:
@@ -142,7 +143,7 @@ def _groups(
 ) -> tuple[np.ndarray, list[str], str]:
     """(N,) which group each is of, the groups' names, and what groups are."""
     if clusters is None:
-        of = samples.known["dataset"].take(pa.array(at_N))
+        of = read_table(samples.pool, ["dataset"])["dataset"].take(pa.array(at_N))
         names = of.unique().sort()
         return pc.index_in(of, names).to_numpy(), names.to_pylist(), "dataset"
     table = read_table(clusters, ["key", "cluster"])

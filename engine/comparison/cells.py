@@ -27,7 +27,6 @@ from liit.engine.models.experts import Experts, is_experts
 from liit.engine.run.files import appearing, read_json, write_json
 from liit.engine.run.fingerprints import fingerprint
 from liit.engine.run.progress import log
-from liit.engine.run.reading import refreshed
 from liit.engine.run.rules import RULES, rules_of
 from liit.engine.run.store import Store, StoreError
 from liit.engine.settings.base import Settings
@@ -222,8 +221,7 @@ def _result(cell: Cell, stream: FileStream, store: Store) -> dict[str, Any]:
     count = len(run["releases"])
     seconds = {stage: _seconds(run["seconds"], names) for stage, names in STAGES.items()}
     profiles = {t: store.root / f"t{t:02d}/profile" for t in range(count) if f"t{t:02d}/profile" in run["seconds"]}
-    rows = {t: sum(pq.read_metadata(part).num_rows for part in files_of(at)) for t, at in profiles.items()}
-    scored = {t: (refreshed(profiles[t].parent) or {"scored": count})["scored"] for t, count in rows.items()}
+    scored = {t: sum(pq.read_metadata(part).num_rows for part in files_of(at)) for t, at in profiles.items()}
     each = {t: passes(cell.config.at(t)) for t in scored}
     last = store.root / f"t{count - 1:02d}/adapter"
     experts = {"experts": len(Experts.load(last).adapters())} if is_experts(last) else {}

@@ -85,8 +85,9 @@ def score(
     clock: Clock,
     looks: Sequence[Path] = (),
     arrival: int | None = None,
-) -> None:
-    """Write the profile of a pool as part files and `columns.json` below `partial`; its samples are in the releases.
+) -> dict[str, Any]:
+    """Write the profile of a pool as part files and `columns.json` below `partial`; its samples are in the releases. Returns how
+    many samples were `scored`, for the record of the result.
 
     previous: the profile of the timestep before, where there is one; forgetting is measured against it. looks: what the
     samples of each release look like (`task_features.py`), where each is scored by the expert that it goes to. arrival: only
@@ -95,15 +96,16 @@ def score(
     A sample that cannot be profiled is quarantined with stage "score"; the others of its batch are not touched by that.
     """
     samples = samples_of(releases, pool, previous, spec, config, label, looks, arrival)
-    samples.finish(samples.score(partial, label, clock), partial, quarantined)
+    return samples.finish(samples.score(partial, label, clock), partial, quarantined)
 
 
 @dataclass(frozen=True)
 class Samples:
     """What is to be scored, and how."""
 
+    pool: Path
     known: pa.Table
-    """POOL rows of N samples."""
+    """Rows of it: N samples."""
     told: Mapping[str, pa.Array]
     """What goes with each of them."""
     releases: list[Path]
@@ -129,10 +131,12 @@ class Samples:
         """By which model, as the column says."""
         return model_mark(self.spec)
 
-    def finish(self, parts: Sequence[Path], partial: Path, quarantined: Path) -> None:
-        """When all rows are there: quarantine what failed of those in `parts`, and write `columns.json`."""
-        quarantine(quarantined, {"score"}, _failed(parts, self.known))
+    def finish(self, parts: Sequence[Path], partial: Path, quarantined: Path) -> dict[str, Any]:
+        """When all rows are there: quarantine what failed of those in `parts`, and write `columns.json`. Returns how many these
+        are, `scored`, for the record of the result."""
+        quarantine(quarantined, {"score"}, _failed(parts, self.pool))
         write_json(partial / "columns.json", columns_of(self.spec, pq.read_schema(min(partial.glob("*.parquet")))))
+        return {"scored": sum(pq.read_metadata(part).num_rows for part in parts)}
 
 
 def samples_of(
@@ -158,13 +162,16 @@ def samples_of(
         told["expert"] = _experts(known, spec, looks)
     if "forgetting" in spec.scores:
         told["best_nll"] = _best_nll(previous, known["key"].to_numpy())
-    return Samples(known, told, releases, spec, config)
+    return Samples(pool, known, told, releases, spec, config)
 
 
-def _failed(parts: Sequence[Path], known: pa.Table) -> list[Bad]:
+def _failed(parts: Sequence[Path], pool: Path) -> list[Bad]:
     """What could not be scored, with the reason."""
     tables = (pq.read_table(part, columns=["key", "status"]) for part in parts)
     failed = pa.concat_tables([table.filter(pc.not_equal(table["status"], "ok")) for table in tables])
+    if not len(failed):
+        return []
+    known = read_table(pool, ["id", "key", "dataset"])
     rows = known.take(pc.index_in(failed["key"], known["key"].combine_chunks()).combine_chunks())
     told = zip(rows["id"].to_pylist(), rows["dataset"].to_pylist(), failed["status"].to_pylist(), strict=True)
     return [Bad(name, of, reason, "score") for name, of, reason in told]
