@@ -1,6 +1,7 @@
 """What a run will do and about what it will take, from stated throughputs; printed before anything starts."""
 
 import json
+import math
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -21,7 +22,10 @@ class Step:
     release: str
     new: int
     pool: int
+    profiled: int
+    """Rows of its profile."""
     scored: int
+    """Of these, by the model of the timestep; where rows may be kept, what is new and the sample that tells which."""
     tokens: float
     selected: int
     sketch_bytes: float
@@ -43,7 +47,8 @@ def forecast(config: Config) -> list[Step]:
     """One Step per timestep. Raises ValueError for a release that is not here and does not state its `samples`, and for what a
     strategy is told that cannot be done: ids, quotas, another run."""
     rate, answers = config.estimate, sum(questions(config).values())
-    steps, pool, seen, kept, barred = [], 0, 0, 0, 0
+    steps: list[Step] = []
+    pool, seen, kept, barred = 0, 0, 0, 0
     releases = list(_releases(config))
     told = _told(config, [name for name, _ in releases])
     for t, (name, new) in enumerate(releases):
@@ -52,7 +57,8 @@ def forecast(config: Config) -> list[Step]:
         learns = strategy.learns(t, last)
         budget, limit = _budget(now, last), now.strategy.pool_budget or 4 * now.strategy.budget
         pool, seen = pool + new, seen + new
-        scored = (new if strategy.newest else pool) if learns and (strategy.scores or strategy.vectors) else 0
+        profiled = (new if strategy.newest else pool) if learns and (strategy.scores or strategy.vectors) else 0
+        scored = _scored(now, new, profiled) if steps and steps[-1].profiled else profiled
         free, barred = new - told.never[name], barred + told.never[name]
         among = free if strategy.newest or now.strategy.options.get("newest") else pool - barred
         own = _chosen(strategy.name, budget, free, among, seen - barred, kept)
@@ -63,9 +69,10 @@ def forecast(config: Config) -> list[Step]:
         actors, workers = config.resources.actors, now.training.workers
         wall = (scoring / actors, training / workers, answers / rate.answered_per_second / actors, rate.start_seconds)
         sketches = {"sketch": now.scoring.gradient, **now.scoring.sketches}
-        sketch = scored * 2.0 * sum(sketches[name].spec().size for name in strategy.vectors if name in sketches)
+        sketch = profiled * 2.0 * sum(sketches[name].spec().size for name in strategy.vectors if name in sketches)
         tokens = chosen * now.training.epochs * rate.tokens_per_sample
-        steps.append(Step(name, new, pool, scored, tokens, chosen, sketch, scoring / 3600, training / 3600, *wall))
+        rows = (new, pool, profiled, scored)
+        steps.append(Step(name, *rows, tokens, chosen, sketch, scoring / 3600, training / 3600, *wall))
         pool = min(pool, limit) if strategy.prunes and t else pool
     return steps
 
@@ -82,6 +89,12 @@ def _budget(config: Config, steps: int) -> int:
 
         cost *= flops_per_token(config)
     return int(budget / cost)
+
+
+def _scored(config: Config, new: int, profiled: int) -> int:
+    """Samples of a profile that are scored where there is one of the timestep before: what moves is not known beforehand."""
+    rules = config.scoring.refresh
+    return profiled if rules is None else new + math.ceil(rules.share * (profiled - new))
 
 
 def _chosen(strategy: str, budget: int, new: int, among: int, seen: int, kept: int) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from liit.engine.choosing.clustering import cluster_pool
 from liit.engine.choosing.insisted import told
 from liit.engine.choosing.pruning import prune_pool
+from liit.engine.choosing.refreshing import refresh
 from liit.engine.choosing.selection import select
 from liit.engine.data import stream
 from liit.engine.data.ingest import ingest, quarantine
@@ -23,9 +24,9 @@ from liit.engine.models.fingerprint import fingerprint
 from liit.engine.run.files import remove
 from liit.engine.run.fingerprints import fingerprint as fingerprint_of
 from liit.engine.run.progress import log
-from liit.engine.run.store import Made, Store, path_of, there
+from liit.engine.run.store import Clock, Made, Store, path_of, there
 from liit.engine.scoring.profile_spec import ProfilerSpec
-from liit.engine.scoring.scoring import score
+from liit.engine.scoring.scoring import samples_of
 from liit.engine.scoring.specification import made_by, mark, profiler_spec
 from liit.engine.settings.config import Config
 from liit.engine.settings.streams import Release
@@ -45,6 +46,10 @@ class Stages:
     selections: list[Made] = field(default_factory=list)
     profiles: dict[int, Made] = field(default_factory=dict)
     """By timestep; none where the strategy needs none."""
+    clusters: dict[int, Made] = field(default_factory=dict)
+    """Likewise."""
+    scored: dict[int, dict[str, object]] = field(default_factory=dict)
+    """By timestep, what a profile is made by."""
 
     @cached_property
     def model_mark(self) -> str:
@@ -116,31 +121,47 @@ class Stages:
             self._not_scored(t)
             return None
         spec = profiler_spec(config, path_of(adapter), scores, vectors)
-        seen, before = (
-            self.looking.pool(self.releases[: t + 1]) if adapter is not None else (),
-            self.profiles.get(t - 1),
-        )
+        seen = self.looking.pool(self.releases[: t + 1]) if adapter is not None else ()
+        before, groups = self.profiles.get(t - 1), self.clusters.get(t - 1)
         arrival = t if strategy.newest else None
+        self.scored[t] = self.scored_by(spec, t) | ({} if arrival is None else {"newest": True})
+        again = self.refreshes(t)
+
+        def work(partial: Path, clock: Clock) -> dict[str, object]:
+            label, bad = f"t{t} score", self.step(t) / "quarantine.parquet"
+            releases, looks = [made.path for made in self.releases[: t + 1]], [made.path for made in seen]
+            samples = samples_of(releases, pool.path, path_of(before), spec, config, label, looks, arrival)
+            if again and before is not None:
+                return refresh(samples, before.path, path_of(groups), t, partial, bad, label, clock)
+            if config.scoring.refresh is not None:
+                log.info("t%d: the whole pool is scored: no rows of t%d are made by the same settings", t, t - 1)
+            return samples.finish(samples.score(partial, label, clock), partial, bad)
+
         made = self.store.make(
             f"t{t:02d}/profile",
-            lambda partial, clock: score(
-                [made.path for made in self.releases[: t + 1]],
-                pool.path,
-                path_of(before),
-                spec,
-                config,
-                partial,
-                self.step(t) / "quarantine.parquet",
-                f"t{t} score",
-                clock,
-                [made.path for made in seen],
-                arrival,
+            work,
+            settings=self.scored[t] | again,
+            parents=(
+                pool,
+                *there(adapter),
+                *seen,
+                *(there(before) if again or "forgetting" in spec.scores else ()),
+                *(there(groups) if again else ()),
             ),
-            settings=self.scored_by(spec, t) | ({} if arrival is None else {"newest": True}),
-            parents=(pool, *there(adapter), *seen, *(there(before) if "forgetting" in spec.scores else ())),
+            beside=("refresh.json",) if again else (),
         )
         self.profiles[t] = made
         return made
+
+    def refreshes(self, t: int) -> dict[str, object]:
+        """What rows of the profile before are kept by, for its record; nothing where all of the pool is scored: as told, at the
+        first profile, and where it is made otherwise than the one before."""
+        told = self.config.at(t).scoring.refresh
+        if told is None or t - 1 not in self.scored or self.strategy(t).newest:
+            return {}
+        if self.scored[t - 1] != self.scored[t]:
+            return {}
+        return {"refresh": {**told.model_dump(), "seed": self.config.seed}}
 
     def scored_by(self, spec: ProfilerSpec, t: int = 0) -> dict[str, object]:
         """What vectors and scores are made by, at timestep t; of what must be comparable over all, at none."""
@@ -152,13 +173,14 @@ class Stages:
             self.store.drop(f"t{t:02d}/clusters.parquet")
             return None
         name, grid, seed = self.strategy(t).vectors[0], self.config.at(t).clustering.k_grid, self.config.seed
-        return self.store.make(
+        self.clusters[t] = self.store.make(
             f"t{t:02d}/clusters.parquet",
             lambda partial, clock: cluster_pool(profile.path, name, grid, seed, partial),
             settings={"vector": name, "clustering": {"k_grid": grid}, "seed": seed},
             parents=(profile,),
             beside=("wss.json",),
         )
+        return self.clusters[t]
 
     def select(
         self, t: int, pool: Made, profile: Made | None, clusters: Made | None, targets: Made | None = None

@@ -62,6 +62,9 @@ def say(found: "Status") -> None:
             console.print(
                 f"{where}: {stage.state} since {stage.since:%Y-%m-%d %H:%M:%S} UTC ({ago:.0f} s) {stage.note}"
             )
+    for at, row in Run(found.root).refreshed.iterrows():
+        why = ", ".join(f"{row[name]:,} {name}" for name in row.index[2:] if row[name])
+        console.print(f"t{at} score: {row['scored']:,} of {row['samples']:,} samples: {why}", soft_wrap=True)
     for verdict in verdicts_of(Run(found.root)):
         if verdict.falls:
             console.print(str(verdict), soft_wrap=True)

@@ -57,9 +57,9 @@ def _vectors(config: Config, steps: list[Step]) -> float:
         of = config.at(t)
         strategy = catalog.get(of.strategy.name, of.clustering.vector)
         spec = profiler_spec(of, None, (), strategy.vectors)
-        widths = [width(name, spec) for name in spec.vectors] if step.scored else []
-        sizes.append(2.0 * step.scored * sum(widths))
-        copies.append(2.0 * step.scored * max(widths, default=0))
+        widths = [width(name, spec) for name in spec.vectors] if step.profiled else []
+        sizes.append(2.0 * step.profiled * sum(widths))
+        copies.append(2.0 * step.profiled * max(widths, default=0))
     kept = (
         len(steps) if config.keep_profiles is None else config.keep_profiles + 1
     )  # the oldest goes when the newest is done

@@ -164,6 +164,27 @@ def clusters(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
         )
 
 
+def scored(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
+    """What was scored again, where rows were kept, and how far the groups of the last timestep had moved."""
+    counts = run.tables.refreshed
+    if counts.empty:
+        return
+    last = int(counts.index[-1])
+    table = run.tables.drift(last).reset_index()
+    counts.index = [f"t{t:02d}" for t in counts.index]
+    yield Section(
+        "Scored again",
+        "Samples of each timestep's pool by why they were scored, or that their rows were kept. The groups are as "
+        f"t{last} found them: drift of a score in its standard deviations within the group, of a vector one minus the cosine.",
+        [
+            figures.stacked_bars(
+                counts.drop(columns=["samples", "scored"]), "Samples by why they were scored", "samples"
+            )
+        ],
+        table=table,
+    )
+
+
 def tasks(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
     """Every score by known task."""
     if run.newest is None or not run.scores:
@@ -202,6 +223,7 @@ SECTIONS: tuple[Callable[[RunFolder, dict[str, Any]], Iterator[Section]], ...] =
     over_time,
     flow,
     clusters,
+    scored,
     tasks,
     in_the_plane,
     at_depths,

@@ -133,6 +133,26 @@ class Run:
         return profile_frame(table.add_column(2, "arrival", pa.array(arrivals(folder, table["key"]))))
 
     @property
+    def refreshed(self) -> pd.DataFrame:
+        """How many samples of the pool were scored, and why, by timestep: samples, scored; of these new, sampled, too old, moved;
+        and kept. Only of timesteps that could keep rows; empty without `scoring.refresh`."""
+        told = {t: found for t in self.timesteps if (found := refreshed(self.step(t)))}
+        counts = [{"samples": one["samples"], "scored": one["scored"], **one["why"]} for one in told.values()]
+        return pd.DataFrame(counts, index=pd.Index(told, name="timestep"))
+
+    def drift(self, t: int) -> pd.DataFrame:
+        """How far each pseudo-task of t - 1 (or data set) had gone at t, by group: samples, sampled, whether it moved, and the
+        drift of every score (in its standard deviations within the group) and vector (1 - cosine); infinite where unknown."""
+        found = refreshed(self.step(t))
+        if found is None:
+            raise RunError(f"{self.step(t)} has no refresh.json: all of its pool was scored, or nothing")
+        rows = []
+        for one in found["groups"]:
+            drift = {name: np.inf if far is None else far for name, far in one["drift"].items()}
+            rows.append({**{key: one[key] for key in ("group", "samples", "sampled", "moved")}, **drift})
+        return pd.DataFrame(rows).set_index("group")
+
+    @property
     def quarantine(self) -> pd.DataFrame:
         """Samples of all releases that could not be used: timestep, id, dataset, stage (read, check or score), reason.
 
@@ -205,6 +225,13 @@ class Run:
         if self.finished:
             return "the run has no evaluation sets; give it some as stream.evaluations"
         return f"the run has not come so far, or has no evaluation sets (stream.evaluations); {AGAIN}"
+
+
+def refreshed(step: Path) -> dict[str, Any] | None:
+    """What of a timestep's pool was scored again (`refresh.json`); None where nothing was kept."""
+    path = step / "refresh.json"
+    found: dict[str, Any] | None = read_json(path) if path.is_file() else None
+    return found
 
 
 FIRST = ("id", "key", "arrival", "status")

@@ -1,7 +1,8 @@
 """Every sample of the pool profiled with the current model: Ray Data around `profiler.py`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,61 @@ def score(
 
     A sample that cannot be profiled is quarantined with stage "score"; the others of its batch are not touched by that.
     """
-    scoring = config.scoring
+    samples = samples_of(releases, pool, previous, spec, config, label, looks, arrival)
+    return samples.finish(samples.score(partial, label, clock), partial, quarantined)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What is to be scored, and how."""
+
+    pool: Path
+    known: pa.Table
+    """Rows of it: N samples."""
+    told: Mapping[str, pa.Array]
+    """What goes with each of them."""
+    releases: list[Path]
+    """Where they are."""
+    spec: ProfilerSpec
+    config: Config
+
+    def score(
+        self, folder: Path, label: str, clock: Clock, rows_n: np.ndarray | None = None, part: str = ""
+    ) -> list[Path]:
+        """Profile rows of the samples at these positions (None: of all) as part files in `folder`, named after `part`."""
+        mine = np.arange(len(self.known)) if rows_n is None else rows_n
+        keys_n = self.known["key"].to_numpy()[mine]
+        told = {name: values.take(pa.array(mine)) for name, values in self.told.items()}
+        tasks = [replace(task, name=f"{part}{task.name}") for task in tasks_of(self.releases, keys_n, told)]
+        scoring, by = self.config.scoring, ("expert",) if "expert" in told else ()
+        batches = Batches(scoring.samples_per_batch, scoring.tokens_per_batch, by)
+        job = planned.Job(label, ProfileWorker, {"spec": asdict(self.spec), "model": self.model}, tasks, batches)
+        return planned.run(folder, job, self.config.resources, clock.tick)
+
+    @cached_property
+    def model(self) -> str:
+        """By which model, as the column says."""
+        return model_mark(self.spec)
+
+    def finish(self, parts: Sequence[Path], partial: Path, quarantined: Path) -> dict[str, Any]:
+        """When all rows are there: quarantine what failed of those in `parts`, and write `columns.json`. Returns how many these
+        are, `scored`, for the record of the result."""
+        quarantine(quarantined, {"score"}, _failed(parts, self.pool))
+        write_json(partial / "columns.json", columns_of(self.spec, pq.read_schema(min(partial.glob("*.parquet")))))
+        return {"scored": sum(pq.read_metadata(part).num_rows for part in parts)}
+
+
+def samples_of(
+    releases: list[Path],
+    pool: Path,
+    previous: Path | None,
+    spec: ProfilerSpec,
+    config: Config,
+    label: str,
+    looks: Sequence[Path] = (),
+    arrival: int | None = None,
+) -> Samples:
+    """The samples that `score` scores, by its arguments."""
     known = read_table(pool, ["key", "arrival"])
     if arrival is not None:
         known = known.filter(pc.equal(known["arrival"], arrival))
@@ -110,19 +165,12 @@ def score(
         raise ValueError(
             f"{label}: {pool} holds nothing that came at this timestep; leave the release out of the stream"
         )
-    keys_N, told = known["key"].to_numpy(), {}
+    told = {}
     if config.training.experts is not None:
         told["expert"] = _experts(known, spec, looks)
     if "forgetting" in spec.scores:
-        told["best_nll"] = _best_nll(previous, keys_N)
-    by = ("expert",) if "expert" in told else ()
-    batches = Batches(scoring.samples_per_batch, scoring.tokens_per_batch, by)
-    arguments = {"spec": asdict(spec), "model": model_mark(spec)}
-    job = planned.Job(label, ProfileWorker, arguments, tasks_of(releases, keys_N, told), batches)
-    parts = planned.run(partial, job, config.resources, clock.tick)
-    quarantine(quarantined, {"score"}, _failed(parts, pool))
-    write_json(partial / "columns.json", columns_of(spec, pq.read_schema(parts[0])))
-    return {"scored": len(known)}
+        told["best_nll"] = _best_nll(previous, known["key"].to_numpy())
+    return Samples(pool, known, told, releases, spec, config)
 
 
 def _failed(parts: Sequence[Path], pool: Path) -> list[Bad]:

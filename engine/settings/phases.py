@@ -131,8 +131,7 @@ def changed(section: BaseModel, settings: Mapping[str, Any], name: str) -> BaseM
             continue
         inside = values
         for part in path[:-1]:
-            if inside.get(part) is None:
-                inside[part] = {}
+            inside[part] = {} if inside.get(part) is None else inside[part]
             inside = inside[part]
             if not isinstance(inside, dict):
                 raise ValueError(f"from: {key} is no setting: {part} holds no others")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, JsonValue, PositiveFloat, PositiveInt, model_validator
 
 from liit.engine.settings.base import OnDisk, Settings
+from liit.engine.settings.refresh import Refreshing
 from liit.engine.settings.sketch_spec import SketchSpec
 from liit.engine.settings.template_spec import DATE, TemplateSpec
 
@@ -124,6 +125,8 @@ class Scoring(Settings):
     """The model that learnability compares with."""
     embedding: PositiveInt = 512
     embedding_layer: Layers = "middle"
+    refresh: Refreshing = None
+    """Keep rows of the timestep before where a sample shows that nothing moved (`true`, or how). None: all is scored anew."""
     padding_side: Literal["left", "right"] = "right"
     fuse: bool = False
     """Compile norms and rotary embeddings: 1.2 times as fast for a 7B model on a GPU. Takes a C compiler on every node,

@@ -1,4 +1,4 @@
-"""How many samples files hold is known before they are read, to a few percent."""
+"""How many samples files hold is known before they are read, to a few percent; and how many of them are scored."""
 
 import json
 from pathlib import Path
@@ -7,12 +7,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from liit.engine.forecast import about
+from liit.engine.forecast import about, forecast
+from liit.engine.settings.config import Config
 from liit.engine.settings.streams import Release
 from tests.engine.data.readers.test_webdataset import tar
 from tests.engine.data.readers.written import png, row
 
 COUNT = 3000
+SIZES = (400, 600, 200, 50)
 ROWS = [
     row(n, {"from": "human", "value": f"{n} + 1? " * (n % 7 + 1)}, {"from": "gpt", "value": str(n + 1)})
     for n in range(COUNT)
@@ -44,3 +46,16 @@ def test_rows_are_counted_or_reckoned_from_the_first(tmp_path: Path, name: str) 
     slack = 0 if name.endswith("parquet") else 0.15 if name.endswith((".json", ".jsonl")) else 0.45
     assert about(release, few) == pytest.approx(COUNT, rel=slack or 1e-9)
     assert about(release, COUNT) == COUNT
+
+
+def test_where_rows_are_kept_the_forecast_is_what_is_new_and_the_share() -> None:
+    releases = [
+        {"name": name, "path": f"{name}.json", "samples": size} for name, size in zip("abcd", SIZES, strict=True)
+    ]
+    told = {"stream": {"kind": "files", "releases": releases}, "strategy": {"name": "adapt-inf", "budget": 10}}
+    whole = forecast(Config.model_validate(told))
+    kept = forecast(Config.model_validate(told | {"scoring": {"refresh": {"share": 0.1}}}))
+    assert [step.scored for step in whole] == [0, 1000, 1200, 1250]
+    assert [step.scored for step in kept] == [0, 1000, 200 + 100, 50 + 120]
+    assert [step.profiled for step in kept] == [step.profiled for step in whole] == [step.scored for step in whole]
+    assert [step.sketch_bytes for step in kept] == [step.sketch_bytes for step in whole]
