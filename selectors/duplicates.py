@@ -25,13 +25,25 @@ def duplicates(content_N2: Hashes, arrival_N: NDArray[np.integer], keys_N: Keys)
         raise ValueError(
             f"{len(content_N2)} hashes, {len(arrival_N)} arrivals and {len(keys_N)} keys; pass one of each for every sample"
         )
-    order_N = np.lexsort((keys_N, arrival_N, *content_N2.T))
-    first_N = np.ones(len(order_N), bool)
-    first_N[1:] = (content_N2[order_N[1:]] != content_N2[order_N[:-1]]).any(axis=1)
-    stays_N = order_N[np.maximum.accumulate(np.where(first_N, np.arange(len(order_N)), 0))]
-    copy_of_N = np.full(len(order_N), -1)
-    copy_of_N[order_N[~first_N]] = stays_N[~first_N]
+    copy_of_N = np.full(len(keys_N), -1)
+    like = _repeated(content_N2[:, 0])
+    order = like[np.lexsort((keys_N[like], arrival_N[like], *content_N2[like].T))]
+    first = np.ones(len(order), bool)
+    first[1:] = (content_N2[order[1:]] != content_N2[order[:-1]]).any(axis=1)
+    stays = order[np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))]
+    copy_of_N[order[~first]] = stays[~first]
     return copy_of_N
+
+
+def _repeated(word_N: NDArray[np.uint64]) -> Indices:
+    """Positions, ascending, of the values that occur more than once: few, of hashes."""
+    order_N = np.argsort(word_N)
+    sorted_N = word_N[order_N]
+    same = sorted_N[1:] == sorted_N[:-1]
+    repeated_N = np.zeros(len(word_N), bool)
+    repeated_N[1:] = same
+    repeated_N[:-1] |= same
+    return np.sort(order_N[repeated_N])
 
 
 def contamination(content_N2: Hashes, evaluation_M2: Hashes) -> Indices:
@@ -48,9 +60,14 @@ def contamination(content_N2: Hashes, evaluation_M2: Hashes) -> Indices:
             f"samples have {64 * content_N2.shape[1]} bits of hash, the evaluation {64 * evaluation_M2.shape[1]}; "
             "hash both alike"
         )
-    both = np.concatenate([evaluation_M2, content_N2])
+    like_N = np.full(len(content_N2), -1)
+    sorted_M = np.sort(evaluation_M2[:, 0])
+    at_N = np.minimum(np.searchsorted(sorted_M, content_N2[:, 0]), len(sorted_M) - 1)
+    maybe = np.flatnonzero(sorted_M[at_N] == content_N2[:, 0]) if len(sorted_M) else np.empty(0, np.int64)
+    both = np.concatenate([evaluation_M2, content_N2[maybe]])
     first = duplicates(both, np.zeros(len(both), np.int32), np.arange(len(both), dtype=np.uint64))[len(evaluation_M2) :]
-    return np.where(first < len(evaluation_M2), first, -1)
+    like_N[maybe] = np.where(first < len(evaluation_M2), first, -1)
+    return like_N
 
 
 def _checked(content: Hashes, whose: str) -> Hashes:

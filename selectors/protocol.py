@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from liit.selectors.opened import Opened
 from liit.selectors.priority import Indices, Keys
 
 
@@ -18,7 +19,8 @@ class Pool:
     """All samples seen so far with what is known of each; rows are a set, in no particular order.
 
     Raises:
-        ValueError: a column has another length than the keys, or a key occurs twice.
+        ValueError: a column has another length than the keys (vectors that are `Opened` say so when they are), or a key occurs
+            twice.
     """
 
     keys_N: Keys
@@ -32,15 +34,22 @@ class Pool:
 
     def __post_init__(self) -> None:
         columns = {"arrival": self.arrival_N, "labels": self.labels_N, "distance": self.distance_N}
-        for name, column in [*columns.items(), *self.scores.items(), *self.vectors.items()]:
-            if column is not None and len(column) != len(self):
-                raise ValueError(f"column {name!r} has {len(column)} rows for {len(self)} keys; pass one for each key")
-        known, count = np.unique(self.keys_N, return_counts=True)
-        if len(known) < len(self):
-            raise ValueError(f"key {known[np.argmax(count)]} occurs {count.max()} times in the pool; pass it once")
+        at_hand = {} if isinstance(self.vectors, Opened) else self.vectors
+        for name, column in [*columns.items(), *self.scores.items(), *at_hand.items()]:
+            if column is not None:
+                self._check(name, column)
+        sorted_N = self.keys_N if (self.keys_N[1:] > self.keys_N[:-1]).all() else np.sort(self.keys_N)
+        twice = sorted_N[1:][sorted_N[1:] == sorted_N[:-1]]
+        if len(twice):
+            count = int((self.keys_N == twice[0]).sum())
+            raise ValueError(f"key {twice[0]} occurs {count} times in the pool; pass it once")
 
     def __len__(self) -> int:
         return len(self.keys_N)
+
+    def _check(self, name: str, column: NDArray[Any]) -> None:
+        if len(column) != len(self):
+            raise ValueError(f"column {name!r} has {len(column)} rows for {len(self)} keys; pass one for each key")
 
     def score(self, name: str) -> NDArray[np.float32]:
         """Raises ValueError where the profile lacks the score."""
@@ -52,6 +61,7 @@ class Pool:
         """Raises ValueError where the profile lacks the vector."""
         if name not in self.vectors:
             raise ValueError(f"the pool has no vector {name!r}, only {sorted(self.vectors)}; add it to the profile")
+        self._check(name, self.vectors[name])
         return self.vectors[name]
 
     def first_vector(self) -> NDArray[Any]:
