@@ -46,13 +46,13 @@ def prepare(folder: Path, count: int) -> None:
         list(workers.map(write_release, releases(folder), range(RELEASES), [count // RELEASES] * RELEASES))
     old = pa.concat_tables([pq.read_table(path, columns=POOL.names) for path in releases(folder)[:-1]]).sort_by("key")
     few = old.slice(0, min(LITE, len(old)))
-    new = pq.read_table(releases(folder)[-1], columns=POOL.names)
     for name, before in (("run", old), ("lite", few)):
         write_table(folder / name / "t04/pool.parquet", before)
         gone = [{"id": id_, "reason": "pruned"} for id_ in before["id"].slice(0, len(before) // 100).to_pylist()]
         write_table(folder / name / "t04/removed.parquet", pa.Table.from_pylist(gone, schema=REMOVED))
         write_table(folder / name / "t04/quarantine.parquet", QUARANTINE.empty_table())
-        now = pa.concat_tables([before.slice(len(gone)), new])
+        grow(folder, folder / name)()
+        now = pq.read_table(folder / name / "t05/pool.parquet")
         tasks = [
             part.slice(start, 4096)
             for t in range(RELEASES)

@@ -35,7 +35,7 @@ def spend(
     """
     cost_N = costs(releases, keys_N, config)
     limit = allowed(timestep, t, timesteps, float(cost_N.sum()), config)
-    choice = choose(limit) if whole or config.strategy.unit == "samples" else within(limit, cost_N, choose)
+    choice = choose(limit) if whole or config.strategy.unit == "samples" else within(limit, cost_N, choose, keys_N)
     spent = float(cost_N[choice.index_n].sum())
     write_json(timestep / SPENT, {"unit": config.strategy.unit, "allowed": limit, "spent": spent})
     return choice
