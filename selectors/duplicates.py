@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from liit.selectors.priority import Indices, Keys
 
+BLOCK = 1 << 16
 Hashes = NDArray[np.uint64]  # (N, 2): 128 bits of each content, or (N,): 64
 
 
@@ -37,13 +38,18 @@ def duplicates(content_N2: Hashes, arrival_N: NDArray[np.integer], keys_N: Keys)
 
 def _repeated(word_N: NDArray[np.uint64]) -> Indices:
     """Positions, ascending, of the values that occur more than once: few, of hashes."""
-    order_N = np.argsort(word_N)
-    sorted_N = word_N[order_N]
-    same = sorted_N[1:] == sorted_N[:-1]
-    repeated_N = np.zeros(len(word_N), bool)
-    repeated_N[1:] = same
-    repeated_N[:-1] |= same
-    return np.sort(order_N[repeated_N])
+    sorted_N = np.sort(word_N)
+    return _among(word_N, np.unique(sorted_N[1:][sorted_N[1:] == sorted_N[:-1]]))
+
+
+def _among(word_N: NDArray[np.uint64], sorted_m: NDArray[np.uint64]) -> Indices:
+    """Positions, ascending, of the values that are among some sorted ones; memory holds a block of them."""
+    found = [np.empty(0, np.int64)]
+    for start in range(0, len(word_N) if len(sorted_m) else 0, BLOCK):
+        word_b = word_N[start : start + BLOCK]
+        at_b = np.minimum(np.searchsorted(sorted_m, word_b), len(sorted_m) - 1)
+        found.append(start + np.flatnonzero(sorted_m[at_b] == word_b))
+    return np.concatenate(found)
 
 
 def contamination(content_N2: Hashes, evaluation_M2: Hashes) -> Indices:
@@ -61,9 +67,7 @@ def contamination(content_N2: Hashes, evaluation_M2: Hashes) -> Indices:
             "hash both alike"
         )
     like_N = np.full(len(content_N2), -1)
-    sorted_M = np.sort(evaluation_M2[:, 0])
-    at_N = np.minimum(np.searchsorted(sorted_M, content_N2[:, 0]), len(sorted_M) - 1)
-    maybe = np.flatnonzero(sorted_M[at_N] == content_N2[:, 0]) if len(sorted_M) else np.empty(0, np.int64)
+    maybe = _among(content_N2[:, 0], np.sort(evaluation_M2[:, 0]))
     both = np.concatenate([evaluation_M2, content_N2[maybe]])
     first = duplicates(both, np.zeros(len(both), np.int32), np.arange(len(both), dtype=np.uint64))[len(evaluation_M2) :]
     like_N[maybe] = np.where(first < len(evaluation_M2), first, -1)

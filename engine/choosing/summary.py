@@ -4,7 +4,7 @@ N samples of the pool, of which each is a few numbers here.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,18 +52,22 @@ def _of_the_pool(timestep: Path, keys_N: np.ndarray, datasets: pa.ChunkedArray, 
     sets = datasets.unify_dictionaries().combine_chunks()
     names = sets.dictionary.to_pylist()
     counts: Counts = Counter()
-    columns = (sets.indices.to_numpy().astype(np.int32), cluster_N, reason_N, pruned_N)
+    columns = (sets.indices.to_numpy(), cluster_N, reason_N, pruned_N.view(np.int8))
     for count, (name, cluster, reason, pruned) in _tallied(columns):
         label, outcome = None if cluster < 0 else cluster, "not selected" if reason < 0 else "selected"
         counts[names[name], label, outcome, None if reason < 0 else reasons[reason], bool(pruned)] += count
     return counts
 
 
-def _tallied(columns: Iterable[np.ndarray]) -> Iterable[tuple[int, tuple[int, ...]]]:
+def _tallied(columns: Sequence[np.ndarray]) -> Iterable[tuple[int, tuple[int, ...]]]:
     """How often each row of small whole numbers, -1 and up, occurs."""
-    shifted = [column.astype(np.int64) + 1 for column in columns]
-    shape = tuple(int(column.max(initial=0)) + 1 for column in shifted)
-    counts = np.bincount(np.ravel_multi_index(tuple(shifted), shape))
+    shape = tuple(int(column.max(initial=-1)) + 2 for column in columns)
+    place_N = np.zeros(len(columns[0]), np.int64)
+    for column, size in zip(columns, shape, strict=True):
+        place_N *= size
+        place_N += column
+        place_N += 1
+    counts = np.bincount(place_N)
     for place in np.flatnonzero(counts):
         yield int(counts[place]), tuple(int(at) - 1 for at in np.unravel_index(place, shape))
 

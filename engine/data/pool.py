@@ -54,13 +54,14 @@ def grow(
 
 def _candidates(previous: Path | None, release: Path) -> tuple[Keys, npt.NDArray[np.int32]]:
     """Keys, ascending, and arrivals of what stayed of the pool before, and of a release."""
-    tables = [] if previous is None else [remaining(previous)]
-    tables.append(read_table(release, ["key", "arrival"]))
-    keys_N = np.concatenate([table["key"].to_numpy() for table in tables])
-    arrival_N = np.concatenate([table["arrival"].to_numpy() for table in tables])
-    del tables
+    chunks = [] if previous is None else [remaining(previous)]
+    chunks += read_chunks([release], ["key", "arrival"])
+    keys_N = np.concatenate([chunk["key"].to_numpy() for chunk in chunks])
+    arrival_N = np.concatenate([chunk["arrival"].to_numpy() for chunk in chunks])
+    del chunks
     order_N = np.argsort(keys_N)
-    return keys_N[order_N], arrival_N[order_N]
+    arrival_N = arrival_N[order_N]
+    return keys_N[order_N], arrival_N
 
 
 def _left_out(

@@ -38,16 +38,20 @@ def column_names(folder: Path) -> tuple[list[str], list[str]]:
 
 def read_scores(folder: Path, columns: Sequence[str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """(N,) keys, ascending, and the named scores of the usable rows of a profile: as `read_profile`, without ids."""
-    names = ["key", *dict.fromkeys(columns)]
-    found: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for part in sorted(folder.glob("*.parquet")):
+    parts, names = sorted(folder.glob("*.parquet")), ["key", *dict.fromkeys(columns)]
+    rows = sum(pq.read_metadata(part).num_rows for part in parts)
+    found = {name: np.empty(rows, np.uint64 if name == "key" else np.float32) for name in names}
+    end = 0
+    for part in parts:
         table = pq.read_table(part, columns=[*names, "status"])
         table = table.filter(pc.equal(table["status"], "ok"))
-        for name in names:
-            found[name].append(table[name].to_numpy())
-    keys_N = np.concatenate(found.pop("key"))
-    order_N = np.argsort(keys_N)
-    return keys_N[order_N], {name: np.concatenate(found.pop(name))[order_N] for name in names[1:]}
+        for name, column in found.items():
+            column[end : end + len(table)] = table[name].to_numpy()
+        end += len(table)
+    order_N = np.argsort(found["key"][:end])
+    for name in names:
+        found[name] = found[name][:end][order_N]
+    return found.pop("key"), found
 
 
 def arrivals(folder: Path, keys_N: np.ndarray) -> np.ndarray:

@@ -94,6 +94,10 @@ SAID = pa.schema(
 TASKS = pa.schema([("key", pa.uint64()), ("task", pa.string())])
 
 
+BLOCK = 1 << 16
+"""Keys that are looked for at a time."""
+
+
 def key_of(sample_id: str) -> int:
     """The uint64 that stands for a sample id wherever an array is wanted (64 bits of BLAKE2b)."""
     return int.from_bytes(hashlib.blake2b(sample_id.encode(), digest_size=8).digest(), "little")
@@ -121,11 +125,11 @@ def keys_of(ids: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
 
 def found_at(keys_N: npt.NDArray[np.uint64], keys_n: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
     """(n,) where each key stands among N ascending ones, -1 where it is none of them."""
-    if not len(keys_N):
-        return np.full(len(keys_n), -1)
-    at_n = np.searchsorted(keys_N, keys_n)
-    at_n[at_n == len(keys_N)] = 0
-    at_n[keys_N[at_n] != keys_n] = -1
+    at_n = np.full(len(keys_n), -1)
+    for start in range(0, len(keys_n) if len(keys_N) else 0, BLOCK):
+        own_b = keys_n[start : start + BLOCK]
+        at_b = np.minimum(np.searchsorted(keys_N, own_b), len(keys_N) - 1)
+        at_n[start : start + BLOCK] = np.where(keys_N[at_b] == own_b, at_b, -1)
     return at_n
 
 
