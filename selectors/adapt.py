@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liit.selectors.budgets import proportional, uniform
-from liit.selectors.coverage import ccs
+from liit.selectors.coverage import added, ccs
 from liit.selectors.density import density_budgets
 from liit.selectors.directions import directions
 from liit.selectors.kmeans import means
@@ -27,9 +27,9 @@ def adapt_inf(pool: Pool, budget: int, seed: int, timestep: int, options: Option
     released code) or "mean" (half of them even, half in proportion to its mean and the root of the cluster's size).
     """
     parts = settled(options, **PARTS, budgets="uniform", weight=None)
-    labels_N = pool.labels()
-    budget_K = _budgets(pool, labels_N, budget, parts.pop("budgets"), parts.pop("weight"))
-    return _multiway(pool, labels_N, budget_K, seed, timestep, **parts)
+    labels_N, kind = pool.labels(), parts.pop("budgets")
+    budget_K = _budgets(pool, labels_N, budget, kind, parts.pop("weight"))
+    return _multiway(pool, labels_N, budget_K, kind == "uniform", seed, timestep, **parts)
 
 
 def random_clusters(pool: Pool, budget: int, seed: int, timestep: int, options: Options) -> Choice:
@@ -42,13 +42,14 @@ def random_clusters(pool: Pool, budget: int, seed: int, timestep: int, options: 
         raise ValueError(f"k is {parts['k']}; pass at least one cluster")
     hashed_N = priority(pool.keys_N, "random clusters", seed, timestep)
     labels_N = (hashed_N % np.uint64(parts.pop("k"))).astype(np.int32)
-    return _multiway(pool, labels_N, uniform(np.bincount(labels_N), budget), seed, timestep, **parts)
+    return _multiway(pool, labels_N, uniform(np.bincount(labels_N), budget), True, seed, timestep, **parts)
 
 
 def _multiway(
     pool: Pool,
     labels_N: NDArray[np.int32],
     budget_K: NDArray[np.int64],
+    even: bool,
     seed: int,
     timestep: int,
     scores: tuple[str, ...],
@@ -56,10 +57,11 @@ def _multiway(
     trim: float,
     min_size: int,
 ) -> Choice:
+    """even: of a smaller budget, clusters lose alike; else in proportion to their budgets."""
     columns = [pool.score(name) for name in scores]
     scores_NS = np.stack([*columns, np.full(len(pool), np.nan, np.float32)], axis=1)  # column -1: chance
     chosen_K = choose_scores(scores_NS, labels_N, len(budget_K), min_size=min_size, bins=bins, trim=trim)
-    index_n, stratum_n = [np.empty(0, np.int64)], [np.empty(0, np.int32)]
+    index_n, stratum_n, rank_n = [np.empty(0, np.int64)], [np.empty(0, np.int32)], [np.empty(0)]
     for k in np.flatnonzero(budget_K):
         members = np.flatnonzero(labels_N == k)
         values = scores_NS[members, chosen_K[k]]
@@ -68,9 +70,11 @@ def _multiway(
         )
         index_n.append(members[picked])
         stratum_n.append(stratum)
+        place = added(stratum, pool.keys_N[members[picked]], seed, timestep)
+        rank_n.append(place if even else (place + 1) / len(picked))
     index = np.concatenate(index_n)
     scorer_n = np.array([*scores, None], object)[chosen_K[labels_N[index]]]
-    return choice(pool, index, scorer_n, np.concatenate(stratum_n))
+    return choice(pool, index, scorer_n, np.concatenate(stratum_n), np.concatenate(rank_n))
 
 
 def _budgets(pool: Pool, labels_N: NDArray[np.int32], budget: int, kind: str, weight: str | None) -> NDArray[np.int64]:

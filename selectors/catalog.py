@@ -8,13 +8,14 @@ import numpy as np
 
 from liit.selectors.adapt import SCORES, adapt_inf, random_clusters
 from liit.selectors.coincide import coincide
-from liit.selectors.coverage import ccs
+from liit.selectors.coverage import added, ccs
 from liit.selectors.d2 import d2
 from liit.selectors.density import density
 from liit.selectors.icons import icons
 from liit.selectors.less import less
+from liit.selectors.priority import priority
 from liit.selectors.protocol import Choice, Options, Pool, Strategy, because, choice, settled
-from liit.selectors.ranking import DIRECTIONS, ranked
+from liit.selectors.ranking import DIRECTIONS, outwards, ranked
 from liit.selectors.semdedup import semdedup
 from liit.selectors.similar import similar
 from liit.selectors.uniform import random_replay, random_sample
@@ -24,7 +25,8 @@ def _random(pool: Pool, budget: int, seed: int, timestep: int, options: Options)
     among = np.arange(len(pool))
     if settled(options, newest=False)["newest"]:
         among = np.flatnonzero(pool.arrival_N == timestep)
-    return choice(pool, among[random_sample(pool.keys_N[among], budget, seed=seed, timestep=timestep)])
+    index = among[random_sample(pool.keys_N[among], budget, seed=seed, timestep=timestep)]
+    return choice(pool, index, rank_n=priority(pool.keys_N[index], "random", seed, timestep))
 
 
 def _replay(pool: Pool, budget: int, seed: int, timestep: int, options: Options) -> Choice:
@@ -55,11 +57,13 @@ def _by(score: str, direction: str) -> Callable[[Pool, int, int, int, Options], 
         way, chance = parts.pop("direction"), {"seed": seed, "timestep": timestep}
         if way == "ccs":
             index, stratum = ccs(values_N, pool.keys_N, budget, **parts, **chance)
+            rank = added(stratum, pool.keys_N[index], seed, timestep)
         elif way in DIRECTIONS:
             index = ranked(values_N, pool.keys_N, budget, direction=way, **chance)
+            rank = outwards(values_N[index], way)
         else:
             raise ValueError(f"direction is {way!r}; choose one of: {', '.join((*DIRECTIONS, 'ccs'))}")
-        return choice(pool, index, score, stratum)
+        return choice(pool, index, score, stratum, rank)
 
     return choose
 

@@ -76,7 +76,7 @@ def cluster(
         empty = np.empty((0, vectors_NP.shape[1]), np.float32)
         return Clustering(np.empty(0, np.int32), np.empty(0, np.float32), empty, {}, 0, 0.0, 0.0)
     pointing = np.flatnonzero(rows.norm_N > 0)
-    fitted = rows.subset(pointing) if len(pointing) else rows
+    fitted = rows.subset(pointing) if 0 < len(pointing) < len(rows) else rows
     start_KP = start(fitted, keys_N[fitted.order_N], max(k_grid), seed)
     partition = _without_unused(lloyd(fitted, start_KP, max_iterations, tolerance)[0])
     curve, centroids = _curve(fitted, partition, k_grid, sweeps)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liit.selectors.budgets import uniform
-from liit.selectors.priority import Indices, Keys, priority, smallest, smallest_of_each
+from liit.selectors.priority import Indices, Keys, priority, smallest, smallest_of_each, turns
 from liit.selectors.strata import strata, trimmed_range
 
 FEW = 200  # samples below which no extremes are cut off
@@ -51,6 +51,15 @@ def ccs(
     stratum_n = np.concatenate([stratum, np.full(len(unscored), -1)]).astype(np.int32)
     order = np.argsort(index_n)
     return index_n[order], stratum_n[order]
+
+
+def added(stratum_n: NDArray[np.integer], keys_n: Keys, seed: int, timestep: int) -> Indices:
+    """(n,) which sample of a choice is added at which place, from 0: strata take turns, what has no score comes last."""
+    turn_n = turns(stratum_n, keys_n, "ccs", seed, timestep)
+    order_n = np.lexsort((priority(keys_n, "turns", seed, timestep), turn_n, stratum_n < 0))
+    place_n = np.empty(len(order_n), np.int64)
+    place_n[order_n] = np.arange(len(order_n))
+    return place_n
 
 
 def _covering(

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from liit.selectors.priority import Indices, Keys
 
+BLOCK = 1 << 16
 Hashes = NDArray[np.uint64]  # (N, 2): 128 bits of each content, or (N,): 64
 
 
@@ -25,13 +26,30 @@ def duplicates(content_N2: Hashes, arrival_N: NDArray[np.integer], keys_N: Keys)
         raise ValueError(
             f"{len(content_N2)} hashes, {len(arrival_N)} arrivals and {len(keys_N)} keys; pass one of each for every sample"
         )
-    order_N = np.lexsort((keys_N, arrival_N, *content_N2.T))
-    first_N = np.ones(len(order_N), bool)
-    first_N[1:] = (content_N2[order_N[1:]] != content_N2[order_N[:-1]]).any(axis=1)
-    stays_N = order_N[np.maximum.accumulate(np.where(first_N, np.arange(len(order_N)), 0))]
-    copy_of_N = np.full(len(order_N), -1)
-    copy_of_N[order_N[~first_N]] = stays_N[~first_N]
+    copy_of_N = np.full(len(keys_N), -1)
+    like = _repeated(content_N2[:, 0])
+    order = like[np.lexsort((keys_N[like], arrival_N[like], *content_N2[like].T))]
+    first = np.ones(len(order), bool)
+    first[1:] = (content_N2[order[1:]] != content_N2[order[:-1]]).any(axis=1)
+    stays = order[np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))]
+    copy_of_N[order[~first]] = stays[~first]
     return copy_of_N
+
+
+def _repeated(word_N: NDArray[np.uint64]) -> Indices:
+    """Positions, ascending, of the values that occur more than once: few, of hashes."""
+    sorted_N = np.sort(word_N)
+    return _among(word_N, np.unique(sorted_N[1:][sorted_N[1:] == sorted_N[:-1]]))
+
+
+def _among(word_N: NDArray[np.uint64], sorted_m: NDArray[np.uint64]) -> Indices:
+    """Positions, ascending, of the values that are among some sorted ones; memory holds a block of them."""
+    found = [np.empty(0, np.int64)]
+    for start in range(0, len(word_N) if len(sorted_m) else 0, BLOCK):
+        word_b = word_N[start : start + BLOCK]
+        at_b = np.minimum(np.searchsorted(sorted_m, word_b), len(sorted_m) - 1)
+        found.append(start + np.flatnonzero(sorted_m[at_b] == word_b))
+    return np.concatenate(found)
 
 
 def contamination(content_N2: Hashes, evaluation_M2: Hashes) -> Indices:
@@ -48,9 +66,12 @@ def contamination(content_N2: Hashes, evaluation_M2: Hashes) -> Indices:
             f"samples have {64 * content_N2.shape[1]} bits of hash, the evaluation {64 * evaluation_M2.shape[1]}; "
             "hash both alike"
         )
-    both = np.concatenate([evaluation_M2, content_N2])
+    like_N = np.full(len(content_N2), -1)
+    maybe = _among(content_N2[:, 0], np.sort(evaluation_M2[:, 0]))
+    both = np.concatenate([evaluation_M2, content_N2[maybe]])
     first = duplicates(both, np.zeros(len(both), np.int32), np.arange(len(both), dtype=np.uint64))[len(evaluation_M2) :]
-    return np.where(first < len(evaluation_M2), first, -1)
+    like_N[maybe] = np.where(first < len(evaluation_M2), first, -1)
+    return like_N
 
 
 def _checked(content: Hashes, whose: str) -> Hashes:

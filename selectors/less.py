@@ -27,7 +27,7 @@ def less(pool: Pool, budget: int, seed: int, timestep: int, options: Options) ->
     influence_NS = influence([pool.vector("sketch")], [pool.wanted()], pool.keys_N)
     strongest_N = influence_NS.max(axis=1)
     index_n = ranked(strongest_N, pool.keys_N, budget, direction="highest", seed=seed, timestep=timestep)
-    return choice(replace(pool, scores={"influence": strongest_N}), index_n, "influence")
+    return choice(replace(pool, scores={"influence": strongest_N}), index_n, "influence", rank_n=-strongest_N[index_n])
 
 
 def influence(

@@ -4,13 +4,15 @@ Shapes: N samples, n samples of a part.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from liit.selectors.opened import Opened
 from liit.selectors.priority import Indices
-from liit.selectors.protocol import Choice, Pool
+from liit.selectors.protocol import Choice, Pool, ranks
 
 
 def part(pool: Pool, rows_n: Indices, taken: Callable[[NDArray[Any], Indices], NDArray[Any]]) -> Pool:
@@ -25,12 +27,18 @@ def part(pool: Pool, rows_n: Indices, taken: Callable[[NDArray[Any], Indices], N
         keys_N=pool.keys_N[rows_n],
         arrival_N=pool.arrival_N[rows_n],
         scores={name: score_N[rows_n] for name, score_N in pool.scores.items()},
-        vectors={name: taken(vector_NP, rows_n) for name, vector_NP in pool.vectors.items()},
+        vectors=Opened({name: partial(_taken, pool, name, rows_n, taken) for name in pool.vectors}),
         labels_N=None if labels_n is None else labels_n.astype(np.int32),
         distance_N=None if pool.distance_N is None else pool.distance_N[rows_n],
         targets=pool.targets,
         given_M=pool.given_M,
     )
+
+
+def _taken(
+    pool: Pool, name: str, rows_n: Indices, taken: Callable[[NDArray[Any], Indices], NDArray[Any]]
+) -> NDArray[Any]:
+    return taken(pool.vector(name), rows_n)
 
 
 def joined(pool: Pool, parts: Sequence[tuple[Indices, Choice]]) -> Choice:
@@ -41,4 +49,10 @@ def joined(pool: Pool, parts: Sequence[tuple[Indices, Choice]]) -> Choice:
         np.concatenate([getattr(made, name) for _, made in parts])[order]
         for name in ("scorer_n", "score_n", "stratum_n")
     )
-    return Choice(index_n[order], scorer_n, score_n, stratum_n)
+    rank_n = np.concatenate([_shares(pool, rows_n[made.index_n], made) for rows_n, made in parts])
+    return Choice(index_n[order], scorer_n, score_n, stratum_n, rank_n[order])
+
+
+def _shares(pool: Pool, index_n: Indices, made: Choice) -> NDArray[np.float64]:
+    """(n,) in (0, 1]: the share of its part that a sample is added with, so that a smaller budget takes as much of each part."""
+    return (ranks(made, pool.keys_N[index_n]) + 1) / max(len(index_n), 1)

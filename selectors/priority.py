@@ -60,6 +60,18 @@ def first_of_each(order_N: Indices, group_N: NDArray[np.integer], budget_G: NDAr
     return np.sort(order_N[rank_N < np.asarray(budget_G)[group_N]])
 
 
+def turns(group_N: NDArray[np.integer], keys_N: Keys, *salt: int | str) -> Indices:
+    """(N,) which of its group each is by priority, from 0: in this order groups take turns."""
+    order_N = np.lexsort((priority(keys_N, *salt), group_N))
+    sorted_N = np.asarray(group_N)[order_N]
+    first_N = np.ones(len(order_N), bool)
+    first_N[1:] = sorted_N[1:] != sorted_N[:-1]
+    place_N = np.arange(len(order_N))
+    turn_N = np.empty(len(order_N), np.int64)
+    turn_N[order_N] = place_N - np.maximum.accumulate(np.where(first_N, place_N, 0))
+    return turn_N
+
+
 def _mixed(x_N: Keys) -> Keys:
     """The output function of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014)."""
     x_N = x_N + np.uint64(0x9E3779B97F4A7C15)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from liit.selectors.priority import Indices, Keys
+from liit.selectors.opened import Opened
+from liit.selectors.priority import Indices, Keys, priority
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Pool:
     """All samples seen so far with what is known of each; rows are a set, in no particular order.
 
     Raises:
-        ValueError: a column has another length than the keys, or a key occurs twice.
+        ValueError: a column has another length than the keys (vectors that are `Opened` say so when they are), or a key occurs
+            twice.
     """
 
     keys_N: Keys
@@ -32,15 +34,22 @@ class Pool:
 
     def __post_init__(self) -> None:
         columns = {"arrival": self.arrival_N, "labels": self.labels_N, "distance": self.distance_N}
-        for name, column in [*columns.items(), *self.scores.items(), *self.vectors.items()]:
-            if column is not None and len(column) != len(self):
-                raise ValueError(f"column {name!r} has {len(column)} rows for {len(self)} keys; pass one for each key")
-        known, count = np.unique(self.keys_N, return_counts=True)
-        if len(known) < len(self):
-            raise ValueError(f"key {known[np.argmax(count)]} occurs {count.max()} times in the pool; pass it once")
+        at_hand = {} if isinstance(self.vectors, Opened) else self.vectors
+        for name, column in [*columns.items(), *self.scores.items(), *at_hand.items()]:
+            if column is not None:
+                self._check(name, column)
+        sorted_N = self.keys_N if (self.keys_N[1:] > self.keys_N[:-1]).all() else np.sort(self.keys_N)
+        twice = sorted_N[1:][sorted_N[1:] == sorted_N[:-1]]
+        if len(twice):
+            count = int((self.keys_N == twice[0]).sum())
+            raise ValueError(f"key {twice[0]} occurs {count} times in the pool; pass it once")
 
     def __len__(self) -> int:
         return len(self.keys_N)
+
+    def _check(self, name: str, column: NDArray[Any]) -> None:
+        if len(column) != len(self):
+            raise ValueError(f"column {name!r} has {len(column)} rows for {len(self)} keys; pass one for each key")
 
     def score(self, name: str) -> NDArray[np.float32]:
         """Raises ValueError where the profile lacks the score."""
@@ -52,6 +61,7 @@ class Pool:
         """Raises ValueError where the profile lacks the vector."""
         if name not in self.vectors:
             raise ValueError(f"the pool has no vector {name!r}, only {sorted(self.vectors)}; add it to the profile")
+        self._check(name, self.vectors[name])
         return self.vectors[name]
 
     def first_vector(self) -> NDArray[Any]:
@@ -85,6 +95,7 @@ class Choice:
     scorer_n: NDArray[np.object_]  # name of the score, or another reason; None where no score of the sample decided
     score_n: NDArray[np.float32]  # NaN where there is no scorer
     stratum_n: NDArray[np.int32]  # -1 where there is none
+    rank_n: NDArray[np.float64] | None = None  # those of smaller rank would be chosen of a smaller budget; None: by hash
 
 
 def choice(
@@ -92,6 +103,7 @@ def choice(
     index_n: Indices,
     scorer_n: NDArray[np.object_] | str | None = None,
     stratum_n: NDArray[np.int32] | int = -1,
+    rank_n: NDArray[np.floating] | None = None,
 ) -> Choice:
     """Sort by key and look up the scores; a sample whose score is missing was not chosen by it, so it has no scorer."""
     order = np.argsort(pool.keys_N[index_n])
@@ -104,7 +116,8 @@ def choice(
         mine = scorers == name
         score_n[mine] = pool.score(name)[index_n[mine]]
     scorers[~np.isfinite(score_n)] = None
-    return Choice(index_n, scorers, np.where(np.isfinite(score_n), score_n, np.float32(np.nan)), strata)
+    ranks = None if rank_n is None else rank_n[order].astype(np.float64)
+    return Choice(index_n, scorers, np.where(np.isfinite(score_n), score_n, np.float32(np.nan)), strata, ranks)
 
 
 def because(pool: Pool, index_n: Indices, reason: str) -> Choice:
@@ -112,6 +125,21 @@ def because(pool: Pool, index_n: Indices, reason: str) -> Choice:
     index_n = index_n[np.argsort(pool.keys_N[index_n])]
     scorer_n = np.full(len(index_n), reason, object)
     return Choice(index_n, scorer_n, np.full(len(index_n), np.nan, np.float32), np.full(len(index_n), -1, np.int32))
+
+
+def subset(made: Choice, rows: Indices) -> Choice:
+    """Some rows, ascending, of a choice."""
+    rank_n = None if made.rank_n is None else made.rank_n[rows]
+    return Choice(made.index_n[rows], made.scorer_n[rows], made.score_n[rows], made.stratum_n[rows], rank_n)
+
+
+def ranks(made: Choice, keys_n: Keys) -> Indices:
+    """(n,) the place at which each sample of a choice is added to it: by its rank, equals by hash."""
+    hashed_n = priority(keys_n, "added")
+    order_n = np.argsort(hashed_n) if made.rank_n is None else np.lexsort((hashed_n, made.rank_n))
+    place_n = np.empty(len(order_n), np.int64)
+    place_n[order_n] = np.arange(len(order_n))
+    return place_n
 
 
 Options = Mapping[str, Any]

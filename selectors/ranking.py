@@ -33,3 +33,13 @@ def ranked(
     chosen = order[start : start + budget]
     spare = unscored[smallest(keys_N[unscored], budget - len(chosen), *salt)]
     return np.sort(np.concatenate([chosen, spare]))
+
+
+def outwards(scores_n: NDArray[np.floating], direction: str) -> NDArray[np.float64]:
+    """(n,) how far each chosen sample is from the end, or the middle, that is taken first; without a score it is farthest."""
+    value_n = scores_n.astype(np.float64)
+    if direction == "middle":
+        value_n = np.abs(value_n - np.median(value_n[np.isfinite(value_n)])) if np.isfinite(value_n).any() else value_n
+    elif direction == "highest":
+        value_n = -value_n
+    return np.where(np.isfinite(scores_n), value_n, np.inf)

@@ -12,7 +12,8 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from liit.selectors.protocol import Choice
+from liit.selectors.priority import Keys
+from liit.selectors.protocol import Choice, ranks, subset
 
 
 def lifetime(pools: Sequence[int], total: int, decay: float = 1.0) -> list[int]:
@@ -54,11 +55,12 @@ def allowance(pool: int, left: int, *, steps: int | None, decay: float = 1.0) ->
     return min(pool, left, ceil(left / shares))
 
 
-def within(limit: float, cost_N: NDArray[np.number], choose: Callable[[int], Choice]) -> Choice:
-    """What a strategy chooses when it is asked for as many samples as cost no more than the limit.
+def within(limit: float, cost_N: NDArray[np.number], choose: Callable[[int], Choice], keys_N: Keys) -> Choice:
+    """What a strategy chooses that costs no more than the limit, and one more sample would cost too much or there is none.
 
-    Found by bisection over the count, so the strategy is asked some twenty times. One more sample would cost too much, or there
-    is none; where a larger count happens to be cheaper again, that one is not looked for.
+    The strategy is asked once, for more samples than the limit can buy; of these come in those first that it would choose of a
+    smaller budget (`Choice.rank_n`), as long as they can be paid. Where it does not say which, they come in by hash, so that
+    every cluster and stratum keeps its share.
 
     Args:
         choose: the strategy's choice of so many samples.
@@ -69,14 +71,11 @@ def within(limit: float, cost_N: NDArray[np.number], choose: Callable[[int], Cho
     cost_N = _checked(cost_N)
     if not limit >= 0:
         raise ValueError(f"cannot spend {limit}; pass a budget of 0 or more")
-    fits, too_many = 0, len(cost_N) + 1
-    while too_many - fits > 1:
-        count = (fits + too_many) // 2
-        if cost_N[choose(count).index_n].sum() <= limit:
-            fits = count
-        else:
-            too_many = count
-    return choose(fits)
+    too_many = int(np.searchsorted(np.cumsum(np.sort(cost_N)), limit, side="right")) + 1
+    asked = choose(min(too_many, len(cost_N)))
+    order_n = np.argsort(ranks(asked, keys_N[asked.index_n]))
+    paid = int(np.searchsorted(np.cumsum(cost_N[asked.index_n[order_n]]), limit, side="right"))
+    return subset(asked, np.sort(order_n[:paid]))
 
 
 def _checked(cost_N: NDArray[np.number]) -> NDArray[np.float64]:

@@ -29,9 +29,8 @@ def semdedup(pool: Pool, budget: int, seed: int, timestep: int, options: Options
     `largest`, the size above which a cluster is split.
     """
     parts = settled(options, k=1000, largest=50_000)
-    return choice(
-        pool, deduplicated(pool.vector("embedding"), pool.keys_N, budget, seed=seed, timestep=timestep, **parts)
-    )
+    index_n = _least_similar_first(pool.vector("embedding"), pool.keys_N, budget, seed=seed, timestep=timestep, **parts)
+    return choice(pool, index_n, rank_n=np.arange(len(index_n)))
 
 
 def deduplicated(
@@ -52,10 +51,17 @@ def deduplicated(
     Raises:
         ValueError: the budget is negative, there are no clusters, or an embedding is not finite.
     """
+    told = {"k": k, "largest": largest, "seed": seed, "timestep": timestep}
+    return np.sort(_least_similar_first(embeddings_ND, keys_N, budget, **told))
+
+
+def _least_similar_first(
+    embeddings_ND: NDArray[Any], keys_N: Keys, budget: int, *, k: int, largest: int, seed: int, timestep: int
+) -> Indices:
     if budget < 0:
         raise ValueError(f"cannot keep {budget} samples; pass a budget of 0 or more")
     if budget >= len(keys_N):
-        return np.arange(len(keys_N))
+        return np.argsort(priority(keys_N, "semdedup", seed, timestep))
     found = cells(embeddings_ND, keys_N, k, seed=seed, largest=largest)
     chance_N = priority(keys_N, "semdedup", seed, timestep)
     rows = directions(embeddings_ND, keys_N, np.lexsort((chance_N, -found.distance_N, found.labels_N)))
@@ -63,7 +69,8 @@ def deduplicated(
     kept_N, similarity_N = _kept(rows, ends_K, _steps(rows, ends_K, budget))
     kept = np.flatnonzero(kept_N)
     order = np.lexsort((chance_N[rows.order_N[kept]], np.rint(similarity_N[kept] * STEPS)))
-    return np.sort(rows.order_N[kept[order[:budget]]])
+    found: Indices = rows.order_N[kept[order[:budget]]]
+    return found
 
 
 def _steps(rows: Directions, ends_K: NDArray[np.int64], budget: int) -> int:

@@ -8,10 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pyarrow.compute as pc
 from safetensors import safe_open
 
-from liit.engine.data.pool import described
+from liit.engine.data.pool import lengths
 from liit.engine.run.files import read_json, write_json
 from liit.engine.settings.config import Config
 from liit.selectors.protocol import Choice
@@ -34,9 +33,9 @@ def spend(
 
     keys_N: of the pool that it chooses from. whole: the strategy's own definition says how much, not the budget.
     """
-    cost_N = costs(timestep / "pool.parquet", releases, keys_N, config)
+    cost_N = costs(releases, keys_N, config)
     limit = allowed(timestep, t, timesteps, float(cost_N.sum()), config)
-    choice = choose(limit) if whole or config.strategy.unit == "samples" else within(limit, cost_N, choose)
+    choice = choose(limit) if whole or config.strategy.unit == "samples" else within(limit, cost_N, choose, keys_N)
     spent = float(cost_N[choice.index_n].sum())
     write_json(timestep / SPENT, {"unit": config.strategy.unit, "allowed": limit, "spent": spent})
     return choice
@@ -53,13 +52,11 @@ def allowed(timestep: Path, t: int, timesteps: int, pool: float, config: Config)
     return allowance(int(pool), left, steps=timesteps - t, decay=strategy.decay)
 
 
-def costs(pool: Path, releases: list[Path], keys_N: np.ndarray, config: Config) -> np.ndarray:
+def costs(releases: list[Path], keys_N: np.ndarray, config: Config) -> np.ndarray:
     """(N,) float64: what training on each sample costs in the unit of the budget."""
     if config.strategy.unit == "samples":
         return np.ones(len(keys_N))
-    known = described(releases, pool)
-    at = np.searchsorted(known["key"].to_numpy(), keys_N)
-    tokens = pc.cast(known["length"], "float64").to_numpy()[at]
+    tokens = lengths(releases, keys_N).astype(np.float64)
     return tokens * (flops_per_token(config) if config.strategy.unit == "flops" else 1)
 
 

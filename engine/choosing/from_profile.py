@@ -7,6 +7,7 @@ deterministic.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from liit.engine.data.pool import tasks
 from liit.engine.run.profiles import arrivals, column_names, read_profile, read_vectors, taken
 from liit.engine.settings.config import read as read_config
 from liit.engine.settings.streams import FileStream
+from liit.selectors.opened import Opened
 from liit.selectors.protocol import Pool, Strategy
 
 
@@ -75,9 +77,9 @@ class ProfileFolder:
         table = read_profile(self.folder, scores)
         pool = Pool(
             keys_N=table["key"].to_numpy(),
-            arrival_N=arrivals(self.folder, table["key"]),
+            arrival_N=arrivals(self.folder, table["key"].to_numpy()),
             scores={name: table[name].to_numpy() for name in scores},
-            vectors={name: read_vectors(self.folder, name) for name in vectors},
+            vectors=Opened({name: partial(read_vectors, self.folder, name) for name in vectors}),
         )
         return table["id"], pool
 

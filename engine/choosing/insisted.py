@@ -110,10 +110,10 @@ NOTHING = Insisted()
 
 
 def around(
-    insisted: Insisted, choose: Choose, pool: Pool, wishes: Wishes, whole: bool, taken: Taken = indexed
+    insisted: Insisted, choose: Choose, pool: Pool, wishes: Wishes | None, whole: bool, taken: Taken = indexed
 ) -> Callable[[int], Choice]:
     """A strategy's choice of so many samples of a pool, with what is insisted on; the strategy's own where that is nothing."""
-    if not insisted:
+    if wishes is None or not insisted:
         return lambda count: choose(pool, count)
     return insisting(choose, pool, wishes, whole=whole, taken=taken)
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from liit.engine.choosing.selection import pool_arrays
 from liit.engine.choosing.summary import summarise
+from liit.engine.data.pool import ids_of
 from liit.engine.run.files import read_table, write_table
 from liit.engine.run.progress import log
 from liit.engine.run.tables import REMOVED
@@ -23,14 +24,17 @@ def prune_pool(timestep: Path, pool_budget: int | None, partial: Path) -> None:
     if pool_budget is None:
         _write(timestep, copies, partial)
         return
-    ids, labels_N, pool = pool_arrays(timestep, (), ("embedding",), clusters=True)
-    assert labels_N is not None
+    pool = pool_arrays(timestep, (), ("embedding",), clusters=True)
     assert pool.distance_N is not None
-    kept_N, like_N = prune(pool.vectors["embedding"], labels_N, pool.keys_N, pool_budget, order_N=-pool.distance_N)
+    order_N = -pool.distance_N
+    kept_N, like_N = prune(pool.vector("embedding"), pool.labels(), pool.keys_N, pool_budget, order_N=order_N)
     gone = np.flatnonzero(~kept_N)
-    like = pa.array(like_N[gone], mask=like_N[gone] < 0)
+    twins = like_N[gone]
+    ids = ids_of([timestep / "pool.parquet"], pool.keys_N[np.concatenate([gone, twins[twins >= 0]])])
+    like = np.full(len(gone), -1)
+    like[twins >= 0] = len(gone) + np.arange((twins >= 0).sum())
     reason = pa.array(["pruned"] * len(gone), pa.string())
-    columns = [ids.take(pa.array(gone)), reason, ids.take(like)]
+    columns = [ids[: len(gone)], reason, ids.take(pa.array(like, mask=like < 0))]
     _write(timestep, pa.concat_tables([copies, pa.table(columns, schema=REMOVED)]), partial)
     log.info("pruning: %d samples leave the pool, %d stay", len(gone), len(pool) - len(gone))
 

@@ -11,13 +11,14 @@ import pyarrow as pa
 from liit.engine.choosing.budget import spend
 from liit.engine.choosing.given import keys_given
 from liit.engine.choosing.insisted import around, insisted_on
-from liit.engine.data.pool import tasks
+from liit.engine.data.pool import ids_of, tasks
 from liit.engine.run.files import read_table, write_table
-from liit.engine.run.profiles import read_profile, read_vectors, taken
+from liit.engine.run.profiles import arrivals, read_profile, read_scores, read_vectors, taken
 from liit.engine.run.progress import log
 from liit.engine.run.tables import SELECTION, sort_by_key
 from liit.engine.settings.config import Config
 from liit.selectors import catalog
+from liit.selectors.opened import Opened
 from liit.selectors.protocol import Choice, Pool, chosen
 
 
@@ -37,35 +38,36 @@ def select(
     """
     strategy = catalog.get(config.strategy.name, config.clustering.vector)
     scores = strategy.scores_for(config.strategy.options)
-    ids, labels_N, pool = pool_arrays(timestep, scores, strategy.vectors, strategy.clusters)
+    pool = pool_arrays(timestep, scores, strategy.vectors, strategy.clusters)
     if strategy.targets:
         pool = replace(pool, targets=target_vectors(timestep / "targets", strategy.vectors[0], skills))
-
-    if strategy.given:
+    insisted, wishes = insisted_on(config.strategy), None
+    ids = ids_of([timestep / "pool.parquet"], pool.keys_N) if insisted or strategy.given else None
+    if strategy.given and ids is not None:
         pool = replace(pool, given_M=keys_given(config, t, timestep, releases, ids))
-    insisted = insisted_on(config.strategy)
-    wishes = insisted.of(ids, lambda: tasks(releases, ids))
+    if insisted and ids is not None:
+        wishes = insisted.of(ids, partial_of(tasks, releases, ids))
 
     def choose(among: Pool, count: int) -> Choice:
         return chosen(strategy, among, count, config.seed, t, config.strategy.options)
 
     own = around(insisted, choose, pool, wishes, strategy.whole, partial_of(taken, timestep / "profile"))
     choice = spend(own, timestep, t, timesteps, releases, pool.keys_N, config, strategy.whole)
-    insisted.say_missing(ids, t, timesteps - 1, timestep, releases)
-    insisted.say(choice, wishes)
-    labels = pa.nulls(len(pool), pa.int32()) if labels_N is None else pa.array(labels_N, pa.int32())
-    table = selection_rows(choice, ids, labels, pool)
+    if wishes is not None and ids is not None:
+        insisted.say_missing(ids, t, timesteps - 1, timestep, releases)
+        insisted.say(choice, wishes)
+    table = selection_rows(choice, ids_of([timestep / "pool.parquet"], pool.keys_N[choice.index_n]), pool)
     write_table(partial, table)
     log.info("selection: %d of %d samples by %s", len(table), len(pool), strategy.name)
 
 
-def selection_rows(choice: Choice, ids: pa.ChunkedArray, labels: pa.Array, pool: Pool) -> pa.Table:
-    """SELECTION rows of a choice, sorted by key; `ids` and `labels` in the order of the pool."""
-    index, percentile_n = pa.array(choice.index_n), percentiles(choice, pool)
+def selection_rows(choice: Choice, ids_n: pa.ChunkedArray, pool: Pool) -> pa.Table:
+    """SELECTION rows of a choice, sorted by key; ids_n: of the chosen, in the order of the choice."""
+    percentile_n, index_n = percentiles(choice, pool), choice.index_n
     columns = [
-        ids.take(index),
-        pa.array(pool.keys_N[choice.index_n], pa.uint64()),
-        labels.take(index),
+        ids_n,
+        pa.array(pool.keys_N[index_n], pa.uint64()),
+        pa.nulls(len(index_n), pa.int32()) if pool.labels_N is None else pa.array(pool.labels_N[index_n], pa.int32()),
         pa.array(choice.scorer_n.tolist(), pa.string()),
         pa.array(choice.score_n, pa.float32(), mask=np.isnan(choice.score_n)),
         pa.array(percentile_n, pa.float32(), mask=np.isnan(percentile_n)),
@@ -80,12 +82,15 @@ def percentiles(choice: Choice, pool: Pool) -> np.ndarray:
     NaN for chance, and where the strategy made the score itself.
     """
     labels_N = np.zeros(len(pool), np.int32) if pool.labels_N is None else pool.labels_N
-    found = np.full(len(choice.index_n), np.nan, np.float32)
+    by_cluster_N = np.argsort(labels_N, kind="stable")
+    ends_K = np.cumsum(np.bincount(labels_N))
+    found, label_n = np.full(len(choice.index_n), np.nan, np.float32), labels_N[choice.index_n]
     for scorer in {name for name in choice.scorer_n if name in pool.scores}:
-        values_N = pool.score(scorer)
-        for cluster in np.unique(labels_N[choice.index_n[choice.scorer_n == scorer]]):
-            among = np.sort(values_N[(labels_N == cluster) & np.isfinite(values_N)])
-            mine = (choice.scorer_n == scorer) & (labels_N[choice.index_n] == cluster)
+        values_N, by_scorer_n = pool.score(scorer), choice.scorer_n == scorer
+        for cluster in np.unique(label_n[by_scorer_n]):
+            among = values_N[by_cluster_N[ends_K[cluster - 1] if cluster else 0 : ends_K[cluster]]]
+            among = np.sort(among[np.isfinite(among)])
+            mine = by_scorer_n & (label_n == cluster)
             found[mine] = 100 * np.searchsorted(among, choice.score_n[mine], side="right") / len(among)
     return found
 
@@ -103,28 +108,24 @@ def target_vectors(profile: Path, name: str, skills: Mapping[str, str]) -> dict[
     return {str(skill): vectors[skill_n == skill] for skill in np.unique(skill_n)}
 
 
-def pool_arrays(
-    timestep: Path, scores: tuple[str, ...], vectors: tuple[str, ...], clusters: bool
-) -> tuple[pa.ChunkedArray, np.ndarray | None, Pool]:
-    """Ids, cluster labels and the arrays that a selector sees, all in the order of the keys."""
-    pool = read_table(timestep / "pool.parquet")
+def pool_arrays(timestep: Path, scores: tuple[str, ...], vectors: tuple[str, ...], clusters: bool) -> Pool:
+    """The arrays that a selector sees, in the order of the keys; of vectors those alone are opened that it asks for."""
+    profile = timestep / "profile"
     if not (scores or vectors or clusters):
-        return pool["id"], None, Pool(pool["key"].to_numpy(), pool["arrival"].to_numpy())
-    profile = read_profile(timestep / "profile", scores)
-    arrival = dict(zip(pool["key"].to_pylist(), pool["arrival"].to_pylist(), strict=True))
-    keys_N = profile["key"].to_numpy()
+        pool = sort_by_key(read_table(timestep / "pool.parquet", ["key", "arrival"]))
+        return Pool(pool["key"].to_numpy(), pool["arrival"].to_numpy())
+    keys_N, columns = read_scores(profile, scores)
     labels_N = distance_N = None
     if clusters:
-        grouped = sort_by_key(read_table(timestep / "clusters.parquet"))
+        grouped = sort_by_key(read_table(timestep / "clusters.parquet", ["key", "cluster", "distance"]))
         if not np.array_equal(grouped["key"].to_numpy(), keys_N):
             raise RuntimeError(f"{timestep}: clusters and profile hold different samples")
         labels_N, distance_N = grouped["cluster"].to_numpy(), grouped["distance"].to_numpy()
-    arrays = Pool(
+    return Pool(
         keys_N=keys_N,
-        arrival_N=np.array([arrival[key] for key in keys_N.tolist()], dtype=np.int32),
-        scores={name: profile[name].to_numpy() for name in scores},
-        vectors={name: read_vectors(timestep / "profile", name) for name in vectors},
+        arrival_N=arrivals(profile, keys_N),
+        scores=columns,
+        vectors=Opened({name: partial_of(read_vectors, profile, name) for name in vectors}),
         labels_N=labels_N,
         distance_N=distance_N,
     )
-    return profile["id"], labels_N, arrays

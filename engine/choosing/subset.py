@@ -87,7 +87,7 @@ def choose_from(
     ids, pool = profile.pool(strategy.scores_for(options), strategy.vectors)
     labels = pa.nulls(len(pool), pa.int32())
     if strategy.clusters:
-        found = cluster(pool.vectors[strategy.vectors[0]], pool.keys_N, k_grid=k_grid, seed=seed)
+        found = cluster(pool.vector(strategy.vectors[0]), pool.keys_N, k_grid=k_grid, seed=seed)
         pool = replace(pool, labels_N=found.labels_N, distance_N=found.distance_N)
         labels = pa.array(found.labels_N, pa.int32())
     if strategy.targets:
@@ -101,7 +101,7 @@ def choose_from(
     choice = around(insisted, choose, pool, wishes, strategy.whole, profile.taken)(budget)
     insisted.say_strange(ids, profile.name)
     insisted.say(choice, wishes)
-    return Chosen(selection_rows(choice, ids, labels, pool), pa.table({"id": ids, "cluster": labels}))
+    return Chosen(selection_rows(choice, ids.take(pa.array(choice.index_n)), pool), pa.table({"id": ids, "cluster": labels}))
 
 
 def _check(profile: Profile, strategy: Strategy, options: Mapping[str, Any]) -> None:

@@ -1,15 +1,22 @@
-"""What became of every sample of a timestep, counted by release, cluster and reason."""
+"""What became of every sample of a timestep, counted by release, cluster and reason.
 
+N samples of the pool, of which each is a few numbers here.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from liit.engine.run.files import read_table, write_table
-from liit.engine.run.tables import QUARANTINE, SUMMARY
+from liit.engine.run.tables import QUARANTINE, SUMMARY, found_at, keys_of, sort_by_key
 
-GROUP = ["dataset", "cluster", "outcome", "reason"]
+Counts = Counter[tuple[str, int | None, str, str | None, bool]]
+"""By data set, cluster, outcome, reason, and whether they were pruned."""
 
 
 def summarise(timestep: Path, removed: pa.Table, path: Path) -> None:
@@ -17,36 +24,70 @@ def summarise(timestep: Path, removed: pa.Table, path: Path) -> None:
 
     removed: its REMOVED rows.
     """
-    pool = read_table(timestep / "pool.parquet", ["id", "dataset"]).to_pandas().set_index("id")
-    pool["cluster"] = _column(timestep / "clusters.parquet", "cluster").reindex(pool.index).astype("Int32")
-    scorer = _column(timestep / "selection.parquet", "scorer", absent="chance")
-    pool["reason"] = scorer.reindex(pool.index)
-    pool["outcome"] = np.where(pool["reason"].notna(), "selected", "not selected")
-    gone = removed.to_pandas().set_index("id")["reason"]
-    pool["pruned"] = pool.index.isin(gone.index)
-    out = gone[~gone.index.isin(pool.index)].rename("reason").reset_index()
-    out["dataset"], out["outcome"] = out["id"].str.split("/", n=1).str[0], "left out"
-    bad = _quarantined(timestep)
-    bad["outcome"] = "quarantined"
-    everything = pd.concat([pool.reset_index(), out, bad])
-    everything["pruned"] = everything["pruned"].eq(True)
-    counted = everything.groupby(GROUP, dropna=False)["pruned"].agg(["size", "sum"]).reset_index()
-    table = pa.Table.from_pandas(counted.rename(columns={"size": "samples", "sum": "pruned"}), preserve_index=False)
-    write_table(path, table.select(SUMMARY.names).cast(SUMMARY))
+    known = sort_by_key(pq.read_table(timestep / "pool.parquet", columns=["key", "dataset"], read_dictionary=["dataset"]))
+    keys_N, gone_m = known["key"].to_numpy(), keys_of(removed["id"])
+    at_m = found_at(keys_N, gone_m)
+    pruned_N = np.zeros(len(keys_N), bool)
+    pruned_N[at_m[at_m >= 0]] = True
+    counts = _of_the_pool(timestep, keys_N, known["dataset"], pruned_N)
+    out = removed.filter(pa.array(at_m < 0))
+    sets = pc.list_element(pc.split_pattern(out["id"], "/", max_splits=1), 0)
+    pairs = zip(sets.to_pylist(), out["reason"].to_pylist(), strict=True)
+    counts.update((name, None, "left out", reason, False) for name, reason in pairs)
+    counts.update((name, None, "quarantined", reason, False) for name, reason in _quarantined(timestep))
+    write_table(path, _table(counts))
 
 
-def _column(path: Path, name: str, absent: str | None = None) -> "pd.Series[str]":
-    """A column by id, empty where there is no such table; `absent` in place of null."""
-    if not path.is_file():
-        return pd.Series(dtype=object)
-    column = read_table(path, ["id", name]).to_pandas().set_index("id")[name]
-    return column if absent is None else column.fillna(absent)
+def _of_the_pool(timestep: Path, keys_N: np.ndarray, datasets: pa.ChunkedArray, pruned_N: np.ndarray) -> Counts:
+    cluster_N = np.full(len(keys_N), -1, np.int32)
+    if (timestep / "clusters.parquet").is_file():
+        table = read_table(timestep / "clusters.parquet", ["key", "cluster"])
+        cluster_N[found_at(keys_N, table["key"].to_numpy())] = table["cluster"].to_numpy()
+    reasons, reason_N = ["chance"], np.full(len(keys_N), -1, np.int32)
+    if (timestep / "selection.parquet").is_file():
+        table = read_table(timestep / "selection.parquet", ["key", "scorer"])
+        scorers = pc.fill_null(table["scorer"], "chance").combine_chunks().dictionary_encode()
+        reasons = scorers.dictionary.to_pylist()
+        reason_N[found_at(keys_N, table["key"].to_numpy())] = scorers.indices.to_numpy()
+    sets = datasets.unify_dictionaries().combine_chunks()
+    names = sets.dictionary.to_pylist()
+    counts: Counts = Counter()
+    columns = (sets.indices.to_numpy(), cluster_N, reason_N, pruned_N.view(np.int8))
+    for count, (name, cluster, reason, pruned) in _tallied(columns):
+        label, outcome = None if cluster < 0 else cluster, "not selected" if reason < 0 else "selected"
+        counts[names[name], label, outcome, None if reason < 0 else reasons[reason], bool(pruned)] += count
+    return counts
 
 
-def _quarantined(timestep: Path) -> pd.DataFrame:
+def _tallied(columns: Sequence[np.ndarray]) -> Iterable[tuple[int, tuple[int, ...]]]:
+    """How often each row of small whole numbers, -1 and up, occurs."""
+    shape = tuple(int(column.max(initial=-1)) + 2 for column in columns)
+    place_N = np.zeros(len(columns[0]), np.int64)
+    for column, size in zip(columns, shape, strict=True):
+        place_N *= size
+        place_N += column
+        place_N += 1
+    counts = np.bincount(place_N)
+    for place in np.flatnonzero(counts):
+        yield int(counts[place]), tuple(int(at) - 1 for at in np.unravel_index(place, shape))
+
+
+def _quarantined(timestep: Path) -> Iterable[tuple[str, str]]:
+    """Data set and kind of reason of what never came to the pool: what scoring found is counted there already."""
     path = timestep / "quarantine.parquet"
-    table = read_table(path) if path.is_file() else QUARANTINE.empty_table()
-    rows = table.to_pandas()[["id", "dataset", "stage", "reason"]]
-    rows["reason"] = rows["reason"].str.split(":", n=1).str[0]
-    in_pool = rows["stage"] == "score"  # these are counted as members of the pool already
-    return rows[~in_pool]
+    table = read_table(path, ["dataset", "stage", "reason"]) if path.is_file() else QUARANTINE.empty_table()
+    for row in table.to_pylist():
+        if row["stage"] != "score":
+            yield row["dataset"], row["reason"].partition(":")[0]
+
+
+def _table(counts: Counts) -> pa.Table:
+    """SUMMARY rows: samples, and those of them that were pruned."""
+    rows: dict[tuple[str, int | None, str, str | None], list[int]] = {}
+    for (*group, pruned), count in counts.items():
+        both = rows.setdefault(tuple(group), [0, 0])
+        both[0] += count
+        both[1] += count * pruned
+    ordered = sorted(rows.items(), key=lambda row: tuple((one is None, one) for one in row[0]))
+    found = [dict(zip(SUMMARY.names, (*group, *both), strict=True)) for group, both in ordered]
+    return pa.Table.from_pylist(found, schema=SUMMARY)

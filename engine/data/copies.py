@@ -40,4 +40,7 @@ def normalised(text: str) -> str:
 
 def words(contents: pa.ChunkedArray) -> np.ndarray:
     """(N, 2) uint64 of N hashes, as selectors take them."""
-    return np.frombuffer(b"".join(contents.to_pylist()), np.uint64).reshape(-1, 2)
+    array = contents.combine_chunks()
+    if not len(array):
+        return np.empty((0, 2), np.uint64)
+    return np.frombuffer(array.buffers()[1], np.uint64).reshape(-1, 2)[array.offset : array.offset + len(array)]

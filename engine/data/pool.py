@@ -1,20 +1,27 @@
-"""Which samples the pool holds at a timestep: those that stayed, and those that have just arrived."""
+"""Which samples the pool holds at a timestep: those that stayed, and those that have just arrived.
 
-from collections.abc import Iterator
+Samples are told apart by their keys: of each, memory holds a few numbers; ids are read where they are written. N samples.
+"""
+
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from liit.engine.data.copies import words
 from liit.engine.data.withdrawing import Withdrawn, removed
+from liit.engine.fleet.in_key_order import merged, written
 from liit.engine.fleet.parts import read_chunks
 from liit.engine.run.files import read_table, write_table
 from liit.engine.run.progress import log
-from liit.engine.run.tables import POOL, QUARANTINE, REMOVED, SAMPLE, sort_by_key
+from liit.engine.run.tables import POOL, REMOVED, SAMPLE, found_at, keys_of, sort_by_key
 from liit.engine.settings.sections import Pool
 from liit.selectors.duplicates import contamination, duplicates
+
+Keys = npt.NDArray[np.uint64]
 
 
 def grow(
@@ -28,81 +35,123 @@ def grow(
     previous: the folder of the timestep before; None at the first one. releases: all until now, the new one last. exams: the
     samples of each evaluation set. t: the timestep; what is withdrawn by then is in no pool.
     """
-    new = read_table(releases[-1], POOL.names)
-    old = remaining(previous) if previous is not None else POOL.empty_table()
-    table = sort_by_key(pa.concat_tables([old, new]))
-    withdrawn = removed(Withdrawn.of(rules.withdrawn_at(t)).among(releases, table["id"]))
-    table = _without(table, withdrawn)
-    contents = words(_of(releases, table["id"], ["id", "key", "content"])["content"])
-    copies = [_copies(table, contents)] if rules.duplicates == "remove" else []
-    if exams:
-        examined = pa.concat_tables([read_table(exam, ["id", "content"]) for exam in exams])
-        found = _examined(table, contents, examined["id"], words(examined["content"]))
-        copies += [found] if rules.contamination == "remove" else []
-        if len(found):
-            fate = "leave the pool" if rules.contamination == "remove" else "stay, as pool.contamination says"
-            log.info("contamination: %d samples are copies of evaluation samples; they %s", len(found), fate)
-    left = pa.concat_tables([REMOVED.empty_table(), *reversed(copies)])
-    left = left.filter(first_of(left["id"]))
+    keys_N, arrival_N = _candidates(previous, releases[-1])
+    withdrawn = removed(Withdrawn.of(rules.withdrawn_at(t)).among(releases))
+    withdrawn = withdrawn.filter(pa.array(found_at(keys_N, keys_of(withdrawn["id"])) >= 0))
+    if len(withdrawn):
+        stays_N = ~np.isin(keys_N, keys_of(withdrawn["id"]))
+        keys_N, arrival_N = keys_N[stays_N], arrival_N[stays_N]
+    left = _left_out(keys_N, arrival_N, releases, exams, rules)
     if len(withdrawn):
         log.info("pool: %d samples are withdrawn", len(withdrawn))
     if len(left):
-        log.info("pool: %d of %d samples are exact copies and left out", len(left), len(table))
+        log.info("pool: %d of %d samples are exact copies and left out", len(left), len(keys_N))
     write_table(partial.with_name("copies.parquet"), pa.concat_tables([withdrawn, left]))
-    write_table(partial, _without(table, left))
+    keys_N = keys_N[~np.isin(keys_N, keys_of(left["id"]))] if len(left) else keys_N
+    tables = [releases[-1]] if previous is None else [previous / "pool.parquet", releases[-1]]
+    written(partial, merged(tables, POOL.names), keys_N, POOL)
 
 
-def _without(table: pa.Table, left: pa.Table) -> pa.Table:
-    return table.filter(pc.invert(pc.is_in(table["id"], left["id"].combine_chunks())))
+def _candidates(previous: Path | None, release: Path) -> tuple[Keys, npt.NDArray[np.int32]]:
+    """Keys, ascending, and arrivals of what stayed of the pool before, and of a release."""
+    chunks = [] if previous is None else [remaining(previous)]
+    chunks += read_chunks([release], ["key", "arrival"])
+    keys_N = np.concatenate([chunk["key"].to_numpy() for chunk in chunks])
+    arrival_N = np.concatenate([chunk["arrival"].to_numpy() for chunk in chunks])
+    del chunks
+    order_N = np.argsort(keys_N)
+    arrival_N = arrival_N[order_N]
+    return keys_N[order_N], arrival_N
 
 
-def _copies(table: pa.Table, contents: np.ndarray) -> pa.Table:
-    stays = duplicates(contents, table["arrival"].to_numpy(), table["key"].to_numpy())
-    gone = np.flatnonzero(stays >= 0)
-    return _removed(table["id"].take(gone), "duplicate", table["id"].take(stays[gone]))
+def _left_out(
+    keys_N: Keys, arrival_N: npt.NDArray[np.int32], releases: list[Path], exams: list[Path], rules: Pool
+) -> pa.Table:
+    """REMOVED rows of what a pool is kept free of: copies of evaluation samples first, and of each sample one row."""
+    contents_N2 = _contents(releases, keys_N)
+    none = (np.empty(0, np.int64), pa.nulls(0, pa.string()))
+    examined = _examined(contents_N2, exams) if exams else none
+    if len(examined[0]):
+        fate = "leave the pool" if rules.contamination == "remove" else "stay, as pool.contamination says"
+        log.info("contamination: %d samples are copies of evaluation samples; they %s", len(examined[0]), fate)
+    if rules.contamination != "remove":
+        examined = none
+    copies, stay = np.empty((2, 0), np.int64)
+    if rules.duplicates == "remove":
+        stays_N = duplicates(contents_N2, arrival_N, keys_N)
+        copies = np.setdiff1d(np.flatnonzero(stays_N >= 0), examined[0])
+        stay = stays_N[copies]
+    del contents_N2
+    gone = np.concatenate([examined[0], copies])
+    names = ids_of(releases, keys_N[np.concatenate([gone, stay])])
+    reasons = pa.array(["contamination"] * len(examined[0]) + ["duplicate"] * len(copies), pa.string())
+    like = pa.concat_arrays([examined[1], names[len(gone) :].combine_chunks()])
+    return pa.table([names[: len(gone)], reasons, like], schema=REMOVED)
 
 
-def _examined(table: pa.Table, contents: np.ndarray, ids: pa.ChunkedArray, examined: np.ndarray) -> pa.Table:
-    like = contamination(contents, examined)
-    gone = np.flatnonzero(like >= 0)
-    return _removed(table["id"].take(gone), "contamination", ids.take(like[gone]))
+def _contents(releases: list[Path], keys_N: Keys) -> np.ndarray:
+    """(N, 2) uint64: the hash of each sample's pixels and words. Raises KeyError where a sample is in no release."""
+    contents_N2, found = np.empty((len(keys_N), 2), np.uint64), 0
+    for chunk in read_chunks(releases, ["key", "content"]):
+        at_n = found_at(keys_N, chunk["key"].to_numpy())
+        mine_n = at_n >= 0
+        contents_N2[at_n[mine_n]] = words(chunk["content"].filter(pa.array(mine_n)))
+        found += int(mine_n.sum())
+    _refuse_missing(releases, keys_N, found)
+    return contents_N2
 
 
-def _removed(ids: pa.ChunkedArray, reason: str, like: pa.ChunkedArray) -> pa.Table:
-    return pa.table([ids, pa.array([reason] * len(ids), pa.string()), like], schema=REMOVED)
-
-
-def first_of(ids: pa.ChunkedArray) -> pa.Array:
-    """Which rows are the first of their id."""
-    first = np.zeros(len(ids), bool)
-    first[np.unique(np.asarray(ids.to_pylist(), dtype=object).astype(str), return_index=True)[1]] = True
-    return pa.array(first)
+def _examined(contents_N2: np.ndarray, exams: list[Path]) -> tuple[npt.NDArray[np.int64], pa.Array]:
+    """Which samples are copies of evaluation samples, and the ids of those."""
+    examined = pa.concat_tables([read_table(exam, ["id", "content"]) for exam in exams])
+    like_N = contamination(contents_N2, words(examined["content"]))
+    gone = np.flatnonzero(like_N >= 0)
+    return gone, examined["id"].take(pa.array(like_N[gone])).combine_chunks()
 
 
 def remaining(timestep: Path) -> pa.Table:
-    """POOL rows that go on after a timestep: not removed, not quarantined while it was scored."""
-    pool = read_table(timestep / "pool.parquet")
-    gone = pa.concat_arrays([*_ids(timestep / "removed.parquet"), *_ids(timestep / "quarantine.parquet", "score")])
-    return pool.filter(pc.invert(pc.is_in(pool["id"], gone)))
+    """Key and arrival of what goes on after a timestep: not removed, not quarantined while it was scored."""
+    pool = read_table(timestep / "pool.parquet", ["key", "arrival"])
+    gone = np.concatenate([_keys(timestep / "removed.parquet"), _keys(timestep / "quarantine.parquet", "score")])
+    return pool.filter(pa.array(found_at(np.sort(gone), pool["key"].to_numpy()) < 0))
 
 
-def _ids(path: Path, stage: str | None = None) -> list[pa.Array]:
-    """Of a table; stage: of a quarantine's rows that this stage found. Another row may have had the id of a good sample."""
-    table = read_table(path) if path.is_file() else QUARANTINE.empty_table()
-    if stage is not None:
-        table = table.filter(pc.equal(table["stage"], stage))
-    return [chunk.cast(pa.string()) for chunk in table["id"].chunks] or [pa.array([], pa.string())]
+def _keys(path: Path, stage: str | None = None) -> Keys:
+    """Of a table with ids; stage: of a quarantine's rows that this stage found. Another row may have had the id of a good
+    sample."""
+    if not path.is_file():
+        return np.empty(0, np.uint64)
+    if stage is None:
+        return np.concatenate([np.empty(0, np.uint64), *(keys_of(c["id"]) for c in read_chunks([path], ["id"]))])
+    table = read_table(path, ["id", "stage"])
+    return keys_of(table.filter(pc.equal(table["stage"], stage))["id"])
 
 
-def described(releases: list[Path], pool: Path, arrival: int | None = None) -> pa.Table:
-    """id, key, dataset and length of every sample of a pool, or of those that came at one timestep, sorted by key.
+def ids_of(tables: Sequence[Path], keys_n: Keys) -> pa.ChunkedArray:
+    """(n,) the ids of samples in the order of the keys given, from tables with `id` and `key`.
 
-    Raises KeyError as `samples` does.
+    Raises KeyError where a sample is in no table.
     """
-    table = read_table(pool, ["id", "arrival"])
-    if arrival is not None:
-        table = table.filter(pc.equal(table["arrival"], arrival))
-    return _of(releases, table["id"], ["id", "key", "dataset", "length"])
+    own, place_n = np.unique(keys_n, return_inverse=True)
+    parts, rows = [pa.array([], pa.string())], [np.empty(0, np.int64)]
+    for chunk in read_chunks(tables, ["id", "key"]) if len(own) else ():
+        at_n = found_at(own, chunk["key"].to_numpy())
+        parts += chunk["id"].filter(pa.array(at_n >= 0)).chunks
+        rows.append(at_n[at_n >= 0])
+    rows_n = np.concatenate(rows)
+    _refuse_missing(tables, own, len(rows_n))
+    return pa.chunked_array([pa.concat_arrays(parts).take(pa.array(np.argsort(rows_n)[place_n]))], pa.string())
+
+
+def lengths(releases: list[Path], keys_N: Keys) -> npt.NDArray[np.int32]:
+    """(N,) tokens of each sample; keys ascending. Raises KeyError as `ids_of` does."""
+    length_N, found = np.empty(len(keys_N), np.int32), 0
+    for chunk in read_chunks(releases, ["key", "length"]):
+        at_n = found_at(keys_N, chunk["key"].to_numpy())
+        length_N[at_n[at_n >= 0]] = chunk["length"].to_numpy()[at_n >= 0]
+        found += int((at_n >= 0).sum())
+    _refuse_missing(releases, keys_N, found)
+    return length_N
 
 
 def tasks(releases: list[Path], ids: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -110,7 +159,12 @@ def tasks(releases: list[Path], ids: pa.ChunkedArray) -> pa.ChunkedArray:
 
     Raises KeyError as `samples` does.
     """
-    return _of(releases, ids, ["id", "key", "task"])["task"]
+    keys_N, found = np.sort(keys_of(ids)), [SAMPLE.empty_table().select(["key", "task"])]
+    for chunk in read_chunks(releases, ["key", "task"]):
+        found.append(chunk.filter(pa.array(found_at(keys_N, chunk["key"].to_numpy()) >= 0)))
+    table = sort_by_key(pa.concat_tables(found))
+    _refuse_missing(releases, keys_N, len(table), ids)
+    return table["task"]
 
 
 def samples(releases: list[Path], ids: pa.ChunkedArray) -> pa.Table:
@@ -122,29 +176,26 @@ def samples(releases: list[Path], ids: pa.ChunkedArray) -> pa.Table:
 
 
 def streamed(releases: list[Path], ids: pa.ChunkedArray) -> Iterator[pa.Table]:
-    """The same rows as the releases have them, a part at a time; the error comes at the end."""
-    wanted, found = ids.combine_chunks(), []
-    for chunk in read_chunks(releases):
-        mine = chunk.filter(pc.is_in(chunk["id"], wanted))
-        found.append(mine["id"])
-        yield mine
-    _refuse_missing(ids, pa.chunked_array([part for ids in found for part in ids.chunks], pa.string()))
+    """The same rows as the releases have them, a part at a time, of which those without any are not read whole; the error comes
+    at the end."""
+    keys_n, found = np.sort(keys_of(ids)), 0
+    for release in releases:
+        for chunk in read_chunks([release]):
+            mine = chunk.filter(pa.array(found_at(keys_n, chunk["key"].to_numpy()) >= 0))
+            found += len(mine)
+            yield mine
+    _refuse_missing(releases, keys_n, found, ids)
 
 
-def _of(releases: list[Path], ids: pa.ChunkedArray, columns: list[str]) -> pa.Table:
-    wanted = ids.combine_chunks()
-    tables = (read_table(release, columns) for release in releases)
-    return _whole([table.filter(pc.is_in(table["id"], wanted)) for table in tables], ids)
-
-
-def _whole(found: list[pa.Table], ids: pa.ChunkedArray) -> pa.Table:
-    """All of them, sorted by key. Raises KeyError where one is missing."""
-    table = sort_by_key(pa.concat_tables(found))
-    _refuse_missing(ids, table["id"])
-    return table
-
-
-def _refuse_missing(ids: pa.ChunkedArray, found: pa.ChunkedArray) -> None:
-    if len(found) != len(ids):
-        missing = ids.filter(pc.invert(pc.is_in(ids, found.combine_chunks())))
-        raise KeyError(f"{len(missing)} samples are in no release, the first is {missing[0]}")
+def _refuse_missing(
+    tables: Sequence[Path], keys_N: Keys, found: int, ids: pa.ChunkedArray | None = None
+) -> None:
+    """Raises KeyError where fewer were found than were asked for; ids: of these samples, where they are known."""
+    if found == len(keys_N):
+        return
+    there = np.concatenate([keys_N[:0], *(chunk["key"].to_numpy() for chunk in read_chunks(tables, ["key"]))])
+    missing = keys_N[~np.isin(keys_N, there)]
+    first = f"the first has key {missing[0]}" if len(missing) else "a key stands there twice"
+    if ids is not None and len(missing):
+        first = f"the first is {ids.filter(pa.array(np.isin(keys_of(ids), missing)))[0]}"
+    raise KeyError(f"{len(missing)} samples are in no release, {first}")

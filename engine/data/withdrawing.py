@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from liit.engine.data.copies import text_hash
 from liit.engine.data.image_hashes import hashes_of, images_of
 from liit.engine.fleet.parts import read_chunks
-from liit.engine.run.files import read_json, read_table
+from liit.engine.run.files import read_json
 from liit.engine.run.tables import REMOVED
 
 REASON = "withdrawn"
@@ -84,17 +84,14 @@ class Withdrawn:
         alone."""
         if not self:
             return {}
-        found = {}
-        ids = [name for release in releases for name in read_table(release, ["id"])["id"].to_pylist()]
-        for name in ids:
-            source = name if name in self.ids else name.rpartition("~")[0]
-            if source in self.ids:
-                found[name] = self.ids[source]
+        found = self._named(releases)
         for root in {release.parents[1] for release in releases if release.parent.name == RELEASES}:
             found |= self.erased(root)
         found |= self._by_content(releases) if self.contents else {}
         found |= self._by_image(releases) if self.images else {}
-        among = set(ids if wanted is None else wanted.to_pylist())
+        names = pa.array(sorted(found), pa.string())
+        tables = [wanted] if wanted is not None else (chunk["id"] for chunk in read_chunks(releases, ["id"]))
+        among = {name for ids in tables for name in ids.filter(pc.is_in(ids, names)).to_pylist()}
         return {name: why for name, why in found.items() if name in among}
 
     def erased(self, root: Path) -> dict[str, str]:
@@ -105,6 +102,16 @@ class Withdrawn:
             for mark in [marks] if isinstance(marks, str) else marks:
                 if mark in self.contents or mark in self.images:
                     found[name] = self.contents.get(mark, self.images.get(mark, ""))
+        return found
+
+    def _named(self, releases: Sequence[Path]) -> dict[str, str]:
+        """With every row that was told apart under an id."""
+        found, names = {}, pa.array(sorted(self.ids), pa.string())
+        for chunk in read_chunks(releases, ["id"]) if self.ids else ():
+            source = pc.replace_substring_regex(chunk["id"], "~[^~]*$", "")
+            mine = pc.or_(pc.is_in(chunk["id"], names), pc.is_in(source, names))
+            for name in chunk["id"].filter(mine).to_pylist():
+                found[name] = self.ids[name if name in self.ids else name.rpartition("~")[0]]
         return found
 
     def _by_content(self, releases: Sequence[Path]) -> dict[str, str]:

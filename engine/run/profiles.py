@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from liit.engine.run.files import read_table
+from liit.engine.run.tables import found_at, sort_by_key
 from liit.selectors.directions import let_go
 
 NUMBER = np.dtype("<f2")
@@ -35,19 +36,38 @@ def column_names(folder: Path) -> tuple[list[str], list[str]]:
     return scores, [field.name for field in schema if pa.types.is_fixed_size_binary(field.type)]
 
 
-def arrivals(folder: Path, keys: pa.ChunkedArray) -> np.ndarray:
+def read_scores(folder: Path, columns: Sequence[str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """(N,) keys, ascending, and the named scores of the usable rows of a profile: as `read_profile`, without ids."""
+    parts, names = sorted(folder.glob("*.parquet")), ["key", *dict.fromkeys(columns)]
+    rows = sum(pq.read_metadata(part).num_rows for part in parts)
+    found = {name: np.empty(rows, np.uint64 if name == "key" else np.float32) for name in names}
+    end = 0
+    for part in parts:
+        table = pq.read_table(part, columns=[*names, "status"])
+        table = table.filter(pc.equal(table["status"], "ok"))
+        for name, column in found.items():
+            column[end : end + len(table)] = table[name].to_numpy()
+        end += len(table)
+    order_N = np.argsort(found["key"][:end])
+    for name in names:
+        found[name] = found[name][:end][order_N]
+    return found.pop("key"), found
+
+
+def arrivals(folder: Path, keys_N: np.ndarray) -> np.ndarray:
     """(N,) int32: the timestep at which each of these samples of a profile came, by the pool beside it; 0 where there is none.
 
     Raises ValueError where the pool lacks one of them.
     """
     path = folder.parent / "pool.parquet"
     if not path.is_file():
-        return np.zeros(len(keys), np.int32)
-    pool = read_table(path, ["key", "arrival"])
-    at = pc.index_in(keys, pool["key"].combine_chunks())
-    if at.null_count:
-        raise ValueError(f"{at.null_count} samples of {folder} are not in {path}; they are not of the same timestep")
-    return pool["arrival"].take(at).to_numpy()
+        return np.zeros(len(keys_N), np.int32)
+    pool = sort_by_key(read_table(path, ["key", "arrival"]))
+    at_N = found_at(pool["key"].to_numpy(), keys_N)
+    if lacking := int((at_N < 0).sum()):
+        raise ValueError(f"{lacking} samples of {folder} are not in {path}; they are not of the same timestep")
+    arrival_N: np.ndarray = pool["arrival"].to_numpy()[at_N]
+    return arrival_N
 
 
 def read_vectors(folder: Path, name: str) -> np.ndarray:
@@ -56,15 +76,12 @@ def read_vectors(folder: Path, name: str) -> np.ndarray:
     It lies beside the profile and goes when nothing holds the matrix any more; memory has only what is being looked at.
     """
     parts = sorted(folder.glob("*.parquet"))
-    head = pa.concat_tables([pq.read_table(part, columns=["key", "status"]) for part in parts])
-    usable = pc.equal(head["status"], "ok").to_numpy()
-    keys = head["key"].to_numpy()[usable]
-    place = np.full(len(usable), -1)
-    place[usable] = np.argsort(np.argsort(keys))
+    place = _places(parts)
     width = pq.read_schema(parts[0]).field(name).type.byte_width // NUMBER.itemsize
-    if not len(keys):
+    count = int(place.max(initial=-1)) + 1
+    if not count:
         return np.empty((0, width), NUMBER)
-    matrix = _unnamed(folder, len(keys), width)
+    matrix = _unnamed(folder, count, width)
     start = 0
     for part in parts:
         rows = unpacked(pq.read_table(part, columns=[name])[name])
@@ -73,6 +90,22 @@ def read_vectors(folder: Path, name: str) -> np.ndarray:
         start += len(rows)
         let_go(matrix)
     return matrix
+
+
+def _places(parts: Sequence[Path]) -> np.ndarray:
+    """Of every row of the parts its place among the usable ones by key, -1 where it is none of them."""
+    keys, usable = [], []
+    for part in parts:
+        table = pq.read_table(part, columns=["key", "status"])
+        usable.append(pc.equal(table["status"], "ok").to_numpy())
+        keys.append(table["key"].to_numpy()[usable[-1]])
+    usable_M = np.concatenate(usable)
+    place_M = np.full(len(usable_M), -1)
+    order_N = np.argsort(np.concatenate(keys))
+    place_N = np.empty_like(order_N)
+    place_N[order_N] = np.arange(len(order_N))
+    place_M[usable_M] = place_N
+    return place_M
 
 
 def taken(folder: Path, vectors_ND: np.ndarray, rows_n: np.ndarray) -> np.ndarray:

@@ -130,7 +130,7 @@ class Run:
         if unknown := sorted(set(wanted) - set(there) - set(FIRST)):
             raise RunError(f"{folder} has no column {', '.join(unknown)}; it has {', '.join(there)}")
         table = sort_by_key(read_table(folder, ["id", "key", "status", *(n for n in wanted if n not in FIRST)]))
-        return profile_frame(table.add_column(2, "arrival", pa.array(arrivals(folder, table["key"]))))
+        return profile_frame(table.add_column(2, "arrival", pa.array(arrivals(folder, table["key"].to_numpy()))))
 
     @property
     def refreshed(self) -> pd.DataFrame:

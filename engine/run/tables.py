@@ -2,6 +2,8 @@
 
 import hashlib
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 # Large types where a table may hold more than 2 GiB: with others, `take` and `sort_by` overflow their offsets.
@@ -92,6 +94,10 @@ SAID = pa.schema(
 TASKS = pa.schema([("key", pa.uint64()), ("task", pa.string())])
 
 
+BLOCK = 1 << 16
+"""Keys that are looked for at a time."""
+
+
 def key_of(sample_id: str) -> int:
     """The uint64 that stands for a sample id wherever an array is wanted (64 bits of BLAKE2b)."""
     return int.from_bytes(hashlib.blake2b(sample_id.encode(), digest_size=8).digest(), "little")
@@ -110,6 +116,29 @@ def as_samples(table: pa.Table) -> pa.Table:
     return table
 
 
+def keys_of(ids: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
+    """(n,) `key_of` every id; a few thousand are Python objects at a time."""
+    batches = pa.table([ids], names=["id"]).to_batches(max_chunksize=1 << 13)
+    hashed = ([key_of(one) for one in batch["id"].to_pylist()] for batch in batches)
+    return np.concatenate([np.empty(0, np.uint64), *(np.array(keys, np.uint64) for keys in hashed)])
+
+
+def found_at(keys_N: npt.NDArray[np.uint64], keys_n: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    """(n,) where each key stands among N ascending ones, -1 where it is none of them."""
+    at_n = np.full(len(keys_n), -1)
+    for start in range(0, len(keys_n) if len(keys_N) else 0, BLOCK):
+        own_b = keys_n[start : start + BLOCK]
+        at_b = np.minimum(np.searchsorted(keys_N, own_b), len(keys_N) - 1)
+        at_n[start : start + BLOCK] = np.where(keys_N[at_b] == own_b, at_b, -1)
+    return at_n
+
+
+def is_by_key(table: pa.Table) -> bool:
+    """Whether rows are in the order of their keys."""
+    keys_n = table["key"].to_numpy()
+    return bool((keys_n[1:] >= keys_n[:-1]).all())
+
+
 def sort_by_key(table: pa.Table) -> pa.Table:
     """Rows in the order of their keys: the canonical order of a set of rows, whatever files they came from."""
-    return table.sort_by("key")
+    return table if is_by_key(table) else table.sort_by("key")

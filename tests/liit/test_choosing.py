@@ -18,7 +18,7 @@ from tests.jobs.test_choose import GRID, SKILLS, add_targets, call, make_step
 
 def frame_of(step: Path) -> pd.DataFrame:
     table = read_table(step / "profile")
-    return profile_frame(table).assign(arrival=arrivals(step / "profile", table["key"]))
+    return profile_frame(table).assign(arrival=arrivals(step / "profile", table["key"].to_numpy()))
 
 
 def targets_of(step: Path) -> dict[str, pd.DataFrame]:

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from liit.selectors.catalog import get
-from liit.selectors.protocol import Choice, Pool
+from liit.selectors.insisting import indexed
+from liit.selectors.parts import part
+from liit.selectors.protocol import Choice, Pool, ranks
 from liit.selectors.schedule import allowance, lifetime, within
 
 CHANCE = np.random.default_rng(0)
@@ -59,18 +61,39 @@ def test_unusable_schedules_are_refused() -> None:
         lifetime([4, 4], -1)
 
 
-@pytest.mark.parametrize("name", ["random", "adapt-inf", "entropy", "semdedup"])
-def test_a_strategy_chooses_as_many_samples_as_cost_no_more(name: str, pool_of: Callable[[int], Pool]) -> None:
+@pytest.mark.parametrize("name", ["random", "adapt-inf", "entropy", "semdedup", "density", "random-clusters-ccs"])
+def test_a_strategy_is_asked_once_and_spends_all_but_what_buys_no_sample(
+    name: str, pool_of: Callable[[int], Pool]
+) -> None:
     pool = pool_of(300)
     cost = CHANCE.integers(1, 90, size=300)
+    turned = CHANCE.permutation(300)
+    asked = []
 
-    def choose(count: int) -> Choice:
-        return get(name).choose(pool, count, 0, 1, {})
+    def bought(limit: float, of: Pool, cost: np.ndarray) -> np.ndarray:
+        def choose(count: int) -> Choice:
+            asked.append(count)
+            return get(name).choose(of, count, 0, 1, {})
+
+        return within(limit, cost, choose, of.keys_N).index_n
 
     for limit in (0, 40, 1000, 5000, int(cost.sum()), 10**9):
-        bought = within(limit, cost, choose).index_n
-        assert cost[bought].sum() <= limit
-        assert len(bought) == 300 or cost[choose(len(bought) + 1).index_n].sum() > limit
+        asked.clear()
+        own = bought(limit, pool, cost)
+        assert len(asked) == 1
+        assert cost[own].sum() <= limit
+        assert len(own) == 300 or cost[own].sum() > limit - 90
+        other = bought(limit, part(pool, turned, indexed), cost[turned])
+        assert set(pool.keys_N[turned][other]) == set(pool.keys_N[own])
+
+
+@pytest.mark.parametrize("name", ["random", "entropy", "perplexity", "similar-gradients"])
+def test_the_first_of_a_larger_choice_are_what_a_smaller_budget_chooses(name: str, pool_of: Callable[[int], Pool]) -> None:
+    pool = pool_of(300)
+    larger = get(name).choose(pool, 120, 0, 1, {})
+    smaller = get(name).choose(pool, 60, 0, 1, {})
+    first = larger.index_n[ranks(larger, pool.keys_N[larger.index_n]) < 60]
+    assert set(first) == set(smaller.index_n)
 
 
 def test_unusable_costs_are_refused(pool_of: Callable[[int], Pool]) -> None:
@@ -80,8 +103,8 @@ def test_unusable_costs_are_refused(pool_of: Callable[[int], Pool]) -> None:
         return get("random").choose(pool, count, 0, 1, {})
 
     with pytest.raises(ValueError, match="the cost of sample 1 is nan"):
-        within(5, np.array([1, np.nan]), choose)
+        within(5, np.array([1, np.nan]), choose, pool.keys_N)
     with pytest.raises(ValueError, match=r"the cost of sample 0 is -1\.0"):
-        within(5, np.array([-1, 2]), choose)
+        within(5, np.array([-1, 2]), choose, pool.keys_N)
     with pytest.raises(ValueError, match="cannot spend nan"):
-        within(float("nan"), np.ones(2), choose)
+        within(float("nan"), np.ones(2), choose, pool.keys_N)
