@@ -20,6 +20,8 @@ import pyarrow.parquet as pq
 
 from liit.engine.fleet.ahead import made_ahead
 from liit.engine.fleet.connect import connect
+from liit.engine.fleet.placing import decided
+from liit.engine.fleet.tries import counted, forget, starting
 from liit.engine.run.files import appearing
 from liit.engine.run.progress import Bar
 from liit.engine.settings.sections import Resources
@@ -82,6 +84,8 @@ def run(folder: Path, job: Job, resources: Resources, tick: Callable[[], None]) 
     rows = sum(task.rows for task in job.tasks)
     if todo:
         connect(resources)
+        resources = decided(resources)
+        forget(folder)
         done = rows - sum(task.rows for task in todo)
         with Bar(job.label, rows, "samples", done) as bar:
             for row in _stream(todo, folder, job, resources):
@@ -114,6 +118,7 @@ def _stream(tasks: Sequence[Task], folder: Path, job: Job, resources: Resources)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.raise_original_map_exception = True  # not one that says that there was one: `faults.told` looks at it
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # its progress is said here, in samples
     dataset = ray.data.from_arrow([_block(task) for task in tasks])
     make = {
@@ -133,7 +138,7 @@ def _stream(tasks: Sequence[Task], folder: Path, job: Job, resources: Resources)
             batch_size=1,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(
-                size=min(resources.actors, len(tasks)), max_concurrent_calls_per_actor=2
+                size=min(resources.actor_count, len(tasks)), max_concurrent_calls_per_actor=2
             ),
             num_cpus=cpus,
             num_gpus=resources.gpus_per_actor,
@@ -145,7 +150,7 @@ def _stream(tasks: Sequence[Task], folder: Path, job: Job, resources: Resources)
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=cpus if job.pooled else 0.5,
-            compute=ray.data.TaskPoolStrategy(resources.actors if job.pooled else None),
+            compute=ray.data.TaskPoolStrategy(resources.actor_count if job.pooled else None),
         )
     yield from done.iter_rows()
 
@@ -153,7 +158,7 @@ def _stream(tasks: Sequence[Task], folder: Path, job: Job, resources: Resources)
 def cpus_of_actor(resources: Resources, total: float) -> float:
     """Of one actor on `total` CPUs: less than asked for where the actors would leave none to the tasks that feed them."""
     spare = max(total - 1, 0)
-    return min(resources.cpus_per_actor, math.floor(100 * spare / resources.actors) / 100)
+    return min(resources.cpus_per_actor, math.floor(100 * spare / resources.actor_count) / 100)
 
 
 class TaskRunner:
@@ -177,7 +182,8 @@ class TaskRunner:
         torch.set_num_threads(threads)
         self.folder, self.batches = Path(folder), batches
         self.loaders, self.ahead = loaders, ahead
-        self.worker = worker(**arguments)
+        with starting(self.folder):
+            self.worker = worker(**arguments)
         self.turn: AbstractContextManager[object] = threading.Lock()
 
     def __call__(self, tasks: pa.Table) -> pa.Table:
@@ -187,10 +193,11 @@ class TaskRunner:
         return pa.table({"task": tasks["name"], "rows": written, "seconds": seconds})
 
     def _run(self, name: str, rows: int, **what: Any) -> int:
-        prepared = self._prepared(self.batches(**what))
-        first = next(prepared)
-        with self.turn:
-            table = self._rows(chain([first], prepared))
+        with counted(self.folder, name):
+            prepared = self._prepared(self.batches(**what))
+            first = next(prepared)
+            with self.turn:
+                table = self._rows(chain([first], prepared))
         if len(table) != rows:
             raise RuntimeError(f"task {name}: {len(table)} rows for {rows} samples")
         with appearing(_part(self.folder, name)) as temporary:
