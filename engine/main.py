@@ -65,7 +65,7 @@ def main(wanted: Wanted) -> int:
         check_files(config)
         check_tracking(config)
         store = Store(config.output, until)
-    except (ConfigError, StoreError, ValueError) as error:
+    except (ConfigError, StoreError, ValueError, OSError) as error:
         log.error("error: %s", error)
         return REFUSED
     return _run(config, store, found)

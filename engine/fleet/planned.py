@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from liit.engine.fleet.ahead import made_ahead
 from liit.engine.fleet.connect import connect
 from liit.engine.fleet.placing import decided
-from liit.engine.fleet.tries import counted, forget, starting
+from liit.engine.fleet.tries import counted, counting, starting
 from liit.engine.run.files import appearing
 from liit.engine.run.progress import Bar
 from liit.engine.settings.sections import Resources
@@ -85,9 +85,8 @@ def run(folder: Path, job: Job, resources: Resources, tick: Callable[[], None]) 
     if todo:
         connect(resources)
         resources = decided(resources)
-        forget(folder)
         done = rows - sum(task.rows for task in todo)
-        with Bar(job.label, rows, "samples", done) as bar:
+        with counting(folder), Bar(job.label, rows, "samples", done) as bar:
             for row in _stream(todo, folder, job, resources):
                 done += int(row["rows"])
                 bar.move_to(done)

@@ -114,23 +114,27 @@ with getattr(tries, sys.argv[1])(Path(sys.argv[2]), *sys.argv[3:]):
 
 @pytest.mark.parametrize("what", [["counted", "part-7"], ["starting"]])
 def test_what_ends_its_process_is_refused_after_some_times(what: list[str], tmp_path: Path) -> None:
-    command = [sys.executable, "-c", CHILD, what[0], str(tmp_path), *what[1:]]
-    for _ in range(tries.MOST):
-        assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
-    refused = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert refused.returncode == 1
-    assert f"ended its process {tries.MOST} times" in refused.stderr
-    tries.forget(tmp_path)
-    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    folder = tmp_path / "parts"
+    command = [sys.executable, "-c", CHILD, what[0], str(folder), *what[1:]]
+    for _ in range(2):
+        with tries.counting(folder):
+            for _ in range(tries.MOST):
+                assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+            refused = subprocess.run(command, check=False, capture_output=True, text=True)
+            assert refused.returncode == 1
+            assert f"ended its process {tries.MOST} times" in refused.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_ends_well_or_by_an_error_is_not_counted(tmp_path: Path) -> None:
-    for _ in range(2 * tries.MOST):
-        with tries.counted(tmp_path, "part-7"), tries.starting(tmp_path):
-            pass
-        with pytest.raises(KeyError), tries.counted(tmp_path, "part-7"), tries.starting(tmp_path):
-            raise KeyError
-    assert not list(tmp_path.iterdir())
+    folder = tmp_path / "parts"
+    with tries.counting(folder):
+        for _ in range(2 * tries.MOST):
+            with tries.counted(folder, "part-7"), tries.starting(folder):
+                pass
+            with pytest.raises(KeyError), tries.counted(folder, "part-7"), tries.starting(folder):
+                raise KeyError
+        assert not list(tries.notes_of(folder).iterdir())
 
 
 @given(
