@@ -36,7 +36,12 @@ def counting(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def counted(folder: Path, name: str, most: int = MOST) -> Iterator[None]:
-    """A task of this folder. Raises ProcessEnded where it was begun `most` times, and its process never got to its end."""
+    """A task of this folder. Raises ProcessEnded where it was begun `most` times, and its process never got to its end.
+
+    Outside of `counting`, nothing is."""
+    if not notes_of(folder).is_dir():
+        yield
+        return
     note = notes_of(folder) / name
     with note.open("ab", buffering=0) as stream:
         stream.write(b".")
@@ -51,7 +56,12 @@ def counted(folder: Path, name: str, most: int = MOST) -> Iterator[None]:
 
 @contextmanager
 def starting(folder: Path, most: int = MOST) -> Iterator[None]:
-    """The start of a process that is to do tasks of this folder. Raises ProcessEnded where `most` have died of it here."""
+    """The start of a process that is to do tasks of this folder. Raises ProcessEnded where `most` have died of it here.
+
+    Outside of `counting`, nothing is."""
+    if not notes_of(folder).is_dir():
+        yield
+        return
     here = f"start-{socket.gethostname()}-"
     pids = [note.name.removeprefix(here) for note in notes_of(folder).glob(f"{here}*")]
     if sum(not Path("/proc", pid).exists() for pid in pids) >= most:
