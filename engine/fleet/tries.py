@@ -13,7 +13,7 @@ from pathlib import Path
 
 from liit.engine.run.files import remove
 
-MOST = 6
+MOST = 4
 
 
 class ProcessEnded(RuntimeError):
