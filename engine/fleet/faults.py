@@ -91,7 +91,8 @@ def within(error: Any) -> Iterator[BaseException]:
         inner = [getattr(one, name, None) for name in ("cause", "controller_failure", "health_check_failure")]
         failures = getattr(one, "worker_failures", None)
         inner += list(failures.values()) if isinstance(failures, dict) else []
-        queue += [other for other in (*inner, one.__cause__) if isinstance(other, BaseException)]
+        inner += [] if isinstance(one, ValueError) else [one.__cause__]  # a ValueError's own words say more
+        queue += [other for other in inner if isinstance(other, BaseException)]
 
 
 def _is_wrapping(error: Any) -> bool:
@@ -116,7 +117,7 @@ def _found(error: BaseException) -> Found | None:
         return Found(2, f"{where}{_short(said)}; {LESS}; {AGAIN}")
     if kinds & {"OutOfMemoryError"} or "Task was killed due to the node running low on memory" in said:
         return Found(2, f"{where}out of memory ({_short(said)}); {LESS}; {AGAIN}")
-    if isinstance(error, ValueError | ConnectionError):
+    if isinstance(error, ValueError | OSError):
         return Found(3, f"{where}{_short(said)}")
     if "WorkerGroupError" in kinds:
         return Found(9, f"training failed: {_short(said)}; {AGAIN}")

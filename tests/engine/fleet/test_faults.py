@@ -103,6 +103,13 @@ def test_a_traceback_that_cannot_be_kept_in_the_run_is_kept_elsewhere(
     assert str(tmp_path / "errors.log") in str(faults.told(full(), tmp_path / "none"))
 
 
+def test_words_of_ours_are_kept_as_they_are(tmp_path: Path) -> None:
+    error = ValueError("model /m: its processor cannot be loaded")
+    error.__cause__ = full("/m/config.json")
+    assert faults.told(error, tmp_path) == str(error)
+    assert not list(tmp_path.iterdir())
+
+
 CHILD = """
 import os, signal, sys
 from pathlib import Path
