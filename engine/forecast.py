@@ -66,7 +66,7 @@ def forecast(config: Config) -> list[Step]:
         kept += told.always[name]
         scoring = scored / rate.scored_per_second
         training = chosen * now.training.epochs / rate.trained_per_second
-        actors, workers = config.resources.actors, now.training.workers
+        actors, workers = config.resources.actor_count, now.training.workers
         wall = (scoring / actors, training / workers, answers / rate.answered_per_second / actors, rate.start_seconds)
         sketches = {"sketch": now.scoring.gradient, **now.scoring.sketches}
         sketch = profiled * 2.0 * sum(sketches[name].spec().size for name in strategy.vectors if name in sketches)

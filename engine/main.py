@@ -11,6 +11,8 @@ from rich.table import Table
 
 from liit import __version__
 from liit.engine.data.moving import move_images
+from liit.engine.fleet.faults import told
+from liit.engine.fleet.placing import decided
 from liit.engine.lasting.continuing import continued, told_before, withdrawn_by
 from liit.engine.lasting.until import named, reached
 from liit.engine.plan import advice, console, plan, say
@@ -40,7 +42,7 @@ class Wanted:
 
 
 def main(wanted: Wanted) -> int:
-    """Run the job; the exit code: 0 done, 1 stopped by bad data or in training, 2 refused before anything was started."""
+    """Run the job; the exit code: 0 done, 1 stopped by what is to be mended first, 2 refused before anything was started."""
     start_logging()
     logging.getLogger("transformers").setLevel(logging.ERROR)
     try:
@@ -63,11 +65,10 @@ def main(wanted: Wanted) -> int:
         check_files(config)
         check_tracking(config)
         store = Store(config.output, until)
-    except (ConfigError, StoreError, ValueError) as error:
+    except (ConfigError, StoreError, ValueError, OSError) as error:
         log.error("error: %s", error)
         return REFUSED
-    begin(config, store, found)
-    return _run(config, store)
+    return _run(config, store, found)
 
 
 def _may_be_made_anew(found: Plan, wanted: Wanted) -> bool:
@@ -75,17 +76,23 @@ def _may_be_made_anew(found: Plan, wanted: Wanted) -> bool:
     return wanted.redo and (wanted.at is None or all(timestep_of(name) >= wanted.at for name in found.blocking))
 
 
-def _run(config: Config, store: Store) -> int:
+def _run(config: Config, store: Store, found: Plan) -> int:
     from liit.engine.data.ingest import TooManyBadSamples
     from liit.engine.lifelong import run
 
     try:
+        if found.works:
+            config = config.model_copy(update={"resources": decided(config.resources)})
+        begin(config, store, found)
         results = run(config, store)
     except Reached as end:
         log.info("%s is there, as far as --until says; the same command without it goes on", store.root / str(end))
         return 0
-    except (TooManyBadSamples, ValueError) as error:
-        log.error("stopped: %s", error)
+    except Exception as error:  # Ray's and Ray Train's errors, and whatever they wrap
+        line = str(error) if isinstance(error, TooManyBadSamples) else told(error, store.root)
+        if line is None:
+            raise
+        log.error("stopped: %s", line)
         return FAILED
     finally:
         store.close()

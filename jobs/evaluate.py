@@ -38,6 +38,7 @@ def evaluate(
     """Evaluate any model on the evaluation sets of a configuration, and show it beside the timesteps of a run."""
     from liit.engine.any_model import examine, examined
     from liit.engine.data.ingest import TooManyBadSamples
+    from liit.engine.fleet.faults import told as told_of
     from liit.engine.main import FAILED, REFUSED
     from liit.engine.models.loading import load_processor
     from liit.engine.preflight import check_files
@@ -66,8 +67,11 @@ def evaluate(
         raise typer.Exit(REFUSED) from error
     try:
         summary = examine(what, store)
-    except (TooManyBadSamples, ValueError) as error:
-        log.error("stopped: %s", error)
+    except Exception as error:  # Ray's errors, and whatever they wrap
+        line = str(error) if isinstance(error, TooManyBadSamples) else told_of(error, store.root)
+        if line is None:
+            raise
+        log.error("stopped: %s", line)
         raise typer.Exit(FAILED) from error
     finally:
         store.close()

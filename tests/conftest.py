@@ -23,6 +23,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from tests.long_run import long_config, long_settings  # noqa: F401
 from tests.small_run import config_file, finished, lifelong, settings, stream  # noqa: F401
 
 TEMPLATE = (

@@ -24,7 +24,9 @@ def summarise(timestep: Path, removed: pa.Table, path: Path) -> None:
 
     removed: its REMOVED rows.
     """
-    known = sort_by_key(pq.read_table(timestep / "pool.parquet", columns=["key", "dataset"], read_dictionary=["dataset"]))
+    known = sort_by_key(
+        pq.read_table(timestep / "pool.parquet", columns=["key", "dataset"], read_dictionary=["dataset"])
+    )
     keys_N, gone_m = known["key"].to_numpy(), keys_of(removed["id"])
     at_m = found_at(keys_N, gone_m)
     pruned_N = np.zeros(len(keys_N), bool)

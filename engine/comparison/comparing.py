@@ -9,6 +9,7 @@ from pathlib import Path
 from liit.engine.comparison.cells import Cell, cells, kept, read_comparison, run_cell
 from liit.engine.comparison.contrast import Contrast
 from liit.engine.comparison.contrast_page import write_contrast
+from liit.engine.fleet.faults import told
 from liit.engine.forecast import forecast
 from liit.engine.main import FAILED, REFUSED
 from liit.engine.run.progress import log, start_logging
@@ -70,8 +71,10 @@ def _run_all(missing: list[Cell], output: Path, results: Path, recovers: str | N
             try:
                 run_cell(cell, output, results, recovers)
             except Exception as error:  # Ray's and Ray Train's errors share no narrower type
-                log.exception("cell %s failed", cell.name)
-                failed.append(f"{cell.name}: {(str(error).splitlines() or [type(error).__name__])[0]}")
+                line = told(error, output / cell.name)
+                if line is None:
+                    log.exception("cell %s failed", cell.name)
+                failed.append(f"{cell.name}: {line or (str(error).splitlines() or [type(error).__name__])[0]}")
                 continue
             log.info("cell %s: %s", cell.name, duration(time.monotonic() - began))
     finally:

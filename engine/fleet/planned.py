@@ -15,7 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from liit.engine.fleet.connect import connect
+from liit.engine.fleet.placing import decided
 from liit.engine.fleet.running import TaskError, TaskRunner, Worker, part_of, run_in_task
+from liit.engine.fleet.tries import counting
 from liit.engine.run.progress import Bar, log
 from liit.engine.settings.sections import Resources
 
@@ -59,8 +61,9 @@ def run(folder: Path, job: Job, resources: Resources, tick: Callable[[], None]) 
     rows = sum(task.rows for task in job.tasks)
     if todo:
         connect(resources)
+        resources = decided(resources)
         done = rows - sum(task.rows for task in todo)
-        with Bar(job.label, rows, "samples", done) as bar:
+        with counting(folder), Bar(job.label, rows, "samples", done) as bar:
             said: set[str] = set()
             for told in _stream(todo, folder, job, resources):
                 if told["error"] is not None:
@@ -98,6 +101,7 @@ def _stream(tasks: Sequence[Task], folder: Path, job: Job, resources: Resources)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.raise_original_map_exception = True  # not one that says that there was one: `faults.told` looks at it
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # its progress is said here, in samples
     dataset = ray.data.from_arrow([_block(task) for task in tasks])
     cpus = cpus_of_actor(resources, ray.cluster_resources().get("CPU", 1))
@@ -117,7 +121,7 @@ def _stream(tasks: Sequence[Task], folder: Path, job: Job, resources: Resources)
             batch_size=1,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(
-                size=min(resources.actors, len(tasks)),
+                size=min(resources.actor_count, len(tasks)),
                 max_concurrent_calls_per_actor=2,
                 max_tasks_in_flight_per_actor=2,  # none waits behind them for an actor while another has nothing to do
                 enable_true_multi_threading=True,  # else Ray has the second call wait, before it has read anything
@@ -132,7 +136,7 @@ def _stream(tasks: Sequence[Task], folder: Path, job: Job, resources: Resources)
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=cpus if job.pooled else 0.5,
-            compute=ray.data.TaskPoolStrategy(resources.actors if job.pooled else None),
+            compute=ray.data.TaskPoolStrategy(resources.actor_count if job.pooled else None),
         )
     yield from done.iter_rows()
 
@@ -140,7 +144,7 @@ def _stream(tasks: Sequence[Task], folder: Path, job: Job, resources: Resources)
 def cpus_of_actor(resources: Resources, total: float) -> float:
     """Of one actor on `total` CPUs: less than asked for where the actors would leave none to the tasks that feed them."""
     spare = max(total - 1, 0)
-    return min(resources.cpus_per_actor, math.floor(100 * spare / resources.actors) / 100)
+    return min(resources.cpus_per_actor, math.floor(100 * spare / resources.actor_count) / 100)
 
 
 def loaders_of_actor(resources: Resources, cpus: float) -> int:

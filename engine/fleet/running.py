@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from liit.engine.fleet.ahead import made_ahead
+from liit.engine.fleet.tries import counted, starting
 from liit.engine.run.files import appearing
 from liit.engine.run.progress import log
 
@@ -68,7 +69,8 @@ class TaskRunner:
         self.folder, self.batches = Path(folder), batches
         self.threads, self.loaders, self.ahead = threads, loaders, ahead
         self._use_threads()
-        self.worker = worker(**arguments)
+        with starting(self.folder):
+            self.worker = worker(**arguments)
         self.turn = threading.Lock()
 
     def __call__(self, tasks: pa.Table) -> pa.Table:
@@ -93,7 +95,7 @@ class TaskRunner:
         torch.set_num_threads(self.threads)
 
     def _run(self, name: str, rows: int, **what: Any) -> int:
-        with closing(self._prepared(self.batches(**what))) as prepared:
+        with counted(self.folder, name), closing(self._prepared(self.batches(**what))) as prepared:
             first = next(prepared, None)
             if first is None:
                 raise RuntimeError(f"task {name}: no batch for {rows} samples")

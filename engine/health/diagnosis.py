@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from liit.engine.fleet.nodes import Node, Silence
+from liit.engine.fleet.placing import as_placed
 from liit.engine.fleet.planned import cpus_of_actor
 from liit.engine.health.footprint import Footprint
 from liit.engine.run.words import size
@@ -73,11 +74,12 @@ def hardware(
 
     torch: its version on each node that answered.
     """
+    resources = as_placed(resources, nodes)
     gpus, cpus = sum(node.gpus for node in nodes), sum(node.cpus for node in nodes)
     has, wrong, asked = f"{_amount(gpus, cpus)} on {_all(nodes)}", [], []
     actor = (0 if resources.warm else resources.gpus_per_actor, cpus_of_actor(resources, cpus))
     worker = (resources.gpus_per_worker, resources.cpus_per_worker)
-    for key, count, each in (("resources.actors", resources.actors, actor), ("training.workers", workers, worker)):
+    for key, count, each in (("resources.actors", resources.actor_count, actor), ("training.workers", workers, worker)):
         asked.append(f"{key}={count} of {_amount(*each)}")
         room = sum(_room(node, *each) for node in nodes)
         if room < count:

@@ -65,6 +65,11 @@ class Plan(Store):
         return {name: one.reasons for name, one in self.verdicts.items() if one.retells}
 
     @property
+    def works(self) -> bool:
+        """Whether anything is to be made; of an empty folder, all is."""
+        return not self.verdicts or any(one.state not in ("kept", "set aside") for one in self.verdicts.values())
+
+    @property
     def first_superseded(self) -> int:
         """The first timestep that would be made anew; 0 where what all of them go back to would."""
         return min(map(timestep_of, self.superseding), default=0)

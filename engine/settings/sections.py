@@ -229,8 +229,9 @@ class Resources(Settings):
     """`auto` or host:port. None: RAY_ADDRESS, or a local cluster in this process."""
     num_cpus: PositiveInt | None = None
     """CPUs of a local cluster. None: all of the machine's."""
-    actors: PositiveInt = 1
-    """Scoring and evaluation actors, each with one copy of the model."""
+    actors: PositiveInt | Literal["auto"] = 1
+    """Scoring and evaluation actors, each with one copy of the model, spread over the nodes. auto: as many as find room there
+    by `gpus_per_actor`, or by `cpus_per_actor` where that is 0; a run writes down how many these are."""
     cpus_per_actor: PositiveFloat = 1
     gpus_per_actor: float = Field(0, ge=0)
     threads_per_actor: PositiveInt = 1
@@ -245,6 +246,11 @@ class Resources(Settings):
     small models on CPUs."""
     cpus_per_worker: PositiveFloat = 1
     gpus_per_worker: float = Field(0, ge=0)
+
+    @property
+    def actor_count(self) -> int:
+        """How many actors; one while the cluster was not asked yet."""
+        return 1 if self.actors == "auto" else self.actors
 
 
 class Tracking(Settings):

@@ -5,7 +5,9 @@ import os
 import shutil
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -75,21 +77,30 @@ def _on_worker(config: dict[str, TrainJob]) -> None:
     sys.modules.setdefault("mlflow", None)  # type: ignore[arg-type]  # DeepSpeed's tuner would import it, for three seconds
     from liit.engine.training import loop
 
-    loop.run(job)
+    try:
+        loop.run(job)
+    except Exception as error:
+        import ray
+
+        error.add_note(f"on node {ray.util.get_node_ip_address()}")  # Ray Train hands the error on, and not from where
+        error.add_note(traceback.format_exc())
+        raise
 
 
 @contextmanager
 def _followed(progress: Path, on_progress: OnProgress) -> Iterator[None]:
-    """Calls on_progress for every line that is appended to a file meanwhile: cheaper than a report per step."""
+    """Calls on_progress for every line that is appended to a file meanwhile: cheaper than a report per step.
+
+    What it raises is raised at the end."""
     progress.touch()
     done = threading.Event()
-    thread = threading.Thread(target=_follow, args=(progress, on_progress, done), name="training-progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+    with ThreadPoolExecutor(1, thread_name_prefix="training-progress") as pool:
+        following = pool.submit(_follow, progress, on_progress, done)
+        try:
+            yield
+        finally:
+            done.set()
+        following.result()
 
 
 def _follow(progress: Path, on_progress: OnProgress, done: threading.Event) -> None:
