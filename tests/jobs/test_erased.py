@@ -62,7 +62,8 @@ def test_a_withdrawn_picture_or_text_is_in_no_question_and_no_answer_and_its_mar
             held = {key: row[key] for key in ("conversation", "images", "answer", "judgement") if key in row}
             if name in gone:
                 assert not any(held.values()), (path, name)
-                assert {**was[name], **held, "references": None} == {**row, "references": None}, "its marks stay"
+                others = [key for key in row if key not in (*held, "references")]
+                assert [row[key] for key in others] == [was[name][key] for key in others], "its marks stay"
             else:
                 assert row == was[name]
     assert open_run(folder).accuracy.equals(accuracy)
