@@ -75,7 +75,11 @@ def write_stream(folder: Path, count: int, form: str) -> None:
     data = folder / f"{form}-{count}"
     data.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(2) as workers:
-        list(workers.map(write_release, [data] * RELEASES, range(RELEASES), [count // RELEASES] * RELEASES, [form] * RELEASES))
+        list(
+            workers.map(
+                write_release, [data] * RELEASES, range(RELEASES), [count // RELEASES] * RELEASES, [form] * RELEASES
+            )
+        )
     lines = (json.dumps({"id": n, "conversations": said(n, "exam", "")}) for n in range(QUESTIONS))
     (data / "exam.jsonl").write_text("\n".join(lines) + "\n")
 
@@ -94,7 +98,11 @@ def write_release(data: Path, t: int, count: int, form: str) -> None:
         for start in range(0, count, 1 << 14):
             numbers = range(start, min(start + (1 << 14), count))
             rows = [
-                {"id": n, "image": {"bytes": pictures[n % PICTURES], "path": None}, "conversations": said(n, f"release {t}", "<image>\n")}
+                {
+                    "id": n,
+                    "image": {"bytes": pictures[n % PICTURES], "path": None},
+                    "conversations": said(n, f"release {t}", "<image>\n"),
+                }
                 for n in numbers
             ]
             table = pa.Table.from_pylist(rows)
@@ -207,9 +215,15 @@ def measured(config: Config) -> dict[str, Any]:
         marks = root.with_name(f"{root.name}.marks")
         marks.mkdir(parents=True, exist_ok=True)
         here = Path(__file__).resolve().parent
-        environment = os.environ | {stand_ins.MARKS: str(marks), "PYTHONPATH": f"{here}:{here.parent}", "HF_HUB_OFFLINE": "1"}
+        environment = os.environ | {
+            stand_ins.MARKS: str(marks),
+            "PYTHONPATH": f"{here}:{here.parent}",
+            "HF_HUB_OFFLINE": "1",
+        }
         arguments = [sys.executable, "-W", "ignore", __file__, "--child", config.model_dump_json()]
-        done = subprocess.run(arguments, env=environment, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        done = subprocess.run(
+            arguments, env=environment, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         (root / "output.txt").write_text(done.stdout)
         if done.returncode:
             raise RuntimeError(f"{root} failed:\n{done.stdout[-3000:]}")

@@ -1,7 +1,7 @@
 """In place of a model: numbers made from the key of each sample, so that all else of a run can be measured at any size.
 
-Sketches lie around `CENTRES` directions, as gradients of tasks do; scores are spread evenly. A mark of the moment at which a worker
-begins is left in the folder that `MARKS` names. Shapes: n samples of a batch, D dimensions.
+Sketches lie around `CENTRES` directions, as gradients of tasks do; scores are spread evenly. A mark of the moment at which a
+worker begins is left in the folder that `MARKS` names. Shapes: n samples of a batch, D dimensions.
 """
 
 import json

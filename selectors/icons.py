@@ -22,7 +22,9 @@ def icons(pool: Pool, budget: int, seed: int, timestep: int, options: Options) -
     influence_NS = influence([pool.vector("sketch")], [pool.wanted()], pool.keys_N)
     votes_N = votes(influence_NS, quantile)
     index_n = elected(votes_N, influence_NS, pool.keys_N, budget, seed=seed, timestep=timestep)
-    return choice(replace(pool, scores={"votes": votes_N.astype(np.float32)}), index_n, "votes", rank_n=-votes_N[index_n])
+    return choice(
+        replace(pool, scores={"votes": votes_N.astype(np.float32)}), index_n, "votes", rank_n=-votes_N[index_n]
+    )
 
 
 def votes(influence_NS: NDArray[np.floating], quantile: float = 0.8) -> NDArray[np.int64]:

@@ -95,7 +95,9 @@ class Choice:
     scorer_n: NDArray[np.object_]  # name of the score, or another reason; None where no score of the sample decided
     score_n: NDArray[np.float32]  # NaN where there is no scorer
     stratum_n: NDArray[np.int32]  # -1 where there is none
-    rank_n: NDArray[np.float64] | None = None  # those of smaller rank would be chosen of a smaller budget; None: by hash
+    rank_n: NDArray[np.float64] | None = (
+        None  # those of smaller rank would be chosen of a smaller budget; None: by hash
+    )
 
 
 def choice(
@@ -103,7 +105,7 @@ def choice(
     index_n: Indices,
     scorer_n: NDArray[np.object_] | str | None = None,
     stratum_n: NDArray[np.int32] | int = -1,
-    rank_n: NDArray[np.floating] | None = None,
+    rank_n: NDArray[np.number] | None = None,
 ) -> Choice:
     """Sort by key and look up the scores; a sample whose score is missing was not chosen by it, so it has no scorer."""
     order = np.argsort(pool.keys_N[index_n])

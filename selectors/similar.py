@@ -27,6 +27,8 @@ def similar(vector: str) -> Callable[[Pool, int, int, int, Options], Choice]:
             wanted = targets if skill is None else {skill: targets[skill]}
             likeness_N[new] = influence([pool.vector(vector)[new]], [wanted], pool.keys_N[new]).max(axis=1)
         found = ranked(likeness_N[new], pool.keys_N[new], budget, direction="highest", seed=seed, timestep=timestep)
-        return choice(replace(pool, scores={"similarity": likeness_N}), new[found], "similarity", rank_n=-likeness_N[new[found]])
+        return choice(
+            replace(pool, scores={"similarity": likeness_N}), new[found], "similarity", rank_n=-likeness_N[new[found]]
+        )
 
     return choose

@@ -101,7 +101,9 @@ def choose_from(
     choice = around(insisted, choose, pool, wishes, strategy.whole, profile.taken)(budget)
     insisted.say_strange(ids, profile.name)
     insisted.say(choice, wishes)
-    return Chosen(selection_rows(choice, ids.take(pa.array(choice.index_n)), pool), pa.table({"id": ids, "cluster": labels}))
+    return Chosen(
+        selection_rows(choice, ids.take(pa.array(choice.index_n)), pool), pa.table({"id": ids, "cluster": labels})
+    )
 
 
 def _check(profile: Profile, strategy: Strategy, options: Mapping[str, Any]) -> None:

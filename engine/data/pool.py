@@ -187,9 +187,7 @@ def streamed(releases: list[Path], ids: pa.ChunkedArray) -> Iterator[pa.Table]:
     _refuse_missing(releases, keys_n, found, ids)
 
 
-def _refuse_missing(
-    tables: Sequence[Path], keys_N: Keys, found: int, ids: pa.ChunkedArray | None = None
-) -> None:
+def _refuse_missing(tables: Sequence[Path], keys_N: Keys, found: int, ids: pa.ChunkedArray | None = None) -> None:
     """Raises KeyError where fewer were found than were asked for; ids: of these samples, where they are known."""
     if found == len(keys_N):
         return

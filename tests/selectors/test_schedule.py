@@ -88,7 +88,9 @@ def test_a_strategy_is_asked_once_and_spends_all_but_what_buys_no_sample(
 
 
 @pytest.mark.parametrize("name", ["random", "entropy", "perplexity", "similar-gradients"])
-def test_the_first_of_a_larger_choice_are_what_a_smaller_budget_chooses(name: str, pool_of: Callable[[int], Pool]) -> None:
+def test_the_first_of_a_larger_choice_are_what_a_smaller_budget_chooses(
+    name: str, pool_of: Callable[[int], Pool]
+) -> None:
     pool = pool_of(300)
     larger = get(name).choose(pool, 120, 0, 1, {})
     smaller = get(name).choose(pool, 60, 0, 1, {})

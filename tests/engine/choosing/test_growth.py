@@ -151,7 +151,10 @@ def test_a_summary_counts_what_a_loop_over_all_samples_counts(tmp_path: Path) ->
     nulls = {field.name: pa.nulls(len(scorer), field.type) for field in SELECTION if field.name not in chosen}
     columns = {**chosen, **nulls}
     write_table(tmp_path / "selection.parquet", pa.table({n: columns[n] for n in SELECTION.names}, schema=SELECTION))
-    bad = [{"id": "a/900", "dataset": "a", "stage": "read", "reason": "torn: x"}, {"id": names[0], "dataset": "a", "stage": "score"}]
+    bad = [
+        {"id": "a/900", "dataset": "a", "stage": "read", "reason": "torn: x"},
+        {"id": names[0], "dataset": "a", "stage": "score"},
+    ]
     write_table(tmp_path / "quarantine.parquet", pa.Table.from_pylist(bad, schema=QUARANTINE))
     removed = pa.table([list(gone), list(gone.values()), [None] * len(gone)], schema=REMOVED)
     summarise(tmp_path, removed, tmp_path / "summary.parquet")
