@@ -207,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 )
     for name, by_count in found.items():
         if len(by_count) > 1:
-            few, *_, many = by_count.values()
+            few, many = by_count[min(by_count, key=int)], by_count[max(by_count, key=int)]
             slope = math.log(many["seconds"] / few["seconds"]) / math.log(many["rows"] / few["rows"])
             console.print(f"{name}: slope {slope:.2f}")
     if options.json:

@@ -71,7 +71,7 @@ def _multiway(
         index_n.append(members[picked])
         stratum_n.append(stratum)
         place = added(stratum, pool.keys_N[members[picked]], seed, timestep)
-        rank_n.append(place if even else (place + 1) / len(picked))
+        rank_n.append(place.astype(np.float64) if even else (place + 1) / len(picked))
     index = np.concatenate(index_n)
     scorer_n = np.array([*scores, None], object)[chosen_K[labels_N[index]]]
     return choice(pool, index, scorer_n, np.concatenate(stratum_n), np.concatenate(rank_n))

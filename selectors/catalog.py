@@ -57,7 +57,7 @@ def _by(score: str, direction: str) -> Callable[[Pool, int, int, int, Options], 
         way, chance = parts.pop("direction"), {"seed": seed, "timestep": timestep}
         if way == "ccs":
             index, stratum = ccs(values_N, pool.keys_N, budget, **parts, **chance)
-            rank = added(stratum, pool.keys_N[index], seed, timestep)
+            rank = added(stratum, pool.keys_N[index], seed, timestep).astype(np.float64)
         elif way in DIRECTIONS:
             index = ranked(values_N, pool.keys_N, budget, direction=way, **chance)
             rank = outwards(values_N[index], way)

@@ -105,7 +105,7 @@ def choice(
     index_n: Indices,
     scorer_n: NDArray[np.object_] | str | None = None,
     stratum_n: NDArray[np.int32] | int = -1,
-    rank_n: NDArray[np.floating] | None = None,
+    rank_n: NDArray[np.number] | None = None,
 ) -> Choice:
     """Sort by key and look up the scores; a sample whose score is missing was not chosen by it, so it has no scorer."""
     order = np.argsort(pool.keys_N[index_n])

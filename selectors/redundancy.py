@@ -4,7 +4,7 @@ Large clusters shrink first, to a uniform size, and inside a cluster what goes i
 Samples enter farthest first (Gonzalez, 1985): that meets the count exactly and needs no similarity matrix. Similarity
 to a sample that was itself pruned counts for nothing, else a chain a~b~c would lose both b and c.
 
-Shapes: N samples, D dimensions, K clusters, n samples of a cluster, c chosen so far, b of a batch.
+Shapes: N samples, D dimensions, K clusters, n samples of a cluster, c chosen since, a looked at.
 """
 
 from hashlib import blake2b
@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from liit.selectors.blocks import one_thread
 from liit.selectors.budgets import uniform
 from liit.selectors.directions import Directions, directions
 from liit.selectors.priority import Indices, Keys
 from liit.selectors.similarity import largest_similarity, most_similar
 
-LAG = 64  # choices after which all rows are brought up to date by one matrix product
-BATCH = 256  # rows brought up to date together in between
-BLOCK = 8192  # rows of that matrix product
+LOWEST = 1024  # rows that are looked at step by step
+BLOCK = 8192  # rows of a matrix product
 
 
 def prune(
@@ -68,40 +68,50 @@ def prune(
 def farthest_first(rows_nD: NDArray[np.float32], count: int) -> Indices:
     """`count` rows, each the least similar to those before it (the first of equals), beginning with row 0.
 
-    Similarity to the chosen only grows, so an outdated value is a lower bound: between the matrix products that bring
-    all rows up to date, only those that could be the minimum are looked at. The choice is that of the plain loop.
+    Similarity to the chosen only grows. So the lowest rows are looked at alone, step by step, until one that was left aside could
+    be lower; then all are brought up to date by one matrix product. The choice is that of the plain loop.
     """
-    chosen = np.zeros(count, np.int64)
-    chosen_cD = np.empty((count, rows_nD.shape[1]), np.float32)
+    chosen, seen, done = np.zeros(count, np.int64), 0, 0
     similarity_n = np.full(len(rows_nD), -np.inf, np.float32)
-    seen_n = np.zeros(len(rows_nD), np.int64)  # how many of the chosen each row was compared with
-    everyone = np.arange(len(rows_nD))
-    for step in range(count):
-        if step == 1 or step % LAG == 0:
-            for start in range(0, len(rows_nD), BLOCK):
-                _refresh(everyone[start : start + BLOCK], rows_nD, chosen_cD[:step], similarity_n, seen_n)
-        while seen_n[best := int(np.argmin(similarity_n))] < step:
-            stale = np.flatnonzero((seen_n < step) & (similarity_n < np.inf))
-            if len(stale) > BATCH:
-                stale = stale[np.argpartition(similarity_n[stale], BATCH)[:BATCH]]
-            _refresh(stale, rows_nD, chosen_cD[:step], similarity_n, seen_n)
-        chosen[step], chosen_cD[step] = best, rows_nD[best]
-        similarity_n[best] = np.inf
+    while done < count:
+        since_cD = rows_nD[chosen[seen:done]]
+        for start in range(0, len(rows_nD) if len(since_cD) else 0, BLOCK):
+            part = similarity_n[start : start + BLOCK]
+            np.maximum(part, largest_similarity(rows_nD[start : start + BLOCK], since_cD), out=part)
+        seen = done
+        with one_thread():
+            done = _among_the_lowest(rows_nD, similarity_n, chosen, done)
     return chosen
 
 
-def _refresh(
-    batch_b: Indices,
-    rows_nD: NDArray[np.float32],
-    chosen_cD: NDArray[np.float32],
-    similarity_n: NDArray[np.float32],
-    seen_n: NDArray[np.int64],
-) -> None:
-    """Compare rows with everything that was chosen since they were last compared."""
-    since_cD = chosen_cD[seen_n[batch_b].min(initial=len(chosen_cD)) :]
-    if len(since_cD):
-        similarity_n[batch_b] = np.maximum(similarity_n[batch_b], largest_similarity(rows_nD[batch_b], since_cD))
-        seen_n[batch_b] = len(chosen_cD)
+def _among_the_lowest(
+    rows_nD: NDArray[np.float32], similarity_n: NDArray[np.float32], chosen: Indices, done: int
+) -> int:
+    """Choose as long as it is sure to be the plain loop's choice, once at least; returns how many are chosen then."""
+    lowest_a = _lowest(similarity_n, LOWEST)
+    aside_n = similarity_n.copy()
+    aside_n[lowest_a] = np.inf
+    other = int(np.argmin(aside_n))
+    rows_aD, value_a = rows_nD[lowest_a], similarity_n[lowest_a]
+    while done < len(chosen):
+        best = int(np.argmin(value_a))
+        if np.isinf(value_a[best]) and value_a[best] > 0:
+            break
+        if (value_a[best], lowest_a[best]) >= (aside_n[other], other):
+            break
+        chosen[done], done = lowest_a[best], done + 1
+        similarity_n[lowest_a[best]] = value_a[best] = np.inf
+        np.maximum(value_a, rows_aD @ rows_aD[best], out=value_a)
+    return done
+
+
+def _lowest(values_n: NDArray[np.float32], count: int) -> Indices:
+    """Positions, ascending, of the `count` lowest values, the first of equals."""
+    if count >= len(values_n):
+        return np.arange(len(values_n))
+    bound = np.partition(values_n, count)[count]
+    below = np.flatnonzero(values_n < bound)
+    return np.sort(np.concatenate([below, np.flatnonzero(values_n == bound)[: count - len(below)]]))
 
 
 def _first_copies(embeddings_ND: NDArray[Any], labels_N: NDArray[np.integer], order_N: Indices) -> NDArray[np.bool_]:

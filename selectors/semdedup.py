@@ -69,8 +69,8 @@ def _least_similar_first(
     kept_N, similarity_N = _kept(rows, ends_K, _steps(rows, ends_K, budget))
     kept = np.flatnonzero(kept_N)
     order = np.lexsort((chance_N[rows.order_N[kept]], np.rint(similarity_N[kept] * STEPS)))
-    found: Indices = rows.order_N[kept[order[:budget]]]
-    return found
+    first: Indices = rows.order_N[kept[order[:budget]]]
+    return first
 
 
 def _steps(rows: Directions, ends_K: NDArray[np.int64], budget: int) -> int:

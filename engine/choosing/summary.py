@@ -86,8 +86,8 @@ def _quarantined(timestep: Path) -> Iterable[tuple[str, str]]:
 def _table(counts: Counts) -> pa.Table:
     """SUMMARY rows: samples, and those of them that were pruned."""
     rows: dict[tuple[str, int | None, str, str | None], list[int]] = {}
-    for (*group, pruned), count in counts.items():
-        both = rows.setdefault(tuple(group), [0, 0])
+    for (name, cluster, outcome, reason, pruned), count in counts.items():
+        both = rows.setdefault((name, cluster, outcome, reason), [0, 0])
         both[0] += count
         both[1] += count * pruned
     ordered = sorted(rows.items(), key=lambda row: tuple((one is None, one) for one in row[0]))

@@ -28,17 +28,17 @@ def naive_farthest_first(rows: np.ndarray, count: int) -> list[int]:
 
 
 @pytest.mark.parametrize(("size", "count"), [(1, 1), (40, 40), (300, 200), (900, 150)])
-def test_the_lazy_choice_is_the_plain_one(size: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redundancy, "LAG", 7)
-    monkeypatch.setattr(redundancy, "BATCH", 5)
+@pytest.mark.parametrize("lowest", [1, 5, 64])
+def test_the_lazy_choice_is_the_plain_one(size: int, count: int, lowest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redundancy, "LOWEST", lowest)
     monkeypatch.setattr(redundancy, "BLOCK", 64)
     rows = unit(size, 6, size)
     assert farthest_first(rows, count).tolist() == naive_farthest_first(rows, count)
 
 
 def test_rows_that_all_tie_are_chosen_in_their_order() -> None:
-    """More ties than a batch holds: orthogonal rows, all of similarity 0."""
-    assert farthest_first(np.eye(700, dtype=np.float32), 690).tolist() == list(range(690))
+    """More ties than are looked at step by step: orthogonal rows, all of similarity 0."""
+    assert farthest_first(np.eye(1300, dtype=np.float32), 1200).tolist() == list(range(1200))
 
 
 def test_pruning_equals_brute_force() -> None:
