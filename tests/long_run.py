@@ -19,7 +19,7 @@ def long_settings(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFac
     images = str(Path(stream["releases"][0]["path"]).parent)
     write_rows(folder / "words.json", [said(1000 + i) for i in range(900)] + [seen(20 + i) for i in range(8)])
     write_rows(folder / "exam-sum.json", [{**said(5000 + i), "references": [f"{5001 + i}"]} for i in range(600)])
-    base, colour, total = stream["releases"][0], *stream["evaluations"]
+    base, (colour, total) = stream["releases"][0], stream["evaluations"]
     return settings | {
         "stream": {
             "kind": "files",

@@ -25,7 +25,7 @@ def connect(resources: Resources) -> None:
         return
     address = resources.address or os.environ.get("RAY_ADDRESS")
     if address:
-        ray.init(address=address, log_to_driver=True)
+        ray.init(address=address, log_to_driver=False)  # what fails elsewhere is said here, and kept in the run folder
         log.info("Ray: joined the cluster at %s with %s", address, _size())
         return
     root = str(Path(liit.__file__).resolve().parents[1])  # workers find liit where this process did, installed or not
