@@ -1,8 +1,10 @@
 """Where the parts of a model are, whatever its family: decoder layers, projector, their linears, the image token."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from peft import PeftModel
 from peft.tuners.lora import Linear as LoraLinear
 from torch import nn
@@ -15,6 +17,18 @@ class ModelError(ValueError):
 def unwrapped(model: nn.Module) -> Any:
     """The Hugging Face model inside a PEFT wrapper."""
     return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+@contextmanager
+def head_at(model: nn.Module, rows_BS: torch.Tensor) -> Iterator[None]:
+    """While entered, the output head is given the positions of a mask (B, S) alone: logits are (1, M, V)."""
+    gather = (
+        unwrapped(model).get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0][rows_BS][None],))
+    )
+    try:
+        yield
+    finally:
+        gather.remove()
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:

@@ -100,10 +100,6 @@ def look(
 
 def response_logits(model: nn.Module, batch: Batch) -> torch.Tensor:
     """Logits (M, V) of the positions that predict response tokens. The head sees no other."""
-    head = anatomy.unwrapped(model).get_output_embeddings()
-    gather = head.register_forward_pre_hook(lambda module, args: (args[0][batch.predicts_BS][None],))
-    try:
+    with anatomy.head_at(model, batch.predicts_BS):
         logits: torch.Tensor = model(**batch.inputs, use_cache=False).logits[0]
-    finally:
-        gather.remove()
     return logits

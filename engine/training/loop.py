@@ -20,7 +20,7 @@ import transformers
 from torch.nn import functional as F
 
 from liit.engine.holding.distilling import divergence
-from liit.engine.models import loading
+from liit.engine.models import anatomy, loading
 from liit.engine.settings.training import Regulariser
 from liit.engine.training import finite, state, zero
 from liit.engine.training.job import TrainJob
@@ -143,10 +143,10 @@ class Step:
         """Of the response tokens, summed, in nats; the divergence from the teacher times its strength."""
         engine, teacher = self.built.engine, self.built.teacher
         if teacher is None or self.regulariser is None:
-            return nll_of(response_logits(engine, batch), batch), torch.zeros((), device=engine.device)
+            return nll_of(response_logits(engine, engine.module, batch), batch), torch.zeros((), device=engine.device)
         with teacher.speaking(engine.module):
-            before_MV = response_logits(engine.module, batch)
-        logits_MV = response_logits(engine, batch)
+            before_MV = response_logits(engine.module, engine.module, batch)
+        logits_MV = response_logits(engine, engine.module, batch)
         return nll_of(logits_MV, batch), self.regulariser.strength * divergence(before_MV, logits_MV)
 
     def _penalty(self) -> torch.Tensor:
@@ -159,10 +159,14 @@ def _untouched(model: Any) -> torch.Tensor:
     return sum((0.0 * weight.sum() for weight in model.parameters() if weight.requires_grad), torch.zeros(()))
 
 
-def response_logits(model: Any, batch: Batch) -> torch.Tensor:
-    """(M, V) logits of the positions that predict response tokens, each given all tokens before it."""
+def response_logits(forward: Any, model: Any, batch: Batch) -> torch.Tensor:
+    """(M, V) logits of the positions that predict response tokens, each given all tokens before it. The head sees no other.
+
+    forward: the model, or the engine around it.
+    """
     inputs = {name: value for name, value in batch.items() if name != "response"}
-    logits: torch.Tensor = model(**inputs, use_cache=False).logits[:, :-1][_wanted(batch)]
+    with anatomy.head_at(model, F.pad(_wanted(batch), (0, 1))):
+        logits: torch.Tensor = forward(**inputs, use_cache=False).logits[0]
     return logits
 
 
