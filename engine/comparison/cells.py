@@ -21,10 +21,9 @@ from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from liit.engine.comparison.sharing import adopt, passes, shares
 from liit.engine.data.stream import open_stream
-from liit.engine.fleet.parts import files_of
 from liit.engine.main import begin, commit
 from liit.engine.models.experts import Experts, is_experts
-from liit.engine.run.files import appearing, read_json, write_json
+from liit.engine.run.files import appearing, files_of, read_json, write_json
 from liit.engine.run.fingerprints import fingerprint
 from liit.engine.run.progress import log
 from liit.engine.run.rules import RULES, rules_of

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from liit.engine.fleet.parts import read_chunks
@@ -27,12 +28,14 @@ def beside(release: Path) -> Path:
     return release.parents[1] / FOLDER / release.name
 
 
-def write_images(path: Path, rows: Iterable[tuple[str, list[bytes]]]) -> None:
-    """Write a row for each image of each sample."""
+def write_images(path: Path, samples: Iterable[pa.Table]) -> None:
+    """Write a row for each image of each sample. samples: a few at a time, `id` and `images`, a list of hashes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with appearing(path) as temporary, pq.ParquetWriter(temporary, IMAGES) as writer:
-        pairs = [(name, mark) for name, marks in rows for mark in marks]
-        writer.write_table(pa.table([[name for name, _ in pairs], [mark for _, mark in pairs]], schema=IMAGES))
+        for table in samples:
+            marks = table["images"].combine_chunks()
+            names = table["id"].take(pc.list_parent_indices(marks))
+            writer.write_table(pa.table([names, pc.list_flatten(marks)], schema=IMAGES))
 
 
 def images_of(release: Path) -> pa.Table:
@@ -40,6 +43,10 @@ def images_of(release: Path) -> pa.Table:
     path = beside(release)
     if not path.is_file():
         log.info("%s: hashing its images, once", release.stem)
-        rows = (row for chunk in read_chunks([release], ["id", "images"]) for row in chunk.to_pylist())
-        write_images(path, ((row["id"], [image_hash(image) for image in row["images"] or []]) for row in rows))
+        write_images(path, map(_hashed, read_chunks([release], ["id", "images"])))
     return read_table(path)
+
+
+def _hashed(chunk: pa.Table) -> pa.Table:
+    marks = [[image_hash(image) for image in images or []] for images in chunk["images"].to_pylist()]
+    return pa.table({"id": chunk["id"], "images": pa.array(marks, pa.list_(pa.binary(32)))})

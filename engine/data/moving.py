@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from liit.engine.run.files import appearing
+from liit.engine.run.files import appearing, files_of
 from liit.engine.run.progress import log
 from liit.engine.run.tables import SAMPLE
 
@@ -24,13 +24,12 @@ def move_images(root: Path, old: Path, to: Path | None = None) -> None:
         with appearing(table) as temporary, pq.ParquetWriter(temporary, groups.schema_arrow) as writer:
             for number in range(groups.num_row_groups):
                 writer.write_table(_moved(groups.read_row_group(number), old, to))
-        log.info("%s: its images are in %s now", table.name, to)
+        log.info("%s: its images are in %s now", table.relative_to(root), to)
 
 
 def _tables(root: Path) -> Iterator[Path]:
     for table in (*root.glob("releases/*.parquet"), *root.glob("exam/*.parquet"), *root.glob("targets.parquet")):
-        if "images" in pq.read_schema(table).names:
-            yield table
+        yield from (file for file in files_of(table) if "images" in pq.read_schema(file).names)
 
 
 def _images(groups: pq.ParquetFile) -> Iterator[list[dict[str, Any]]]:

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 from liit.engine.evaluation.answering import Answerer, answered
 from liit.engine.evaluation.recalling import Recaller
-from liit.engine.run.files import read_table, remove, write_table
+from liit.engine.run.files import files_of, read_table, remove, write_table
 from liit.engine.run.progress import log
 from liit.engine.run.store import Clock
-from liit.engine.run.tables import GENERATION, as_samples
+from liit.engine.run.tables import GENERATION, as_samples, sort_by_key
 from liit.engine.settings.config import Config
 from liit.engine.settings.streams import EvaluationSet
 
@@ -82,8 +82,9 @@ def questions_of(asked: Asked) -> pa.Table:
 
 
 def exam_rows(exam: Path) -> pa.Table:
-    """SAMPLE rows of a file without their images."""
-    return as_samples(read_table(exam, [name for name in pq.read_schema(exam).names if name != "images"]))
+    """SAMPLE rows of a table without their images, sorted by key."""
+    names = [name for name in pq.read_schema(files_of(exam)[0]).names if name != "images"]
+    return sort_by_key(as_samples(read_table(exam, names)))
 
 
 def given(table: pa.Table, asked: Asked) -> tuple[dict[str, str], dict[str, float]]:

@@ -73,6 +73,8 @@ class Job:
     """The planned batches of a task, by what it says: called where the worker is."""
     pooled: bool = True
     """Whether workers are held by an actor pool, with its GPUs; else by Ray's task processes, which outlive the job."""
+    unit: str = "samples"
+    """What `Task.rows` counts, in words."""
 
 
 def run(folder: Path, job: Job, resources: Resources, tick: Callable[[], None]) -> list[Path]:
@@ -83,7 +85,7 @@ def run(folder: Path, job: Job, resources: Resources, tick: Callable[[], None]) 
     if todo:
         connect(resources)
         done = rows - sum(task.rows for task in todo)
-        with Bar(job.label, rows, "samples", done) as bar:
+        with Bar(job.label, rows, job.unit, done) as bar:
             for row in _stream(todo, folder, job, resources):
                 done += int(row["rows"])
                 bar.move_to(done)

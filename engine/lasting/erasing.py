@@ -39,7 +39,7 @@ def erase(run: Path) -> dict[Path, int]:
     gone = withdrawn_of(run)
     store = Store(run)
     try:
-        ids, done = pa.array(sorted(gone), pa.string()), {}
+        ids, done = pa.array(sorted(gone), pa.string()), dict[Path, int]()
         _remember(store.root, ids)
         for folder in (store.root, *(store.root / FOLDER).glob("*")) if gone else ():
             for page in PAGES:
@@ -48,7 +48,8 @@ def erase(run: Path) -> dict[Path, int]:
                 remove(begun)  # it may hold them, and is made again
         for table in _tables(store.root):
             if count := _erase(table, ids):
-                done[table] = count
+                whole = table.parent if table.parent.suffix == ".parquet" else table
+                done[whole] = done.get(whole, 0) + count
         return done
     finally:
         store.close()
@@ -67,7 +68,7 @@ def _remember(root: Path, ids: pa.Array) -> None:
 
 def _tables(root: Path) -> Iterator[Path]:
     """Tables that hold what a sample says or shows."""
-    for table in sorted(root.rglob("*.parquet")):
+    for table in sorted(file for file in root.rglob("*.parquet") if file.is_file()):
         names = pq.read_schema(table).names
         if "id" in names and set(EMPTY) & set(names):
             yield table

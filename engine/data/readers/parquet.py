@@ -1,6 +1,7 @@
 """Parquet with one sample a row; images as paths, as bytes, or as structs of both. Streamed, a few megabytes at a time."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,20 +12,25 @@ SUFFIXES = (".parquet",)
 BATCH_BYTES = 32 << 20
 """Of decoded rows in memory at a time, about."""
 MOST_ROWS = 1024
+PIECE = 256 << 20
+"""Of decoded rows that are read together, about, where row groups allow it."""
 _BUFFER = 1 << 20
 """Read ahead of a column. Without it the reader would hold a whole row group, and that may be the whole file."""
 
 
-def rows(file: Path, raw: bool = False) -> Iterator[object]:
+def rows(file: Path, piece: tuple[int, int] | None = None) -> Iterator[object]:
     """The samples as they stand in the file. A row that is not Unicode comes as a ValueError, and the rest follows.
+
+    piece: the row groups to read, from the first to before the second number; None for all.
 
     Memory is bounded by BATCH_BYTES or one page of a column, however large row groups and the file are. Raises ValueError naming
     the file if it is missing, is not Parquet or is damaged.
     """
     try:
         with pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False) as table:
-            start = 0
-            for group in range(table.num_row_groups):
+            first, stop = piece or (0, table.num_row_groups)
+            start = sum(table.metadata.row_group(group).num_rows for group in range(first))
+            for group in range(first, stop):
                 for batch in table.iter_batches(_rows_at_a_time(table, group), row_groups=[group], use_threads=False):
                     yield from plain(batch, start)
                     start += batch.num_rows
@@ -32,10 +38,27 @@ def rows(file: Path, raw: bool = False) -> Iterator[object]:
         raise ValueError(f"{file} cannot be read as Parquet: {error}") from error
 
 
+def pieces(file: Path) -> list[tuple[int, int] | None]:
+    """Runs of row groups of about PIECE bytes, by the footer alone. Raises ValueError as `rows` does."""
+    about = _footer(file)
+    cuts, held = [0], 0
+    for group in range(about.num_row_groups):
+        size = about.row_group(group).total_byte_size
+        if held and held + size > PIECE:
+            cuts.append(group)
+            held = 0
+        held += size
+    return list(pairwise([*cuts, about.num_row_groups])) if len(cuts) > 1 else [None]
+
+
 def count(file: Path) -> int:
     """Rows of a file, without reading them. Raises ValueError as `rows` does."""
+    return int(_footer(file).num_rows)
+
+
+def _footer(file: Path) -> pq.FileMetaData:
     try:
-        return int(pq.read_metadata(file).num_rows)
+        return pq.read_metadata(file)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{file} cannot be read as Parquet: {error}") from error
 

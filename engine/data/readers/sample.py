@@ -58,6 +58,11 @@ class Tally:
         if len(self.examples) < 2:
             self.examples.append(sample_id)
 
+    def join(self, later: "Tally") -> None:
+        """Count those of the rows that follow."""
+        self.count += later.count
+        self.examples = [*self.examples, *later.examples][:2]
+
     def __str__(self) -> str:
         more = ", ..." if self.count > len(self.examples) else ""
         return f"{self.count:,} ({', '.join(self.examples)}{more})"

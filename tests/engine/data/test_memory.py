@@ -19,11 +19,11 @@ ALLOWED = 240 << 20
 """Bytes above the start; the release holds 400."""
 STEPS = {
     "selected": "table = samples([release], pa.chunked_array([[f'd/{n}' for n in range(0, 400, 50)]])); assert len(table) == 8",
-    "dealt to scoring": """
-keys = pq.read_table(release, columns=['key'])['key'].to_numpy()
-batches = np.arange(len(keys), dtype=np.int32) // 4
-write_work(folder, lambda: read_chunks([release]), keys, batches, batches, rows_that_fit([release], 16 << 20))
-assert sum(pq.read_metadata(file).num_rows for file in folder.glob('work-*')) == 100
+    "read by scoring": """
+keys = np.sort(pq.read_table(release, columns=['key'])['key'].to_numpy())
+tasks = tasks_of([release], keys)
+assert len(tasks) == 25
+assert sum(len(batch) for task in tasks for batch in Batches(4, 1 << 20)(**task.what)) == 400
 """,
     "trained from": """
 every = pa.chunked_array([[f'd/{n}' for n in range(400)]])
@@ -39,7 +39,7 @@ keep_first_of_each(folder / 'exam.parquet', {'d': 300})
 assert sum(len(chunk) for chunk in read_chunks([folder / 'exam.parquet'])) == 300
 """,
     "ingested": """
-spool = Spool(folder / 'spool.parquet')
+spool = Spool(folder / 'spool.arrow')
 source = Release(name='e', path=str(release.with_name('published.parquet')))
 taken = take(source, 1, spool)
 assert (len(spool), taken.bad) == (400, [])
@@ -64,7 +64,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"role": "assistant", "text": "x", "context": None},
     ]
     said = [{"from": "human", "value": "<image>What?"}, {"from": "gpt", "value": "x"}]
-    common = {"dataset": "d", "arrival": 1, "conversation": turns}
+    common = {"dataset": "d", "arrival": 1, "conversation": turns, "length": 9}
 
     def kept(n: int) -> dict[str, Any]:
         return {"id": f"d/{n}", "key": key_of(f"d/{n}"), **common, "images": [picture(n)]}
@@ -87,7 +87,8 @@ from liit.engine.data.pool import samples, streamed
 from liit.engine.data.reading import take
 from liit.engine.data.rows import Rows, write_rows
 from liit.engine.data.spool import Spool
-from liit.engine.fleet.work import read_chunks, rows_that_fit, write_work
+from liit.engine.fleet.parts import Batches, read_chunks, tasks_of
+import pyarrow.parquet as pq
 from liit.engine.settings.streams import Release
 release, folder = Path({str(release)!r}), Path({str(tmp_path)!r})
 peak = lambda: 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
