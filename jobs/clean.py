@@ -57,13 +57,15 @@ def clean(
 
 def erase_withdrawn(run: Path, dry_run: bool) -> None:
     """Say what is withdrawn, and erase it."""
-    from liit.engine.lasting.erasing import erase, withdrawn_of
+    from liit.engine.lasting.erasing import erase, pictures_outside, withdrawn_of
     from liit.engine.run.progress import log
 
     gone = withdrawn_of(run)
     for name, why in list(gone.items())[:20]:
         log.info("withdrawn: %s%s", name, f" ({why})" if why else "")
     log.info("%d samples of the releases are withdrawn", len(gone))
+    for path, count in pictures_outside(run).items():
+        log.warning("%s: %d pictures of withdrawn samples are in this file, which is yours to change", path, count)
     for path, count in ({} if dry_run else erase(run)).items():
         log.info("%s: %d rows erased", path.relative_to(run.resolve()), count)
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from liit.engine.data.places import bytes_of
 from liit.engine.fleet.parts import read_chunks
 from liit.engine.run.files import appearing, read_table
 from liit.engine.run.progress import log
@@ -19,8 +20,7 @@ IMAGES = pa.schema([("id", pa.string()), ("image", pa.binary(32))])
 
 def image_hash(image: Mapping[str, Any]) -> bytes:
     """Of one image as SAMPLE rows have it."""
-    data = image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
-    return hashlib.sha256(data).digest()
+    return hashlib.sha256(bytes_of(image)).digest()
 
 
 def beside(release: Path) -> Path:

@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 
 from liit.engine.run.files import appearing, files_of
 from liit.engine.run.progress import log
-from liit.engine.run.tables import SAMPLE
 
 
 def move_images(root: Path, old: Path, to: Path | None = None) -> None:
@@ -50,4 +49,4 @@ def _moved(table: pa.Table, old: Path, to: Path) -> pa.Table:
         for row in table["images"].to_pylist()
     ]
     at = table.schema.get_field_index("images")
-    return table.set_column(at, table.schema.field(at), pa.array(rows, SAMPLE.field("images").type))
+    return table.set_column(at, table.schema.field(at), pa.array(rows, table.schema.field(at).type))

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from liit.engine.data.places import referred
 from liit.engine.data.readers.ids import apart_id, settled
 from liit.engine.data.readers.sample import Sample, Tally
 from liit.engine.fleet.planned import Task
@@ -44,7 +45,8 @@ class Spool:
         """Append a sample; content: `checks.content` of it."""
         size, name = _size(sample), sample["id"]
         told = {"key": key_of(name), "apart": key_of(apart_id(name, content)), "word": content, "size": size}
-        self._rows.append({**sample, **told, "arrival": arrival})
+        images = [referred(image) for image in sample["images"]]
+        self._rows.append({**sample, **told, "images": images, "arrival": arrival})
         self._bytes += size
         self._count += 1
         if len(self._rows) >= ROWS or self._bytes >= BYTES:

@@ -3,6 +3,7 @@
 Of releases. A question of an evaluation set goes with the row of that set's own file.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,19 @@ def withdrawn_of(run: Path) -> dict[str, str]:
     """Id to reason of every sample of a run's releases that is withdrawn. Raises RunError for a folder that is no run."""
     here = open_run(run)
     return Withdrawn.told(here.config).among(sorted((here.root / "releases").glob("*.parquet")))
+
+
+def pictures_outside(run: Path) -> dict[Path, int]:
+    """Files of the user's own that pictures of withdrawn samples are, or stand in, and of how many; `erase` leaves them.
+
+    Raises RunError for a folder that is no run.
+    """
+    root, ids = open_run(run).root.resolve(), pa.array(sorted(withdrawn_of(run)), pa.string())
+    found: Counter[Path] = Counter()
+    for chunk in read_chunks(sorted((root / "releases").glob("*.parquet")), ["id", "images"]) if len(ids) else ():
+        for images in chunk.filter(pc.is_in(chunk["id"], ids))["images"].to_pylist():
+            found.update(Path(image["path"]) for image in images or () if image["path"] is not None)
+    return dict(found)
 
 
 def erase(run: Path) -> dict[Path, int]:

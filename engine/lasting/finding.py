@@ -26,7 +26,8 @@ Kind = Literal["release", "evaluation", "target"]
 
 @dataclass(frozen=True)
 class Image:
-    """A picture of a sample. path: None where its bytes are in the table. bytes: its size; None where no file is there."""
+    """A picture of a sample. path: the file that it is or stands in; None where its bytes are in the table. bytes: its size; None
+    where no file is there."""
 
     path: Path | None
     bytes: int | None
@@ -125,9 +126,13 @@ def _row_of(file: pq.ParquetFile, sample: str) -> Row | None:
         if at < 0:
             continue
         light = [name for name in LIGHT if name in file.schema_arrow.names]
-        row = file.read_row_group(group, columns=[*light, *_leaf(file, "path")]).slice(at, 1).to_pylist()[0]
-        paths = [image["path"] for image in row.pop("images", None) or ()]
+        named = [*light, *_leaf(file, "path"), *_leaf(file, "size")]
+        row = file.read_row_group(group, columns=named).slice(at, 1).to_pylist()[0]
+        images = row.pop("images", None) or ()
+        paths = [image["path"] for image in images]
         sizes = _sizes(file, group, at) if None in paths else [None] * len(paths)
+        inside = [(image.get("place") or {}).get("size") for image in images]
+        sizes = [own if own is not None else size for own, size in zip(sizes, inside, strict=True)]
         return Row(before + at, row, tuple(map(_image, paths, sizes)))
     return None
 
@@ -160,7 +165,9 @@ def _image(path: str | None, size: int | None) -> Image:
     if path is None:
         return Image(None, size)
     file = Path(path)
-    return Image(file, file.stat().st_size if file.is_file() else None)
+    if not file.is_file():
+        return Image(file, None)
+    return Image(file, file.stat().st_size if size is None else size)
 
 
 def _having(sources: list[Source], sample: str) -> list[Found]:

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from liit.engine.data.presets.rows import Row, asked
+from liit.engine.data.readers import parquet
 
 SHORT = "\nAnswer the question using a single word or phrase."
 UNANSWERABLE = "\nWhen the provided information is insufficient, respond with 'Unanswerable'."
@@ -57,8 +58,6 @@ def stored_images(folder: str) -> dict[str, Any]:
     """By id, the pictures that GQA's repository has in tables of their own (`testdev_balanced_images`: 398, 60 MB)."""
     found: dict[str, Any] = {}
     for file in sorted(Path(folder).glob("*.parquet")):
-        with pq.ParquetFile(file) as table:
-            if {"id", "image"} <= set(table.schema_arrow.names):
-                for batch in table.iter_batches(64, columns=["id", "image"]):
-                    found |= {row["id"]: row["image"] for row in batch.to_pylist()}
+        if {"id", "image"} <= set(pq.read_schema(file).names):
+            found |= {row["id"]: row["image"] for row in parquet.rows(file) if isinstance(row, dict)}
     return found

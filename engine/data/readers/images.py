@@ -8,6 +8,8 @@ from typing import IO, Any
 
 from PIL import Image, ImageOps
 
+from liit.engine.data.places import bytes_of
+
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 """Decoders that run inside this process; Pillow hands EPS, for one, to an external interpreter."""
 
@@ -58,7 +60,7 @@ def _linked_by_the_hub(root: str, named: str, path: str) -> bool:
 
 
 def open_image(image: Mapping[str, Any]) -> Image.Image:
-    """The fully decoded RGB image of `{path, bytes}`, one of which is given: upright, of an animation the first frame.
+    """The fully decoded RGB image of `{path, bytes, place}`, path or bytes given: upright, of an animation the first frame.
 
     Raises ValueError, `kind: detail`, for what is empty, truncated, no image, an image of more than 8 bits per
     channel (RGB would clip it to white), or one of more than MAX_PIXELS pixels.
@@ -66,6 +68,8 @@ def open_image(image: Mapping[str, Any]) -> Image.Image:
     path, data = image.get("path"), image.get("bytes")
     if (path is None) == (data is None):
         raise ValueError("image without source: exactly one of path and bytes must be given")
+    if image.get("place") is not None:
+        data = bytes_of(image)
     if data is not None:
         return _decode(BytesIO(data), f"{len(data)} bytes")
     try:

@@ -1,11 +1,14 @@
 """Parquet with one sample a row; images as paths, as bytes, or as structs of both. Streamed, a few megabytes at a time."""
 
+import os
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from liit.engine.data.places import READ_AGAIN, located
 
 SUFFIXES = (".parquet",)
 
@@ -21,6 +24,8 @@ _BUFFER = 1 << 20
 def rows(file: Path, piece: tuple[int, int] | None = None) -> Iterator[object]:
     """The samples as they stand in the file. A row that is not Unicode comes as a ValueError, and the rest follows.
 
+    Bytes know their row, where they can be read from it again.
+
     piece: the row groups to read, from the first to before the second number; None for all.
 
     Memory is bounded by BATCH_BYTES or one page of a column, however large row groups and the file are. Raises ValueError naming
@@ -30,9 +35,14 @@ def rows(file: Path, piece: tuple[int, int] | None = None) -> Iterator[object]:
         with pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False) as table:
             first, stop = piece or (0, table.num_row_groups)
             start = sum(table.metadata.row_group(group).num_rows for group in range(first))
+            stored, path = _of_bytes(table.schema_arrow), os.path.realpath(file)
             for group in range(first, stop):
+                again = table.metadata.row_group(group).total_byte_size <= READ_AGAIN
                 for batch in table.iter_batches(_rows_at_a_time(table, group), row_groups=[group], use_threads=False):
-                    yield from plain(batch, start)
+                    for number, row in enumerate(plain(batch, start), start):
+                        if isinstance(row, dict) and again:
+                            row |= {name: located(row[name], path, number, (name,)) for name in stored}
+                        yield row
                     start += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{file} cannot be read as Parquet: {error}") from error
@@ -67,6 +77,16 @@ def _rows_at_a_time(table: pq.ParquetFile, group: int) -> int:
     about = table.metadata.row_group(group)
     per_row = about.total_byte_size // max(about.num_rows, 1)
     return int(min(max(BATCH_BYTES // max(per_row, 1), 1), MOST_ROWS))
+
+
+def _of_bytes(schema: pa.Schema) -> list[str]:
+    """Columns in which bytes stand, at whatever depth."""
+    return [field.name for field in schema if _holds_bytes(field.type)]
+
+
+def _holds_bytes(of: pa.DataType) -> bool:
+    nested = [of.field(at).type for at in range(of.num_fields)] if not pa.types.is_map(of) else []
+    return pa.types.is_binary(of) or pa.types.is_large_binary(of) or any(map(_holds_bytes, nested))
 
 
 def plain(batch: pa.RecordBatch, start: int) -> list[object]:

@@ -9,6 +9,8 @@ from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any, NotRequired, TypedDict
 
+from liit.engine.data.places import Place
+
 PLACEHOLDER = "<image>"
 
 
@@ -22,6 +24,8 @@ class Turn(TypedDict):
 class Image(TypedDict):
     path: str | None
     bytes: bytes | None
+    place: NotRequired[Place | None]
+    """Of bytes in a larger file, `path`, as tables have it; a reader yields bytes that know it themselves (`Stored`)."""
 
 
 class Sample(TypedDict):
