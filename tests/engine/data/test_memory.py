@@ -43,7 +43,12 @@ spool = Spool(folder / 'spool.arrow')
 source = Release(name='e', path=str(release.with_name('published.parquet')))
 taken = take(source, 1, spool)
 assert (len(spool), taken.bad) == (400, [])
-assert sum(len(chunk) for chunk in spool.settle().chunks()) == 400
+spooled = spool.settle()
+assert spool.path.stat().st_size < 1 << 20, 'pictures stay where they are'
+tasks = spooled.tasks(4096)
+assert len(tasks) > 3
+given = (one for task in tasks for _, rows in spooled_samples(**task.what) for one in rows.to_pylist())
+assert sum(bytes_of(one['images'][0])[:4] in first for one in given) == 400
 """,
 }
 
@@ -86,7 +91,8 @@ import numpy as np, pyarrow as pa, pyarrow.parquet as pq
 from liit.engine.data.pool import samples, streamed
 from liit.engine.data.reading import take
 from liit.engine.data.rows import Rows, write_rows
-from liit.engine.data.spool import Spool
+from liit.engine.data.places import bytes_of
+from liit.engine.data.spool import Spool, spooled_samples
 from liit.engine.fleet.parts import Batches, read_chunks, tasks_of
 import pyarrow.parquet as pq
 from liit.engine.settings.streams import Release
