@@ -120,7 +120,7 @@ def _held(image: dict[str, Any]) -> dict[str, Any]:
 
 
 def _mark(data: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+    return int.from_bytes(hashlib.sha256(data).digest()[:8], "little")
 
 
 def _member(path: str, place: Place) -> bytes:
@@ -158,6 +158,7 @@ class _Columns:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[object, ...], pa.ChunkedArray] = OrderedDict()
+        self._bytes = 0
         self._lock = threading.Lock()
 
     def get(self, path: str, state: tuple[int, int], group: int, column: str) -> pa.ChunkedArray:
@@ -167,9 +168,10 @@ class _Columns:
                 with pq.ParquetFile(path) as file:
                     found = file.read_row_group(group, columns=[column], use_threads=False)
                 self._kept[name] = found[column]
+                self._bytes += found[column].nbytes
+                while len(self._kept) > 1 and self._bytes > KEPT:
+                    self._bytes -= self._kept.popitem(last=False)[1].nbytes
             self._kept.move_to_end(name)
-            while len(self._kept) > 1 and sum(one.nbytes for one in self._kept.values()) > KEPT:
-                self._kept.popitem(last=False)
             return self._kept[name]
 
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 # Large types where a table may hold more than 2 GiB: with others, `take` and `sort_by` overflow their offsets.
 TURN = pa.struct([("role", pa.string()), ("text", pa.large_string()), ("context", pa.bool_())])
 # Where an image's bytes stand in the file `path`, which holds many: the so many-th row of Parquet, and the column with the fields
-# and positions inside it; or offset and size in a tar. `mark`: 64 bits of BLAKE2b of them.
+# and positions inside it; or offset and size in a tar. `mark`: the first 64 bits of their SHA-256.
 PLACE = pa.struct(
     [
         ("row", pa.int64()),
