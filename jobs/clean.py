@@ -57,7 +57,7 @@ def clean(
 
 def erase_withdrawn(run: Path, dry_run: bool) -> None:
     """Say what is withdrawn, and erase it."""
-    from liit.engine.lasting.erasing import erase, withdrawn_of
+    from liit.engine.lasting.erasing import erase, pictures_outside, withdrawn_of
     from liit.engine.run.progress import log
     from liit.engine.run.reading import open_run
 
@@ -69,6 +69,8 @@ def erase_withdrawn(run: Path, dry_run: bool) -> None:
     log.info("%d samples of the releases are withdrawn", len(gone) - asked)
     if asked:
         log.info("and %d questions of evaluation sets: their marks stay, and they are asked no more", asked)
+    for path, count in pictures_outside(run).items():
+        log.warning("%s: %d pictures of what is withdrawn are in this file, which is yours to change", path, count)
     for path, count in ({} if dry_run else erase(run)).items():
         log.info("%s: %d rows erased", path.relative_to(run.resolve()), count)
 

@@ -19,7 +19,7 @@ from liit.selectors import catalog
 if TYPE_CHECKING:
     from liit.engine.scoring.profile_spec import ProfilerSpec
 
-SHARED = ("releases/*", "exam/*", "targets*", "t00/*")
+SHARED = ("releases/**/*", "exam/**/*", "targets*", "targets*/**/*", "t00/*")
 """What no method or seed changes; and of the quarantines, what was found before any model was trained."""
 FIRST = ("t01/pool*", "t01/copies*", "t01/profile*", "t01/profile/*", "t01/quarantine.parquet")
 """What methods share that profile the same: the first pool is profiled with the base model."""

@@ -24,6 +24,7 @@ from liit.engine.data.reading import Taken, TooManyBadSamples, take
 from liit.engine.data.spool import Spool, Spooled
 from liit.engine.models.encoding import encode
 from liit.engine.models.processors import tokenizer_of
+from liit.engine.run.files import read_table
 from liit.engine.settings.config import Config
 from liit.engine.settings.streams import DigitsStream, FileStream, Release
 from liit.selectors.duplicates import contamination, duplicates
@@ -95,7 +96,7 @@ def _source(
     say: Say,
 ) -> bool:
     """Say of one source what there is to say; whether a run would go on after it. Raises ValueError where it cannot be read."""
-    spool = Spool(folder / "samples.parquet")
+    spool = Spool(folder / "samples.arrow")
     taken = take(source, arrival, spool, first)
     spooled = spool.settle()
     taken.settle(spooled)
@@ -136,7 +137,8 @@ def _checked(spooled: Spooled, config: Config, checker: Checker, name: str) -> p
         shared = Path(config.output).parent  # where every node of a cluster sees it
         shared.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".check-", dir=shared) as folder:
-            return checked(spooled, config, Path(folder) / "checks", name, lambda: None)
+            found = checked(spooled, config, Path(folder) / "checks", name, lambda: None)
+            return pa.concat_tables(map(read_table, found))
     parts = [checker(samples.to_pylist()) for chunk in spooled.chunks() for samples in _slices(chunk)]
     return pa.concat_tables(parts) if parts else checker([])
 

@@ -1,37 +1,34 @@
 """A release enters the pool: read, checked with the run's own model and image decoder, measured in tokens.
 
 in = kept + quarantined + merged with an equal row, and the counts are said. Whatever cannot be used is in
-`tNN/quarantine.parquet` with its reason. Samples go from disk to disk; memory holds a few megabytes of them at a time.
+`tNN/quarantine.parquet` with its reason. Samples are read, and then checked and written, by Ray's tasks, each a piece of them;
+this process holds a few numbers of each.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from liit.engine.data import image_hashes, source_rows
 from liit.engine.data.copies import content_hash
-from liit.engine.data.dealing import dealt
 from liit.engine.data.image_hashes import image_hash, write_images
 from liit.engine.data.readers.images import open_image
 from liit.engine.data.readers.sample import Bad, by_kind
-from liit.engine.data.reading import Taken, TooManyBadSamples, say, take
+from liit.engine.data.reading import Taken, TooManyBadSamples, say, take_all
 from liit.engine.data.source_rows import write_source_rows
-from liit.engine.data.spool import Spool, Spooled, by_key, in_key_order, spooled_samples
+from liit.engine.data.spool import Spooled, put, spooled_samples
 from liit.engine.fleet import planned
 from liit.engine.fleet.parts import rows_of_a_part
 from liit.engine.models.encoding import SampleError, encode
 from liit.engine.models.loading import load_processor
-from liit.engine.run.files import appearing, read_table, remove, write_table
+from liit.engine.run.files import read_table, remove, write_table
 from liit.engine.run.progress import log
 from liit.engine.run.store import Clock
-from liit.engine.run.tables import QUARANTINE, SAMPLE
+from liit.engine.run.tables import QUARANTINE, SAMPLE, sort_by_key
 from liit.engine.settings.config import Config
 from liit.engine.settings.sections import Model
 from liit.engine.settings.specs import TemplateSpec
@@ -50,9 +47,6 @@ CHECKED = pa.schema(
         ("images", pa.list_(pa.binary(32))),
     ]
 )
-BYTES_PER_BUCKET = 256 << 20
-"""Of samples that the driver holds in memory while it hands them out or sorts them; more where that would be too many files."""
-MOST_BUCKETS = 200
 
 
 class Checker:
@@ -77,6 +71,24 @@ class Checker:
         return {**known, **told, "images": [image_hash(image) for image in sample["images"]]}
 
 
+class PartWriter:
+    """Checks samples of a part of a release, and writes those that the model can take, in the order of their keys."""
+
+    def __init__(self, **model: Any) -> None:
+        self.checker = Checker(**model)
+
+    def whole(self, batches: Iterable[tuple[str, pa.Table]]) -> pa.Table:
+        """CHECKED rows of all of them; where their part has no name, nothing is written."""
+        found, kept, to = [], [SAMPLE.empty_table()], ""
+        for part, samples in batches:
+            to, rows = part, self.checker(samples.to_pylist())
+            kept.append(put(samples, length=rows["length"], content=rows["content"]).filter(pc.is_null(rows["reason"])))
+            found.append(rows)
+        if to:
+            write_table(Path(to), sort_by_key(pa.concat_tables(kept)))
+        return pa.concat_tables(found)
+
+
 def ingest(
     sources: Sequence[Release],
     arrival: int,
@@ -87,7 +99,10 @@ def ingest(
     clock: Clock,
     beside: Path | None = None,
 ) -> dict[str, int]:
-    """Write the usable samples of the sources as SAMPLE rows, sorted by key, to `partial`, the others to `quarantined`.
+    """Write the usable samples of the sources as SAMPLE rows into a folder `partial` of part files, the others to `quarantined`.
+
+    Parts follow the order of the sources' rows; rows within one are sorted by key. What an interrupted call has done there is
+    gone on with.
 
     beside: the run folder, where hashes of all images and of all rows are kept for what is withdrawn later. Returns how many rows
     there were.
@@ -95,72 +110,73 @@ def ingest(
     Raises TooManyBadSamples when the bad share of a source is above `max_bad_share`, before images are decoded or after, and
     ValueError for a file that is not what its source says it is, or that holds nothing.
     """
+    if partial.is_file():
+        remove(partial)  # of an earlier version
     work = partial.with_name(partial.name + ".read")
-    remove(work)
-    work.mkdir(parents=True)
-    spool = Spool(work / "samples.parquet")
-    taken = [take(source, arrival, spool) for source in sources]
-    spooled = spool.settle()
+    taken, spooled = take_all(sources, arrival, work, config.resources, clock.tick)
     for one in taken:
         one.settle(spooled)
         say(one)
     _judge(taken, config.max_bad_share, quarantined)
-    table = checked(spooled, config, partial.with_name(partial.name + ".checks"), label, clock.tick)
-    failures = [
-        Bad(row["id"], row["id"].partition("/")[0], row["reason"], "check")
-        for row in table.filter(pc.is_valid(table["reason"])).select(["id", "reason"]).to_pylist()
-    ]
-    for one in taken:
-        one.bad += [bad for bad in failures if bad.dataset == one.source.name]
+    partial.mkdir(exist_ok=True)
+    checks = partial.with_name(partial.name + ".checks")
+    parts = checked(spooled, config, checks, label, clock.tick, partial)
+    for bad in failures(parts):
+        next(one for one in taken if one.source.name == bad.dataset).bad.append(bad)
     _judge(taken, config.max_bad_share, quarantined)
-    _write(partial, spooled, table, work)
+    if not parts:
+        write_table(partial / "part-000000.parquet", SAMPLE.empty_table())
     if beside is not None:
         release = beside / "releases" / partial.name.removesuffix(".partial")
-        fine = table.filter(pc.is_valid(table["images"]))
-        hashes = zip(fine["id"].to_pylist(), fine["images"].to_pylist(), strict=True)
-        write_images(image_hashes.beside(release), hashes)
+        write_images(image_hashes.beside(release), (_fine(read_table(part, ["id", "images"])) for part in parts))
         write_source_rows(source_rows.beside(release), spooled.rows(), (bad for one in taken for bad in one.bad))
     for one in taken:
         _say_counts(one)
-    remove(work)
+    for done in (work, checks, *partial.glob(".*.tmp")):
+        remove(done)
     return {"rows": sum(one.counts.rows for one in taken)}
 
 
-def checked(spooled: Spooled, config: Config, folder: Path, label: str, tick: Callable[[], None]) -> pa.Table:
-    """CHECKED rows of the samples of a spool, in its order: whether the model can take them, and their lengths."""
-    keys_N = spooled.keys
-    if not len(keys_N):
-        return CHECKED.empty_table()
+def checked(
+    spooled: Spooled,
+    config: Config,
+    folder: Path,
+    label: str,
+    tick: Callable[[], None],
+    to: Path | None = None,
+) -> list[Path]:
+    """Tables of CHECKED rows of the samples of spools, in their order: whether the model can take them, and their lengths.
+
+    to: the folder that the usable ones are written into.
+    """
     model: Model = config.model
     job = planned.Job(
         label=f"check {label}",
-        worker=Checker,
+        worker=PartWriter,
         arguments={**model.model_dump(include={"path", "revision", "max_length"}), "template": model.template()},
-        tasks=spooled.tasks(),
+        tasks=spooled.tasks(rows_of_a_part(len(spooled.keys)), to),
         batches=spooled_samples,
         pooled=False,
     )
-    table = pa.concat_tables([read_table(part) for part in planned.run(folder, job, config.resources, tick)])
-    remove(folder)
-    for note, count in Counter(pc.list_flatten(table["notes"]).to_pylist()).most_common():
+    parts = planned.run(folder, job, config.resources, tick) if job.tasks else []
+    notes = Counter(
+        note for part in parts for note in pc.list_flatten(read_table(part, ["notes"])["notes"]).to_pylist()
+    )
+    for note, count in notes.most_common():
         log.info("%s: %d times: %s", label, count, note)
-    return table.take(pc.index_in(pa.array(keys_N), table["key"].combine_chunks()))
+    return parts
 
 
-def _bucket_bytes(size_N: npt.NDArray[np.int64]) -> int:
-    return max(BYTES_PER_BUCKET, int(size_N.sum()) // MOST_BUCKETS)
+def failures(parts: Iterable[Path]) -> Iterator[Bad]:
+    """The samples that the model cannot take."""
+    for part in parts:
+        rows = read_table(part, ["id", "reason"])
+        for row in rows.filter(pc.is_valid(rows["reason"])).to_pylist():
+            yield Bad(row["id"], row["id"].partition("/")[0], row["reason"], "check")
 
 
-def _write(partial: Path, spooled: Spooled, table: pa.Table, work: Path) -> None:
-    """The samples that the model can take, in the order of their keys, from the spool to `partial`."""
-    fine = pc.is_null(table["reason"])
-    keys_n, size_n = spooled.keys[fine.to_numpy()], spooled.sizes[fine.to_numpy()]
-    good = table.filter(fine)
-    bucket_n = by_key(keys_n, size_n, _bucket_bytes(size_n)) if len(keys_n) else np.empty(0, np.int64)
-    with appearing(partial) as temporary, pq.ParquetWriter(temporary, SAMPLE) as writer:
-        if len(keys_n):
-            rows = dealt(work, spooled.chunks, keys_n, bucket_n)
-            in_key_order(rows, good["length"], good["content"], writer, rows_of_a_part(len(keys_n)))
+def _fine(rows: pa.Table) -> pa.Table:
+    return rows.filter(pc.is_valid(rows["images"]))
 
 
 def _judge(taken: Sequence[Taken], allowed: float, quarantined: Path) -> None:

@@ -7,9 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from liit.engine.run.files import appearing
+from liit.engine.run.files import appearing, files_of
 from liit.engine.run.progress import log
-from liit.engine.run.tables import SAMPLE
 
 
 def move_images(root: Path, old: Path, to: Path | None = None) -> None:
@@ -24,13 +23,12 @@ def move_images(root: Path, old: Path, to: Path | None = None) -> None:
         with appearing(table) as temporary, pq.ParquetWriter(temporary, groups.schema_arrow) as writer:
             for number in range(groups.num_row_groups):
                 writer.write_table(_moved(groups.read_row_group(number), old, to))
-        log.info("%s: its images are in %s now", table.name, to)
+        log.info("%s: its images are in %s now", table.relative_to(root), to)
 
 
 def _tables(root: Path) -> Iterator[Path]:
     for table in (*root.glob("releases/*.parquet"), *root.glob("exam/*.parquet"), *root.glob("targets.parquet")):
-        if "images" in pq.read_schema(table).names:
-            yield table
+        yield from (file for file in files_of(table) if "images" in pq.read_schema(file).names)
 
 
 def _images(groups: pq.ParquetFile) -> Iterator[list[dict[str, Any]]]:
@@ -51,4 +49,4 @@ def _moved(table: pa.Table, old: Path, to: Path) -> pa.Table:
         for row in table["images"].to_pylist()
     ]
     at = table.schema.get_field_index("images")
-    return table.set_column(at, table.schema.field(at), pa.array(rows, SAMPLE.field("images").type))
+    return table.set_column(at, table.schema.field(at), pa.array(rows, table.schema.field(at).type))

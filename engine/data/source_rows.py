@@ -8,7 +8,10 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from liit.engine.data.readers.checks import content
 from liit.engine.data.readers.formats import read
@@ -17,7 +20,7 @@ from liit.engine.data.readers.sample import Bad
 from liit.engine.data.stream import contents_of
 from liit.engine.data.withdrawing import Withdrawn
 from liit.engine.run.deciding import finished
-from liit.engine.run.files import read_json, read_table, write_json, write_table
+from liit.engine.run.files import appearing, read_json, read_table, write_json
 from liit.engine.run.progress import log
 from liit.engine.run.tables import key_of
 from liit.engine.settings.sections import Pool
@@ -33,11 +36,16 @@ def beside(release: Path) -> Path:
     return release.parents[1] / FOLDER / release.name
 
 
-def write_source_rows(path: Path, samples: Iterable[tuple[int, str]], bad: Iterable[Bad]) -> None:
-    """Write a ROWS row for each row that was read."""
-    rows = [*samples, *((_mark_of_bad(one), None) for one in bad if one.stage == "read")]
+def write_source_rows(
+    path: Path, samples: Iterable[tuple[npt.NDArray[np.uint64], pa.Array]], bad: Iterable[Bad]
+) -> None:
+    """Write a ROWS row for each row that was read. samples: a few rows at a time, as `Spooled.rows` has them."""
+    none = [_mark_of_bad(one) for one in bad if one.stage == "read"]
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_table(path, pa.table([[mark for mark, _ in rows], [name for _, name in rows]], schema=ROWS))
+    with appearing(path) as temporary, pq.ParquetWriter(temporary, ROWS) as writer:
+        writer.write_table(pa.table([none, pa.nulls(len(none), pa.string())], schema=ROWS))
+        for marks, names in samples:
+            writer.write_batch(pa.record_batch([pa.array(marks), names], schema=ROWS))
 
 
 def lost(path: Path, release: Release) -> set[str] | None:

@@ -1,120 +1,156 @@
-"""Samples on disk as they are read, so that memory holds a few megabytes of them, whatever a release holds. N samples.
+"""Samples on disk as they are read, until it is known what they are called: memory holds a few megabytes of them. N rows.
 
-What is known of each stays in memory: three words for its id (`readers/ids.py`) and its size.
+What is known of each is a few words: three for its id (`readers/ids.py`) and its size.
 """
 
-from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
-from liit.engine.data.readers.ids import Ids, Settled
+from liit.engine.data.image_bytes import referred
+from liit.engine.data.readers.ids import apart_id, settled
 from liit.engine.data.readers.sample import Sample, Tally
 from liit.engine.fleet.planned import Task
 from liit.engine.run.tables import SAMPLE, key_of
 
-ROWS = 1024
-CHECKED_TOGETHER = 64
+SPOOLED = pa.schema([*SAMPLE, ("word", pa.uint64()), ("apart", pa.uint64()), ("size", pa.uint64())])
+"""`word`: `checks.content` of a sample. `apart`: the key of the id that says so. `size`: bytes, about.
+
+Ids and keys as they came."""
+ROWS = 256
 BYTES = 32 << 20
-"""Of samples in memory before they are written; also the size of a row group."""
+"""Of samples in memory before they are written."""
+BYTES_OF_A_PART = 128 << 20
+CHECKED_TOGETHER = 64
 
 
 class Spool:
-    """A file of SAMPLE rows in the order in which they were added; ids as they came until `settle`."""
+    """A file of SPOOLED rows, in the order in which they are added."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._writer = pq.ParquetWriter(path, SAMPLE, use_dictionary=False, write_batch_size=16)
+        self.path = path
+        self._writer = pa.ipc.new_file(str(path), SPOOLED)
         self._rows: list[dict[str, object]] = []
-        self._bytes = 0
-        self._ids, self._sizes = Ids(), array("Q")
+        self._bytes = self._count = 0
 
     def __len__(self) -> int:
-        return len(self._sizes)
+        return self._count
 
     def add(self, sample: Sample, content: int, arrival: int) -> None:
         """Append a sample; content: `checks.content` of it."""
-        size = _size(sample)
-        self._ids.add(sample["id"], content)
-        self._sizes.append(size)
-        self._rows.append({**sample, "key": key_of(sample["id"]), "arrival": arrival})
+        size, name = _size(sample), sample["id"]
+        told = {"key": key_of(name), "apart": key_of(apart_id(name, content)), "word": content, "size": size}
+        images = [referred(image) for image in sample["images"]]
+        self._rows.append({**sample, **told, "images": images, "arrival": arrival})
         self._bytes += size
+        self._count += 1
         if len(self._rows) >= ROWS or self._bytes >= BYTES:
             self._flush()
 
-    def settle(self) -> "Spooled":
-        """All that was added, with the ids that it has from now on. Raises ValueError as `Ids.settled` does."""
+    def close(self) -> None:
         self._flush()
         self._writer.close()
-        return Spooled(self._path, self._ids.settled(), np.array(self._sizes, np.int64))
+
+    def settle(self) -> "Spooled":
+        """All that was added, with the ids that it has from now on. Raises ValueError as `ids.settled` does."""
+        self.close()
+        return Spooled([self.path])
 
     def _flush(self) -> None:
         if self._rows:
-            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=SAMPLE))
+            self._writer.write_batch(pa.RecordBatch.from_pylist(self._rows, schema=SPOOLED))
             self._rows, self._bytes = [], 0
 
 
-class Spooled:
-    """What a spool held in the end: N rows, of which those that equal an earlier one do not count."""
+class _Batch(NamedTuple):
+    """Rows that were written together."""
 
-    def __init__(self, path: Path, settled: Settled, size_N: npt.NDArray[np.int64]) -> None:
-        self.path, self.settled, self.size_N = path, settled, size_N
+    file: Path
+    number: int
+    start: int
+    rows: int
+    size: int
+
+
+class Spooled:
+    """What spools held in the end: N rows, of which those that equal an earlier one do not count.
+
+    Raises ValueError as `ids.settled` does.
+    """
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._batches: list[_Batch] = []
+        words: dict[str, list[npt.NDArray[np.uint64]]] = {"key": [], "apart": [], "word": []}
+        start = 0
+        for file in files:
+            opened = _opened(file, [*words, "size"])
+            for number in range(opened.num_record_batches):
+                batch = opened.get_batch(number)
+                for name, arrays in words.items():
+                    arrays.append(batch[name].to_numpy().copy())
+                self._batches.append(_Batch(file, number, start, len(batch), pc.sum(batch["size"]).as_py()))
+                start += len(batch)
+        self.settled = settled(*(np.concatenate([np.empty(0, np.uint64), *words.pop(name)]) for name in list(words)))
 
     @property
     def keys(self) -> npt.NDArray[np.uint64]:
         """Of the samples that count."""
         return self.settled.key_N[self.settled.stays_N]
 
-    @property
-    def sizes(self) -> npt.NDArray[np.int64]:
-        """Bytes of the samples that count, about."""
-        return self.size_N[self.settled.stays_N]
+    def tasks(self, most: int, folder: Path | None = None) -> list[Task]:
+        """One for each run of at most so many samples that count, told what is to become of them.
 
-    def tasks(self) -> list[Task]:
-        """One for each row group with samples that count, told what these are called now."""
-        tasks, start = [], 0
-        with pq.ParquetFile(self.path) as file:
-            for group in range(file.num_row_groups):
-                came = file.read_row_group(group, columns=["id"])["id"].combine_chunks()
-                stays = self.settled.stays_N[start : start + len(came)]
-                mask = pa.array(stays)
-                keys = pa.array(self.settled.key_N[start : start + len(came)])
-                what = {
-                    "file": str(self.path),
-                    "group": group,
-                    "stays": mask,
-                    "id": self.settled.ids(came, start).filter(mask),
-                    "key": keys.filter(mask),
-                }
-                tasks += [Task(f"{group:06d}", int(stays.sum()), what)] if stays.any() else []
-                start += len(came)
-        return tasks
+        folder: where a part of the release is written of each.
+        """
+        runs: list[list[_Batch]] = []
+        rows = size = 0
+        for batch in self._batches:
+            mine = self._staying(batch)
+            fits = rows + mine <= most and size + batch.size <= BYTES_OF_A_PART
+            if not (runs and fits and runs[-1][-1].file == batch.file):
+                runs.append([])
+                rows = size = 0
+            runs[-1].append(batch)
+            rows, size = rows + mine, size + batch.size
+        kept = [run for run in runs if any(map(self._staying, run))]
+        return [self._task(number, run, folder) for number, run in enumerate(kept)]
+
+    def _task(self, number: int, run: list[_Batch], folder: Path | None) -> Task:
+        name, rows = f"{number:06d}", slice(run[0].start, run[-1].start + run[-1].rows)
+        stays, apart = self.settled.stays_N[rows], self.settled.apart_N[rows]
+        what = {
+            "file": str(run[0].file),
+            "first": run[0].number,
+            "stop": run[-1].number + 1,
+            "stays": np.packbits(stays).tobytes(),
+            "apart": np.packbits(apart).tobytes(),
+            "part": "" if folder is None else str(folder / f"part-{name}.parquet"),
+        }
+        return Task(name, int(stays.sum()), what)
+
+    def _staying(self, batch: _Batch) -> int:
+        return int(self.settled.stays_N[batch.start : batch.start + batch.rows].sum())
 
     def chunks(self) -> Iterator[pa.Table]:
-        """The samples that count, a row group at a time."""
-        with pq.ParquetFile(self.path) as file:
-            start = 0
-            for group in range(file.num_row_groups):
-                table = file.read_row_group(group)
-                stop = start + len(table)
-                ids = self.settled.ids(table["id"].combine_chunks(), start)
-                keys = pa.array(self.settled.key_N[start:stop])
-                table = _with(_with(table, "id", ids), "key", keys)
-                yield table.filter(pa.array(self.settled.stays_N[start:stop]))
-                start = stop
+        """The SAMPLE rows that count, as many at a time as were written together."""
+        for batch in self._batches:
+            rows = slice(batch.start, batch.start + batch.rows)
+            table = pa.Table.from_batches([_opened(batch.file).get_batch(batch.number)])
+            yield _named(table, self.settled.stays_N[rows], self.settled.apart_N[rows])
 
-    def rows(self) -> Iterator[tuple[int, str]]:
-        """Of every row that was added, those that equal an earlier one too: its hash, and the id that it has now."""
-        with pq.ParquetFile(self.path) as file:
-            start = 0
-            for group in range(file.num_row_groups):
-                ids = self.settled.ids(file.read_row_group(group, columns=["id"])["id"].combine_chunks(), start)
-                yield from zip(self.settled.row_N[start : start + len(ids)].tolist(), ids.to_pylist(), strict=True)
-                start += len(ids)
+    def rows(self) -> Iterator[tuple[npt.NDArray[np.uint64], pa.Array]]:
+        """Of every row, those that equal an earlier one too, a few at a time: its hash, and the id that it has now."""
+        for batch in self._batches:
+            came = _opened(batch.file, ["id"]).get_batch(batch.number)["id"]
+            yield (
+                self.settled.row_N[batch.start : batch.start + batch.rows],
+                self.settled.ids(came, batch.start),
+            )
 
     def told(self, start: int, stop: int) -> dict[str, Tally]:
         """Of the rows from `start` to `stop`: which equal an earlier one, and which got an id of their own."""
@@ -126,62 +162,51 @@ class Spooled:
         for kind, mark_N in marks.items():
             at = start + np.flatnonzero(mark_N[start:stop])
             if len(at):
-                found[kind] = Tally(len(at), self._came_as(at[:2].tolist()))
+                found[kind] = Tally(len(at), [self._came_as(row) for row in at[:2].tolist()])
         return found
 
-    def _came_as(self, rows: list[int]) -> list[str]:
-        with pq.ParquetFile(self.path) as file:
-            starts = np.cumsum([0, *(file.metadata.row_group(g).num_rows for g in range(file.num_row_groups))])
-            groups = [int(np.searchsorted(starts, row, "right")) - 1 for row in rows]
-            return [
-                file.read_row_group(group, columns=["id"])["id"][row - int(starts[group])].as_py()
-                for row, group in zip(rows, groups, strict=True)
-            ]
+    def _came_as(self, row: int) -> str:
+        batch = next(one for one in self._batches if one.start <= row < one.start + one.rows)
+        return str(_opened(batch.file, ["id"]).get_batch(batch.number)["id"][row - batch.start].as_py())
 
 
 def spooled_samples(
-    file: str, group: int, stays: list[bool], **named: list[object]
-) -> Iterator[list[dict[str, object]]]:
-    """The samples of a row group of a spool that count, with their ids and keys: the batches of its task."""
-    with pq.ParquetFile(file) as opened:
-        table = opened.read_row_group(group).filter(pa.array(stays))
-    for name, values in named.items():
-        table = _with(table, name, pa.array(values, SAMPLE.field(name).type))
+    file: str, first: int, stop: int, stays: bytes, apart: bytes, part: str
+) -> Iterator[tuple[str, pa.Table]]:
+    """The batches of a task: the part that they go to, and SAMPLE rows that count, with their ids and keys."""
+    opened = _opened(Path(file))
+    table = pa.Table.from_batches([opened.get_batch(number) for number in range(first, stop)])
+    table = _named(table, *(_bits(mark, len(table)) for mark in (stays, apart)))
     for start in range(0, len(table), CHECKED_TOGETHER):
-        yield table.slice(start, CHECKED_TOGETHER).to_pylist()
+        yield part, table.slice(start, CHECKED_TOGETHER)
 
 
-def _with(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
-    return table.set_column(SAMPLE.get_field_index(name), SAMPLE.field(name), values)
+def put(table: pa.Table, **columns: Any) -> pa.Table:
+    """SAMPLE rows with these columns in place of their own."""
+    for name, values in columns.items():
+        table = table.set_column(SAMPLE.get_field_index(name), SAMPLE.field(name), values)
+    return table
+
+
+def _named(table: pa.Table, stays_n: npt.NDArray[np.bool_], apart_n: npt.NDArray[np.bool_]) -> pa.Table:
+    """Of SPOOLED rows the SAMPLE rows that count, called as they are from now on."""
+    keys = pc.if_else(pa.array(apart_n), table["apart"], table["key"])
+    ids = table["id"]
+    if apart_n.any():
+        named = zip(ids.to_pylist(), table["word"].to_pylist(), apart_n.tolist(), strict=True)
+        ids = pa.array([apart_id(one, word) if split else one for one, word, split in named], pa.string())
+    return put(table.select(SAMPLE.names), id=ids, key=keys).filter(pa.array(stays_n))
+
+
+def _bits(packed: bytes, count: int) -> npt.NDArray[np.bool_]:
+    return np.unpackbits(np.frombuffer(packed, np.uint8), count=count).astype(bool)
+
+
+def _opened(file: Path, columns: Sequence[str] | None = None) -> pa.RecordBatchFileReader:
+    fields = None if columns is None else [SPOOLED.get_field_index(name) for name in columns]
+    return pa.ipc.open_file(pa.OSFile(str(file)), options=pa.ipc.IpcReadOptions(included_fields=fields))
 
 
 def _size(sample: Sample) -> int:
     words = sum(len(turn["text"]) for turn in sample["conversation"])
     return words + sum(len(image["bytes"] or b"") for image in sample["images"]) + 200
-
-
-def in_key_order(
-    rows: Iterator[tuple[int, pa.Table, npt.NDArray[np.intp]]],
-    length_n: pa.ChunkedArray,
-    content_n: pa.ChunkedArray,
-    writer: pq.ParquetWriter,
-    most: int,
-) -> None:
-    """Write what `dealing.dealt` hands out, bucket after bucket sorted by key, with lengths and contents.
-
-    most: rows of a part.
-    """
-    for _, table, at in rows:
-        place = pa.array(at)
-        table = _with(_with(table, "length", length_n.take(place)), "content", content_n.take(place))
-        table = table.sort_by("key")
-        mean = max(table.nbytes // max(len(table), 1), 1)
-        writer.write_table(table, row_group_size=max(1, min(BYTES * 2 // mean, most)))
-
-
-def by_key(keys_n: npt.NDArray[np.uint64], size_n: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int64]:
-    """(n,) bucket of each sample: consecutive in the order of their keys, each of about `most` bytes."""
-    order = np.argsort(keys_n)
-    bucket_n = np.empty(len(keys_n), np.int64)
-    bucket_n[order] = np.cumsum(size_n[order]) // most
-    return bucket_n

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from liit.engine.evaluation.generations import Asked, exam_rows, given
 from liit.engine.evaluation.judged import judged
 from liit.engine.fleet.parts import read_chunks
-from liit.engine.run.files import appearing, read_json, read_table, write_json, write_table
-from liit.engine.run.tables import ANSWER
+from liit.engine.run.files import appearing, files_of, read_json, read_table, write_json, write_table
+from liit.engine.run.tables import ANSWER, sort_by_key
 from liit.engine.settings.streams import EvaluationSet
 
 Judged = tuple[dict[str, Any], list[dict[str, Any]]]
@@ -62,15 +62,16 @@ def _before(evaluation: Path, kept: Sequence[str]) -> dict[str, Judged]:
 
 
 def keep_first_of_each(table: Path, limits: Mapping[str, int | None]) -> None:
-    """Leave in a file of SAMPLE rows the first so many of each data set in its order; all where the limit is None."""
+    """Leave in a table of SAMPLE rows the first so many of each data set in the order of keys; all where the limit is None."""
     if all(limit is None for limit in limits.values()):
         return
-    known = read_table(table, ["key", "dataset"])
+    known = sort_by_key(read_table(table, ["key", "dataset"]))
     parts = [known.filter(pc.equal(known["dataset"], name))["key"].slice(0, limit) for name, limit in limits.items()]
     kept = pa.chunked_array([chunk for part in parts for chunk in part.chunks], pa.uint64())
-    with appearing(table) as temporary, pq.ParquetWriter(temporary, pq.read_schema(table)) as writer:
-        for chunk in read_chunks([table]):
-            writer.write_table(chunk.filter(pc.is_in(chunk["key"], kept.combine_chunks())))
+    for file in files_of(table):
+        with appearing(file) as temporary, pq.ParquetWriter(temporary, pq.read_schema(file)) as writer:
+            for chunk in read_chunks([file]):
+                writer.write_table(chunk.filter(pc.is_in(chunk["key"], kept.combine_chunks())))
 
 
 def summarise(

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 from liit.engine.evaluation.answering import Answerer, answered
 from liit.engine.evaluation.recalling import Recaller
-from liit.engine.run.files import read_table, remove, write_table
+from liit.engine.run.files import files_of, read_table, remove, write_table
 from liit.engine.run.progress import log
 from liit.engine.run.store import Clock
-from liit.engine.run.tables import GENERATION, as_samples
+from liit.engine.run.tables import GENERATION, as_samples, sort_by_key
 from liit.engine.settings.config import Config
 from liit.engine.settings.streams import EvaluationSet
 
@@ -82,9 +82,10 @@ def questions_of(asked: Asked) -> pa.Table:
 
 
 def exam_rows(exam: Path) -> pa.Table:
-    """SAMPLE rows of a file without their images. What was erased is asked no more."""
-    rows = as_samples(read_table(exam, [name for name in pq.read_schema(exam).names if name != "images"]))
-    return rows.filter(pc.greater(pc.list_value_length(rows["conversation"]), 0))
+    """SAMPLE rows of a table without their images, sorted by key. What was erased is asked no more."""
+    names = [name for name in pq.read_schema(files_of(exam)[0]).names if name != "images"]
+    rows = as_samples(read_table(exam, names))
+    return sort_by_key(rows.filter(pc.greater(pc.list_value_length(rows["conversation"]), 0)))
 
 
 def given(table: pa.Table, asked: Asked) -> tuple[dict[str, str], dict[str, float]]:

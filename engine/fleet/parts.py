@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from liit.engine.fleet.batching import plan_groups
 from liit.engine.fleet.planned import Task
+from liit.engine.run.files import files_of
 from liit.engine.run.tables import as_samples
 
 MOST_ROWS, LEAST_ROWS, PARTS = 4096, 256, 64
@@ -35,14 +36,6 @@ class Part:
     file: Path
     group: int
     name: str
-
-
-def files_of(table: Path) -> list[Path]:
-    """The files of a table in their order. Raises FileNotFoundError where there is none."""
-    files = sorted(table.glob("*.parquet")) if table.is_dir() else [table]
-    if not files:
-        raise FileNotFoundError(f"{table} holds no Parquet file")
-    return files
 
 
 def parts_of(tables: Iterable[Path]) -> Iterator[tuple[Part, npt.NDArray[np.uint64]]]:

@@ -49,6 +49,8 @@ class Job:
     """The planned batches of a task, by what it says: called where the worker is."""
     pooled: bool = True
     """Whether workers are held by an actor pool, with its GPUs; else by Ray's task processes, which outlive the job."""
+    unit: str = "samples"
+    """What `Task.rows` counts, in words."""
 
 
 def run(folder: Path, job: Job, resources: Resources, tick: Callable[[], None]) -> list[Path]:
@@ -63,7 +65,7 @@ def run(folder: Path, job: Job, resources: Resources, tick: Callable[[], None]) 
         connect(resources)
         resources = decided(resources)
         done = rows - sum(task.rows for task in todo)
-        with counting(folder), Bar(job.label, rows, "samples", done) as bar:
+        with counting(folder), Bar(job.label, rows, job.unit, done) as bar:
             said: set[str] = set()
             for told in _stream(todo, folder, job, resources):
                 if told["error"] is not None:

@@ -17,6 +17,7 @@ from liit.engine.data.withdrawing import ERASED, Withdrawn
 from liit.engine.fleet.parts import read_chunks
 from liit.engine.run.files import appearing, read_json, remove, write_json
 from liit.engine.run.reading import open_run
+from liit.engine.run.storage.places import Place, place
 from liit.engine.run.store import Store
 from liit.engine.run.superseding import FOLDER
 from liit.engine.run.tables import SAMPLE
@@ -38,6 +39,21 @@ def withdrawn_of(run: Path) -> dict[str, str]:
     return told.among(_samples(here.root)) | told.erased(here.root) if told else {}
 
 
+def pictures_outside(run: Path) -> dict[Place, int]:
+    """Files of the user's own that pictures of what is withdrawn are, or stand in, and of how many; `erase` leaves them.
+
+    Raises RunError for a folder that is no run.
+    """
+    root, ids = open_run(run).root.resolve(), pa.array(sorted(withdrawn_of(run)), pa.string())
+    found: dict[str, set[tuple[str, int]]] = {}
+    for chunk in read_chunks(_samples(root), ["id", "images"]) if len(ids) else ():
+        for row in chunk.filter(pc.is_in(chunk["id"], ids)).to_pylist():
+            for number, image in enumerate(row["images"] or ()):
+                if image["path"] is not None:
+                    found.setdefault(image["path"], set()).add((row["id"], number))
+    return {place(path): len(pictures) for path, pictures in found.items()}
+
+
 def erase(run: Path) -> dict[Path, int]:
     """Erase what is withdrawn from every table of the run and of its superseded ones; how many rows of each file were.
 
@@ -46,7 +62,7 @@ def erase(run: Path) -> dict[Path, int]:
     gone = withdrawn_of(run)
     store = Store(run)
     try:
-        ids, done = pa.array(sorted(gone), pa.string()), {}
+        ids, done = pa.array(sorted(gone), pa.string()), dict[Path, int]()
         _remember(store.root, ids)
         for folder in (store.root, *(store.root / FOLDER).glob("*")) if gone else ():
             for page in PAGES:
@@ -55,7 +71,7 @@ def erase(run: Path) -> dict[Path, int]:
                 remove(begun)  # it may hold them, and is made again
         for table in _tables(store.root):
             if count := _erase(table, ids):
-                done[table] = count
+                done[_whole(table)] = done.get(_whole(table), 0) + count
         return done
     finally:
         store.close()
@@ -78,16 +94,26 @@ def _remember(root: Path, ids: pa.Array) -> None:
 def _samples(root: Path) -> list[Path]:
     """Tables of samples and questions, those of superseded runs too; what is linked in several places once, where it stands."""
     found: dict[tuple[int, int], Path] = {}
-    for table in sorted(root.rglob("*.parquet"), key=lambda path: (FOLDER in path.relative_to(root).parts, path)):
-        if {"id", "conversation", "images", "content"} <= set(pq.read_schema(table).names):
-            state = table.stat()
-            found.setdefault((state.st_dev, state.st_ino), table)
-    return list(found.values())
+    for file in sorted(_files(root), key=lambda path: (FOLDER in path.relative_to(root).parts, path)):
+        if {"id", "conversation", "images", "content"} <= set(pq.read_schema(file).names):
+            state = file.stat()
+            found.setdefault((state.st_dev, state.st_ino), _whole(file))
+    return list(dict.fromkeys(found.values()))
+
+
+def _files(root: Path) -> list[Path]:
+    """Parquet files; a folder of part files may be called like one."""
+    return sorted(file for file in root.rglob("*.parquet") if file.is_file())
+
+
+def _whole(file: Path) -> Path:
+    """The table that a file is, or is a part of."""
+    return file.parent if file.parent.suffix == ".parquet" else file
 
 
 def _tables(root: Path) -> Iterator[Path]:
     """Tables that hold what a sample says or shows."""
-    for table in sorted(root.rglob("*.parquet")):
+    for table in _files(root):
         schema = pq.read_schema(table)
         if "id" in schema.names and _held(schema):
             yield table

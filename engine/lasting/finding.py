@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from liit.engine.run.files import read_json, read_table
+from liit.engine.run.files import files_of, read_json, read_table
 from liit.engine.run.reading import Run, RunError
+from liit.engine.run.storage.places import Place, place, size_of
 from liit.engine.run.tables import key_of
 
 PROPOSED = 3
@@ -26,9 +27,10 @@ Kind = Literal["release", "evaluation", "target"]
 
 @dataclass(frozen=True)
 class Image:
-    """A picture of a sample. path: None where its bytes are in the table. bytes: its size; None where no file is there."""
+    """A picture of a sample. path: the file that it is or stands in; None where its bytes are in the table. bytes: its size; None
+    where no file is there."""
 
-    path: Path | None
+    path: Place | None
     bytes: int | None
 
 
@@ -98,27 +100,41 @@ def sources_of(run: Run) -> Iterator[Source]:
         table = (
             root / f"{stem}.parquet"
         )  # of earlier versions, where all evaluation sets were one table; and the target split
-        for name in pc.unique(read_table(table, ["dataset"])["dataset"]).to_pylist() if table.is_file() else ():
+        for name in pc.unique(read_table(table, ["dataset"])["dataset"]).to_pylist() if table.exists() else ():
             yield Source(name, kind, table, root / f"{stem}.quarantine.parquet")
 
 
 def row_of(table: Path, sample: str) -> Row | None:
-    """A sample's row of a table in the order of the keys; None where there is none.
+    """A sample's row of a table whose row groups are each in the order of the keys; None where there is none.
 
     Of the row groups only those that may hold it are looked into. Pictures that are bytes in the table are passed over a page
     at a time until the sample's own, of which the sizes are taken.
     """
-    with pq.ParquetFile(table, memory_map=True) as file:
-        for group, before in _groups(file, key_of(sample)):
-            keys = file.read_row_group(group, columns=["key"])["key"]
-            at = pc.index(keys, pa.scalar(key_of(sample), pa.uint64())).as_py()
-            if at < 0:
-                continue
-            light = [name for name in LIGHT if name in file.schema_arrow.names]
-            row = file.read_row_group(group, columns=[*light, *_leaf(file, "path")]).slice(at, 1).to_pylist()[0]
-            paths = [image["path"] for image in row.pop("images", None) or ()]
-            sizes = _sizes(file, group, at) if None in paths else [None] * len(paths)
-            return Row(before + at, row, tuple(map(_image, paths, sizes)))
+    before = 0
+    for path in files_of(table):
+        with pq.ParquetFile(path, memory_map=True) as file:
+            found = _row_of(file, sample)
+            if found is not None:
+                return replace(found, number=before + found.number)
+            before += file.metadata.num_rows
+    return None
+
+
+def _row_of(file: pq.ParquetFile, sample: str) -> Row | None:
+    for group, before in _groups(file, key_of(sample)):
+        keys = file.read_row_group(group, columns=["key"])["key"]
+        at = pc.index(keys, pa.scalar(key_of(sample), pa.uint64())).as_py()
+        if at < 0:
+            continue
+        light = [name for name in LIGHT if name in file.schema_arrow.names]
+        named = [*light, *_leaf(file, "path"), *_leaf(file, "size")]
+        row = file.read_row_group(group, columns=named).slice(at, 1).to_pylist()[0]
+        images = row.pop("images", None) or ()
+        paths = [image["path"] for image in images]
+        sizes = _sizes(file, group, at) if None in paths else [None] * len(paths)
+        inside = [(image.get("place") or {}).get("size") for image in images]
+        sizes = [own if own is not None else size for own, size in zip(sizes, inside, strict=True)]
+        return Row(before + at, row, tuple(map(_image, paths, sizes)))
     return None
 
 
@@ -149,8 +165,10 @@ def _sizes(file: pq.ParquetFile, group: int, at: int) -> list[int | None]:
 def _image(path: str | None, size: int | None) -> Image:
     if path is None:
         return Image(None, size)
-    file = Path(path)
-    return Image(file, file.stat().st_size if file.is_file() else None)
+    file = place(path)
+    if not file.is_file():
+        return Image(file, None)
+    return Image(file, size_of(file) if size is None else size)
 
 
 def _having(sources: list[Source], sample: str) -> list[Found]:
@@ -158,7 +176,7 @@ def _having(sources: list[Source], sample: str) -> list[Found]:
     found = []
     for source in sources:
         if sample.startswith(f"{source.name}/"):
-            row = row_of(source.table, sample) if source.table.is_file() else None
+            row = row_of(source.table, sample) if source.table.exists() else None
             bad = read_rows(source.aside, sample)
             if row is not None or bad:
                 found.append(Found(source, row, tuple(bad)))
@@ -209,7 +227,7 @@ def _closest(sources: list[Source], sample: str) -> list[str]:
 def _beginning_like(sources: list[Source], wanted: str) -> Iterator[str]:
     """Of each data set the ids that have most of their beginning in common with this one."""
     for source in sources:
-        parts = [read_table(table, ["id"])["id"] for table in (source.table, source.aside) if table.is_file()]
+        parts = [read_table(table, ["id"])["id"] for table in (source.table, source.aside) if table.exists()]
         ids = pa.chunked_array([chunk for part in parts for chunk in part.chunks], pa.string())
         for length in range(len(wanted), -1, -1):
             mine = pc.starts_with(ids, f"{source.name}/{wanted[:length]}")

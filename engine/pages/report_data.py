@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from liit.engine.data.readers.images import open_image
 from liit.engine.pages.page import Example
-from liit.engine.run.files import read_json, read_table
+from liit.engine.run.files import files_of, read_json, read_table
 from liit.engine.run.profiles import column_names, read_profile, read_vectors
 from liit.engine.run.reading import Run
 from liit.selectors.priority import smallest
@@ -131,7 +131,7 @@ class RunFolder:
             return []
         rows: dict[str, dict[str, Any]] = {}
         wanted = pc.field("id").isin(list(notes))
-        for path in sorted(self.root.glob(tables)):
+        for path in (file for table in sorted(self.root.glob(tables)) for file in files_of(table)):
             table = pq.read_table(path, columns=["id", "conversation", "images"], filters=wanted)
             rows |= {row["id"]: row for row in table.to_pylist()}
         return [_example(rows[name], note) for name, note in notes.items() if name in rows]

@@ -45,10 +45,15 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """A Parquet file, or all part files of a folder."""
-    if path.is_file():
-        return pq.read_table(path, columns=columns)
-    parts = sorted(path.glob("*.parquet"))
-    if not parts:
-        raise FileNotFoundError(f"{path} holds no Parquet file")
-    return pa.concat_tables([pq.read_table(part, columns=columns) for part in parts])
+    """A Parquet file, or all part files of a folder, or of the folders of parts in it. Raises FileNotFoundError for none."""
+    return pa.concat_tables([pq.read_table(part, columns=columns) for part in files_of(path)])
+
+
+def files_of(table: Path) -> list[Path]:
+    """The files of a table in their order. Raises FileNotFoundError where there is none."""
+    if not table.is_dir():
+        return [table]
+    files = [file for part in sorted(table.glob("*.parquet")) for file in files_of(part)]
+    if not files:
+        raise FileNotFoundError(f"{table} holds no Parquet file")
+    return files

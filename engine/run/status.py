@@ -141,7 +141,7 @@ def _progress(path: Path) -> str:
 
 def _rows(path: Path) -> int | None:
     """Rows of a table, from the footers."""
-    if path.suffix == ".parquet":
+    if path.suffix == ".parquet" and path.is_file():
         return int(pq.read_metadata(path).num_rows)
     parts = sorted(path.glob("*.parquet")) if path.is_dir() else []
     return sum(int(pq.read_metadata(part).num_rows) for part in parts) if parts else None

@@ -8,7 +8,18 @@ import pyarrow as pa
 
 # Large types where a table may hold more than 2 GiB: with others, `take` and `sort_by` overflow their offsets.
 TURN = pa.struct([("role", pa.string()), ("text", pa.large_string()), ("context", pa.bool_())])
-IMAGE = pa.struct([("path", pa.string()), ("bytes", pa.large_binary())])
+# Where an image's bytes stand in the file `path`, which holds many: the so many-th row of Parquet, and the column with the fields
+# and positions inside it; or offset and size in a tar. `mark`: the first 64 bits of their SHA-256.
+PLACE = pa.struct(
+    [
+        ("row", pa.int64()),
+        ("at", pa.list_(pa.string())),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+        ("mark", pa.uint64()),
+    ]
+)
+IMAGE = pa.struct([("path", pa.string()), ("bytes", pa.large_binary()), ("place", PLACE)])
 
 # A sample as every reader yields it. `conversation`: roles user / assistant / system; the text holds exactly one
 # `<image>` per image, in order; `context` is true of an answer that is neither trained nor scored, else null.

@@ -5,7 +5,6 @@ from itertools import chain
 
 from liit.engine.data.presets import captioning, choosing, language, questions, referring
 from liit.engine.data.presets.rows import Row
-from liit.engine.run.progress import log
 from liit.engine.settings.presets import PRESETS
 from liit.engine.settings.streams import EvaluationSet, Release
 
@@ -35,11 +34,12 @@ MAPPINGS: dict[str, Callable[[Row], list[Row]]] = {
 }
 
 
-def mapped(release: Release, rows: Iterator[object], folder: str) -> Iterator[object]:
+def mapped(release: Release, rows: Iterator[object], folder: str, left_out: list[str]) -> Iterator[object]:
     """The rows as the release's preset maps them, one or more for each; as they are where it names none.
 
-    folder: of images. A row that cannot be mapped comes as a ValueError, and the rest follows. Raises ValueError where the first
-    row lacks a column that the preset reads: these are other files.
+    folder: of images. left_out: gets how many rows are of other splits, in words. A row that cannot be mapped comes as a
+    ValueError, and the rest follows. Raises ValueError where the first row lacks a column that the preset reads: these are other
+    files.
     """
     name = release.preset if isinstance(release, EvaluationSet) else None
     if name is None:
@@ -50,10 +50,10 @@ def mapped(release: Release, rows: Iterator[object], folder: str) -> Iterator[ob
             f"release {release.name}: rows have columns {', '.join(map(str, first))}, but no {', '.join(missing)}; preset {name} "
             f"reads files of {PRESETS[name].place}"
         )
-    return _all(name, release.name, iter(()) if first is None else chain([first], rows), folder)
+    return _all(name, iter(()) if first is None else chain([first], rows), folder, left_out)
 
 
-def _all(name: str, dataset: str, rows: Iterator[object], folder: str) -> Iterator[object]:
+def _all(name: str, rows: Iterator[object], folder: str, left_out: list[str]) -> Iterator[object]:
     stored = questions.stored_images(folder) if name == "gqa" else {}
     others = 0
     for row in rows:
@@ -66,7 +66,7 @@ def _all(name: str, dataset: str, rows: Iterator[object], folder: str) -> Iterat
         others += not found
         yield from found
     if others:
-        log.info("%s: %d rows are of other splits than preset %s has, and left out", dataset, others, name)
+        left_out.append(f"{others} rows of other splits than preset {name} has")
 
 
 def _one(name: str, row: Row) -> list[Row] | list[ValueError]:

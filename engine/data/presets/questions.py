@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from liit.engine.data.presets.rows import Row, asked
+from liit.engine.data.readers import parquet
 from liit.engine.run.storage.places import below, opened, place
 
 SHORT = "\nAnswer the question using a single word or phrase."
@@ -58,8 +59,8 @@ def stored_images(folder: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     inside = below(place(folder), recursive=False) if place(folder).is_dir() else ()
     for file in sorted((file for file in inside if file.name.endswith(".parquet")), key=lambda file: file.name):
-        with opened(file) as source, pq.ParquetFile(source) as table:
-            if {"id", "image"} <= set(table.schema_arrow.names):
-                for batch in table.iter_batches(64, columns=["id", "image"]):
-                    found |= {row["id"]: row["image"] for row in batch.to_pylist()}
+        with opened(file) as source:
+            names = pq.read_schema(source).names
+        if {"id", "image"} <= set(names):
+            found |= {row["id"]: row["image"] for row in parquet.rows(file) if isinstance(row, dict)}
     return found

@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from liit.engine.data.readers.sample import Tally, empty
 
@@ -31,6 +32,31 @@ class Counts:
         if isinstance(row, Mapping):
             self.read.update(key for key in row if key in read)
             self.filled.update(str(key) for key, value in row.items() if not empty(value))
+
+    def join(self, later: "Counts") -> None:
+        """Count those of the rows that follow."""
+        self.rows += later.rows
+        self.left_out += later.left_out
+        for mine, theirs in ((self.took, later.took), (self.filled, later.filled), (self.turn_keys, later.turn_keys)):
+            mine.update(theirs)
+        for kind, tally in later.repaired.items():
+            self.repaired.setdefault(kind, Tally()).join(tally)
+        self.read |= later.read
+
+    def told(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        plain = {name: dict(value) if isinstance(value, Counter) else value for name, value in vars(self).items()}
+        return plain | {
+            "repaired": {kind: asdict(tally) for kind, tally in self.repaired.items()},
+            "read": sorted(self.read),
+        }
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> "Counts":
+        """From what `told` says."""
+        counters = {name: Counter(told[name]) for name in ("took", "filled", "turn_keys")}
+        repaired = {kind: Tally(**tally) for kind, tally in told["repaired"].items()}
+        return cls(told["rows"], left_out=told["left_out"], repaired=repaired, read=set(told["read"]), **counters)
 
     def repair(self, kind: str, sample_id: str) -> None:
         self.repaired.setdefault(kind, Tally()).add(sample_id)

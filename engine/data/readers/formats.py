@@ -8,7 +8,7 @@
 """
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
@@ -16,28 +16,28 @@ from liit.engine.data.presets.mapping import mapped
 from liit.engine.data.readers import checks, files, hugging_face, json_text, parquet, shapes, turns, webdataset
 from liit.engine.data.readers.checks import Bad, Sample
 from liit.engine.data.readers.counts import Counts
-from liit.engine.data.readers.shapes import Shape
 from liit.engine.run.storage.places import Place, Remote, place
 from liit.engine.settings.extensions import function_at, installed
 from liit.engine.settings.remote import scheme
 from liit.engine.settings.streams import EvaluationSet, Release
 
-__all__ = ["Bad", "Reader", "Sample", "files_of", "raw_rows", "read"]
+__all__ = ["Bad", "Reader", "Sample", "Split", "files_of", "raw_rows", "read", "read_split", "splits"]
 
 GROUP = "liit.formats"
-RECOGNISED_WITHIN = 100
-"""Rows of a file that are looked at for columns that are known."""
+Piece = tuple[int, int] | None
+"""What of a file is read together, as its container counts: row groups, bytes; None for all."""
 
 
 class Container(NamedTuple):
     suffixes: tuple[str, ...]
     rows: Callable[..., Iterator[object]]
-    """Of a file; with `raw`, all of their columns."""
+    """Of a file, or of a piece of it."""
+    pieces: Callable[[Place], list[Piece]] = lambda file: [None]
 
 
 CONTAINERS = {
-    "JSON": Container(json_text.SUFFIXES, json_text.rows),
-    "Parquet": Container(parquet.SUFFIXES, parquet.rows),
+    "JSON": Container(json_text.SUFFIXES, json_text.rows, json_text.pieces),
+    "Parquet": Container(parquet.SUFFIXES, parquet.rows, parquet.pieces),
     "WebDataset": Container(webdataset.SUFFIXES, webdataset.rows),
     "datasets": Container(hugging_face.SUFFIXES, hugging_face.rows),
 }
@@ -66,6 +66,15 @@ class Source(NamedTuple):
     file: Place
     container: str
     rows: Iterator[object]
+    head: Iterator[object] | None = None
+    """Where it goes on in the middle of a file, the rows from the file's beginning, which say what its columns are."""
+
+
+class Split(NamedTuple):
+    """Rows of a release that are read together, by whichever process: a file, or a piece of a large one."""
+
+    file: Place
+    piece: Piece
 
 
 class Reader:
@@ -104,13 +113,20 @@ class Reader:
 
     def _shaped(self, source: Source) -> Iterator[tuple[object, object]]:
         """The rows of a source as they are and in the one shape; of both, the error of a row that cannot have it."""
-        rows, columns = mapped(self.release, source.rows, self.folder), self.release.columns
-        shape, there, rows = _recognised(self.release, source.file, islice(rows, self._each))
+        columns, only = self.release.columns, FORMATS.get(self.release.format, Format()).shape
+        rows: Iterator[object] = islice(
+            mapped(self.release, source.rows, self.folder, self.counts.left_out), self._each
+        )
+        if source.head is None:
+            shape, there, rows = shapes.recognised(source.file, rows, columns, only)
+        else:
+            shape, there, _ = shapes.recognised(source.file, source.head, columns, only)
         if shape is None:
             return  # no rows
         known = {*checks.KEYS, *shape.needs, *shape.takes, *(name for name, to in columns.items() if to != "ignore")}
         as_said = ", ".join(f"{name}: {to}" for name, to in columns.items()) or shapes.columns_of(shape, there)
-        self.counts.took[f"{source.container} file, {shape.name} by {as_said}"] += 1
+        if source.head is None:
+            self.counts.took[f"{source.container} file, {shape.name} by {as_said}"] += 1
         for raw in rows:
             self.counts.row(raw, known)
             row: object = raw
@@ -129,14 +145,39 @@ def read(release: Release, first: int | None = None) -> Reader:
     Raises ValueError, here or while iterating, that names a file or folder which is missing or cannot be read as the format it
     should have.
     """
+    found, folder = _opened(release)
+    sources = (Source(file, *_rows(release, file)) for file in found.files)
+    reader = Reader(release, sources, folder, first, None if first is None else -(-first // len(found.files)))
+    reader.counts.left_out += found.left_out
+    return reader
+
+
+def splits(release: Release) -> tuple[str, list[str], list[Split]]:
+    """The image folder of a release, what is left out of it, and its splits, which files alone decide, in the order of its rows.
+
+    The rows of a preset are of whole files: what a row becomes may depend on those before it. Raises ValueError as `read` does.
+    """
+    found, folder = _opened(release)
+    whole = isinstance(release, EvaluationSet) and release.preset is not None
+    each = [Split(file, piece) for file in found.files for piece in ([None] if whole else _pieces(release, file))]
+    return folder, found.left_out, each
+
+
+def read_split(release: Release, folder: str, split: Split) -> Reader:
+    """The rows of a split, streamed. folder: of images. Raises ValueError as `read` does."""
+    name, rows = _rows(release, split.file, split.piece)
+    goes_on = split.piece is not None and split.piece[0] > 0
+    head = _rows(release, split.file)[1] if goes_on else None
+    return Reader(release, [Source(split.file, name, rows, head)], folder)
+
+
+def _opened(release: Release) -> tuple[files.Found, str]:
+    """The files of a release, and the folder of its images."""
     found = _found(release)
     folder = images_of(release, found)
     if not isinstance(folder, Remote) and not folder.is_dir():
         raise ValueError(f"release {release.name}: image folder {folder} does not exist")
-    sources = (Source(file, *_rows(release, file)) for file in found.files)
-    reader = Reader(release, sources, str(folder), first, None if first is None else -(-first // len(found.files)))
-    reader.counts.left_out += found.left_out
-    return reader
+    return found, str(folder)
 
 
 def images_of(release: Release, found: files.Found | None = None) -> Place:
@@ -190,57 +231,23 @@ def _container(file: Place) -> str:
     return next(named, "JSON")
 
 
-def _rows(release: Release, file: Place) -> tuple[str, Iterator[object]]:
-    """What a file is, in a word, and its rows."""
+def _rows(release: Release, file: Place, piece: Piece = None) -> tuple[str, Iterator[object]]:
+    """What a file is, in a word, and its rows, or those of a piece."""
     form = FORMATS.get(release.format)
     if form is None:
         return release.format, _guarded(release.format, _own(release.format), file)
-    name = _container(file) if len(form.containers) > 1 else form.containers[0]
-    return name, CONTAINERS[name].rows(file)
+    name = _of(form, file)
+    return name, CONTAINERS[name].rows(file) if piece is None else CONTAINERS[name].rows(file, piece)
 
 
-def _recognised(
-    release: Release, file: Place, rows: Iterator[object]
-) -> tuple[Shape | None, Collection[str], Iterator[object]]:
-    """The shape of a file's rows by the first that has one, the columns seen until then, and all rows; None where there are none.
-
-    Raises ValueError that says what its columns are, where none of them is known.
-    """
-    form, looked = FORMATS.get(release.format, Format()), []
-    seen: dict[str, object] = {}
-    for row in islice(rows, RECOGNISED_WITHIN):
-        looked.append(row)
-        if isinstance(row, dict):
-            seen |= row
-            shape = shapes.recognise(_names(row, release.columns), form.shape)
-            if shape is not None and set(release.columns) <= set(seen):
-                return shape, seen, chain(looked, rows)
-    if not looked:
-        return None, (), iter(())
-    shape = shapes.recognise(_names(seen, release.columns), form.shape)
-    missing = [name for name in release.columns if name not in seen]
-    if seen and (missing or shape is None):
-        raise ValueError(_unknown(file, seen, missing, form.shape))
-    return shape or shapes.SHAPES["chat"], seen, chain(looked, rows)
+def _pieces(release: Release, file: Place) -> list[Piece]:
+    form = FORMATS.get(release.format)
+    return [None] if form is None else CONTAINERS[_of(form, file)].pieces(file)
 
 
-def _names(row: Mapping[str, object], columns: Mapping[str, str]) -> set[str]:
-    """Columns as they are called once `columns` has renamed them."""
-    kept = {name for name in row if name not in columns}
-    spoken = {"user", "assistant", "conversation"} & set(columns.values())
-    return kept | ({"messages"} if spoken else set())
-
-
-def _unknown(file: Place, seen: Mapping[str, object], missing: list[str], only: str | None) -> str:
-    has = f"{file} has columns {', '.join(map(str, seen))}"[:1000]
-    if missing:
-        return f"{has}, and no {', '.join(missing)}, which `columns` names"
-    around = next(shapes.wrapped(seen), None)
-    if around is not None:
-        return f"{has}; its samples seem to be under {around!r}: {json_text.unwrap(around, file)}"
-    known = (shapes.SHAPES[only],) if only else shapes.SHAPES.values()
-    told = "; ".join(shapes.columns_of(shape) for shape in known)
-    return f"{has}, but none of: {told}; say which is which, as columns: {{question: user, answer: assistant}}"
+def _of(form: Format, file: Place) -> str:
+    """The container of a file."""
+    return _container(file) if len(form.containers) > 1 else form.containers[0]
 
 
 def _own(name: str) -> Callable[[Any], Iterator[object]]:

@@ -51,25 +51,31 @@ class Ids:
         self._contents.append(content)
 
     def settled(self) -> Settled:
-        """Raises ValueError where two samples would still share an id, as `a~<digits>` beside an `a` with that content."""
-        key_N, other_N, content_N = (
-            np.frombuffer(one, np.uint64) if len(one) else np.empty(0, np.uint64)
-            for one in (self._keys, self._apart, self._contents)
-        )
-        order = np.lexsort((np.arange(len(key_N)), content_N, key_N))
-        key_n, content_n = key_N[order], content_N[order]
-        same_id = np.r_[False, key_n[1:] == key_n[:-1]][: len(key_n)]
-        equal = same_id & np.r_[False, content_n[1:] == content_n[:-1]][: len(key_n)]
-        other = np.add.reduceat(same_id & ~equal, np.flatnonzero(~same_id)) if len(key_n) else np.empty(0, int)
-        apart_N, stays_N = np.empty(len(key_N), bool), np.empty(len(key_N), bool)
-        apart_N[order] = (other > 0)[np.cumsum(~same_id) - 1] if len(key_n) else False
-        stays_N[order] = ~equal
-        now_N = np.where(apart_N, other_N, key_N)
-        if len(np.unique(now_N[stays_N])) < stays_N.sum():
-            raise ValueError(
-                "ids that end like ~0123456789abcdef stand beside the ids that they are made of; rename them"
-            )
-        return Settled(stays_N, apart_N, content_N.copy(), now_N, other_N.copy())
+        """Raises ValueError as the function `settled` does."""
+        words = (np.frombuffer(one, np.uint64) if len(one) else np.empty(0, np.uint64) for one in vars(self).values())
+        return settled(*(one.copy() for one in words))
+
+
+def settled(
+    key_N: npt.NDArray[np.uint64], other_N: npt.NDArray[np.uint64], content_N: npt.NDArray[np.uint64]
+) -> Settled:
+    """What becomes of rows, in their order.
+
+    key_N: of the ids that they came with. other_N: of those that say what is in them, `apart_id`. Raises ValueError where two
+    samples would still share an id, as `a~<digits>` beside an `a` with that content.
+    """
+    order = np.lexsort((content_N, key_N))  # stable: of equal rows the first comes first
+    key_n, content_n = key_N[order], content_N[order]
+    same_id = np.r_[False, key_n[1:] == key_n[:-1]][: len(key_n)]
+    equal = same_id & np.r_[False, content_n[1:] == content_n[:-1]][: len(key_n)]
+    other = np.add.reduceat(same_id & ~equal, np.flatnonzero(~same_id)) if len(key_n) else np.empty(0, int)
+    apart_N, stays_N = np.empty(len(key_N), bool), np.empty(len(key_N), bool)
+    apart_N[order] = (other > 0)[np.cumsum(~same_id) - 1] if len(key_n) else False
+    stays_N[order] = ~equal
+    now_N = np.where(apart_N, other_N, key_N)
+    if len(np.unique(now_N[stays_N])) < stays_N.sum():
+        raise ValueError("ids that end like ~0123456789abcdef stand beside the ids that they are made of; rename them")
+    return Settled(stays_N, apart_N, content_N, now_N, other_N)
 
 
 def apart_id(sample_id: str, content: int) -> str:

@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from PIL import Image, ImageOps
 
-from liit.engine.run.storage.places import bytes_of
+from liit.engine.data.image_bytes import bytes_of
 from liit.engine.settings.remote import scheme
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
@@ -77,7 +77,7 @@ def _linked_by_the_hub(root: str, named: str, path: str) -> bool:
 
 
 def open_image(image: Mapping[str, Any]) -> Image.Image:
-    """The fully decoded RGB image of `{path, bytes}`, one of which is given: upright, of an animation the first frame.
+    """The fully decoded RGB image of `{path, bytes, place}`, path or bytes given: upright, of an animation the first frame.
 
     Raises ValueError, `kind: detail`, for what is empty, truncated, no image, an image of more than 8 bits per
     channel (RGB would clip it to white), or one of more than MAX_PIXELS pixels.
@@ -85,11 +85,13 @@ def open_image(image: Mapping[str, Any]) -> Image.Image:
     path, data = image.get("path"), image.get("bytes")
     if (path is None) == (data is None):
         raise ValueError("image without source: exactly one of path and bytes must be given")
+    if image.get("place") is not None:
+        data = bytes_of(image)
     if data is not None:
         return _decode(BytesIO(data), f"{len(data)} bytes")
     try:
         if scheme(str(path)) is not None:
-            return _decode(BytesIO(bytes_of(str(path))), repr(path))
+            return _decode(BytesIO(bytes_of(image)), repr(path))
         with open(str(path), "rb") as stream:
             return _decode(stream, repr(path))
     except OSError as error:

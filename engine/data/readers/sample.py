@@ -9,6 +9,8 @@ from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any, NotRequired, TypedDict
 
+from liit.engine.data.image_bytes import Inside
+
 PLACEHOLDER = "<image>"
 
 
@@ -22,6 +24,8 @@ class Turn(TypedDict):
 class Image(TypedDict):
     path: str | None
     bytes: bytes | None
+    place: NotRequired[Inside | None]
+    """Of bytes in a larger file, `path`, as tables have it; a reader yields bytes that know it themselves (`Stored`)."""
 
 
 class Sample(TypedDict):
@@ -57,6 +61,11 @@ class Tally:
         self.count += 1
         if len(self.examples) < 2:
             self.examples.append(sample_id)
+
+    def join(self, later: "Tally") -> None:
+        """Count those of the rows that follow."""
+        self.count += later.count
+        self.examples = [*self.examples, *later.examples][:2]
 
     def __str__(self) -> str:
         more = ", ..." if self.count > len(self.examples) else ""

@@ -5,13 +5,18 @@ renamed first, so that anything can be read.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
+from liit.engine.data.readers.json_text import unwrap
 from liit.engine.data.readers.pictures import IMAGE_KEYS, decoded
 from liit.engine.data.readers.sample import PLACEHOLDER, as_text, empty, text
 from liit.engine.data.readers.turns import CONVERSATION_KEYS
+from liit.engine.run.storage.places import Place
 
 Row = dict[str, Any]
+RECOGNISED_WITHIN = 100
+"""Rows of a file that are looked at for columns that are known."""
 
 
 class Shape(NamedTuple):
@@ -168,3 +173,48 @@ def columns_of(shape: Shape, there: Collection[str] = ()) -> str:
 def wrapped(row: Mapping[str, Any]) -> Iterator[str]:
     """Keys under which the samples may be, where a file is one object around them."""
     return (key for key, value in row.items() if isinstance(value, list) and value and isinstance(value[0], dict))
+
+
+def recognised(
+    file: Place, rows: Iterator[object], columns: Mapping[str, str], only: str | None
+) -> tuple[Shape | None, Collection[str], Iterator[object]]:
+    """The shape of a file's rows by the first that has one, the columns seen until then, and all rows; None where there are none.
+
+    columns: what they are renamed to. only: the name of the one shape that it may be. Raises ValueError that says what its
+    columns are, where none of them is known.
+    """
+    looked: list[object] = []
+    seen: dict[str, object] = {}
+    for row in islice(rows, RECOGNISED_WITHIN):
+        looked.append(row)
+        if isinstance(row, dict):
+            seen |= row
+            shape = recognise(_names(row, columns), only)
+            if shape is not None and set(columns) <= set(seen):
+                return shape, seen, chain(looked, rows)
+    if not looked:
+        return None, (), iter(())
+    shape = recognise(_names(seen, columns), only)
+    missing = [name for name in columns if name not in seen]
+    if seen and (missing or shape is None):
+        raise ValueError(_unknown(file, seen, missing, only))
+    return shape or SHAPES["chat"], seen, chain(looked, rows)
+
+
+def _names(row: Mapping[str, object], columns: Mapping[str, str]) -> set[str]:
+    """Columns as they are called once `columns` has renamed them."""
+    kept = {name for name in row if name not in columns}
+    spoken = {"user", "assistant", "conversation"} & set(columns.values())
+    return kept | ({"messages"} if spoken else set())
+
+
+def _unknown(file: Place, seen: Mapping[str, object], missing: list[str], only: str | None) -> str:
+    has = f"{file} has columns {', '.join(map(str, seen))}"[:1000]
+    if missing:
+        return f"{has}, and no {', '.join(missing)}, which `columns` names"
+    around = next(wrapped(seen), None)
+    if around is not None:
+        return f"{has}; its samples seem to be under {around!r}: {unwrap(around, file)}"
+    known = (SHAPES[only],) if only else SHAPES.values()
+    told = "; ".join(columns_of(shape) for shape in known)
+    return f"{has}, but none of: {told}; say which is which, as columns: {{question: user, answer: assistant}}"

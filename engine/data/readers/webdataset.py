@@ -4,8 +4,9 @@ import json
 import tarfile
 from collections.abc import Iterator, Mapping
 
+from liit.engine.data.image_bytes import Stored
 from liit.engine.data.readers.sample import empty
-from liit.engine.run.storage.places import Place
+from liit.engine.run.storage.places import Place, absolute
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 PICTURES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm")
@@ -15,6 +16,9 @@ MEDIA = {
 }
 MAX_MEMBER = 1 << 29
 """Bytes of one member; a larger one is not read."""
+
+PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
+"""What packed files begin with, of which no member can be found again."""
 
 Row = dict[str, object]
 
@@ -27,6 +31,9 @@ def rows(file: Place) -> Iterator[object]:
     and the rest follows. Raises ValueError naming the file if it is missing, is no tar or breaks off.
     """
     try:
+        with file.open("rb") as stored:
+            packed = stored.read(6).startswith(PACKED)
+        path = "" if packed else str(absolute(str(file)))
         with file.open("rb") as stored, tarfile.open(fileobj=stored, mode="r|*") as tar:
             name, row = None, Row()
             for member in tar:
@@ -37,7 +44,7 @@ def rows(file: Place) -> Iterator[object]:
                     yield _finished(row, name)
                     row = Row()
                 name = key
-                _add(row, member, suffix.lower(), tar)
+                _add(row, member, suffix.lower(), tar, path)
             if name is not None:
                 yield _finished(row, name)
     except (tarfile.TarError, EOFError, OSError) as error:
@@ -51,7 +58,8 @@ def _split(name: str) -> tuple[str, str, str]:
     return folder + slash + stem, point, suffix if stem else ""
 
 
-def _add(row: Row, member: tarfile.TarInfo, suffix: str, tar: tarfile.TarFile) -> None:
+def _add(row: Row, member: tarfile.TarInfo, suffix: str, tar: tarfile.TarFile, path: str) -> None:
+    """path: of a tar whose members can be found again."""
     last = suffix.rpartition(".")[2]
     if last in MEDIA:
         row[MEDIA[last]] = [member.name]
@@ -64,7 +72,10 @@ def _add(row: Row, member: tarfile.TarInfo, suffix: str, tar: tarfile.TarFile) -
     else:
         stream = tar.extractfile(member)
         assert stream is not None  # a regular file
-        row[suffix if last in PICTURES else last] = stream.read()
+        data = stream.read()
+        if path and last in PICTURES and not member.issparse():
+            data = Stored.in_tar(data, path, member.offset_data)
+        row[suffix if last in PICTURES else last] = data
 
 
 def _finished(found: Row, name: str) -> object:

@@ -7,6 +7,7 @@ from typing import Any
 
 from PIL import Image
 
+from liit.engine.data.image_bytes import bytes_of
 from liit.engine.data.readers.images import FORMATS as DECODED
 from liit.engine.run.storage import places
 from liit.engine.run.storage.places import Place, appearing
@@ -19,7 +20,8 @@ SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF"
 
 @dataclass
 class Images:
-    """Where exported images lie. Bytes, and with `copy` all images, become files below `folder`, one for each content."""
+    """Where exported images lie. Bytes and pictures in larger files, and with `copy` all images, become files below `folder`, one
+    for each content."""
 
     folder: Place
     copy: bool
@@ -30,6 +32,8 @@ class Images:
         """The absolute path or URL of an image. Raises ValueError for one that is gone, or whose bytes are no image."""
         self.count += 1
         data = image["bytes"]
+        if image.get("place") is not None:
+            data = self._read(image, sample_id)
         if data is None:
             path = places.place(image["path"])
             if not path.is_file():
@@ -44,6 +48,13 @@ class Images:
                 temporary.write_bytes(data)
             self.written.add(target.name)
         return target
+
+    @staticmethod
+    def _read(image: dict[str, Any], sample_id: str) -> bytes:
+        try:
+            return bytes_of(image)
+        except ValueError as error:
+            raise ValueError(f"sample {sample_id}: {error}") from error
 
 
 def _suffix(data: bytes, sample_id: str) -> str:

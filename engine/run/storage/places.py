@@ -46,11 +46,6 @@ def opened(file: Place) -> AbstractContextManager[Any]:
     return file.open("rb") if isinstance(file, Remote) else nullcontext(file)
 
 
-def bytes_of(path: str) -> bytes:
-    """The content of a file that a sample names, by its path or URL. Raises OSError."""
-    return place(path).read_bytes()
-
-
 def marks(files: list[Place]) -> dict[str, str]:
     """What tells the content of each file from another, by its place: of remote ones ETag and size, without reading them."""
     told = contents(file for file in files if isinstance(file, Path))

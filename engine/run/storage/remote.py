@@ -153,10 +153,10 @@ class Remote:
             )
         return io.BufferedReader(_Stream(self.url, opened), 1 << 18)
 
-    def read_bytes(self) -> bytes:
-        """A whole small file, by one request."""
+    def read_bytes(self, start: int | None = None, stop: int | None = None) -> bytes:
+        """A whole small file, or its bytes from `start` to before `stop`, by one request."""
         with _asked(self.url), _system(self.url) as (system, path):
-            return bytes(system.cat_file(path))
+            return bytes(system.cat_file(path, start=start, end=stop))
 
     def put(self, file: str) -> None:
         """Make it what a local file holds; readers see the old content or all of the new one."""

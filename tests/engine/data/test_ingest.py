@@ -1,5 +1,6 @@
 """A release passes whole from its files to the run folder, whatever is held of it in memory; nothing is lost on the way."""
 
+import json
 import logging
 from hashlib import sha256
 from pathlib import Path
@@ -10,18 +11,22 @@ import pyarrow.parquet as pq
 import pytest
 
 from liit.engine.data import ingest as module
-from liit.engine.data import spool
+from liit.engine.data import reading, spool
 from liit.engine.data.ingest import TooManyBadSamples, ingest
 from liit.engine.data.pool import grow
+from liit.engine.data.readers import json_text
+from liit.engine.data.reading import Taken, take_all
+from liit.engine.fleet.parts import read_chunks
+from liit.engine.run.files import files_of, read_table
 from liit.engine.run.progress import log
 from liit.engine.run.store import Clock
-from liit.engine.run.tables import SAMPLE, key_of
+from liit.engine.run.tables import SAMPLE, key_of, sort_by_key
 from liit.engine.settings.config import Config
 from liit.engine.settings.sections import Pool
 from liit.engine.settings.streams import EvaluationSet, FileStream
 from tests.engine.data.published import publish, rows
 
-SIZES = {"spool.ROWS": 3, "spool.BYTES": 500, "module.BYTES_PER_TASK": 900, "module.BYTES_PER_BUCKET": 1500}
+SIZES = {"spool.ROWS": 3, "spool.BYTES": 500, "spool.BYTES_OF_A_PART": 1500, "reading.HERE": 0, "json_text.PIECE": 600}
 
 
 def configured(model: str, path: Path, **more: Any) -> Config:
@@ -39,9 +44,17 @@ def ingested(config: Config, folder: Path) -> tuple[list[dict[str, Any]], list[d
     assert isinstance(config.stream, FileStream)
     ingest(config.stream.releases, 0, config, partial, bad, "mine", clock)
     assert sorted(path.name for path in folder.iterdir()) == ["note.json", "quarantine.parquet", "release.parquet"]
-    table = pq.read_table(partial)
-    assert table.schema.equals(SAMPLE)
-    return table.to_pylist(), pq.read_table(bad).to_pylist()
+    for part in read_chunks([partial]):
+        assert part.schema.equals(SAMPLE)
+        assert part["key"].to_pylist() == sorted(part["key"].to_pylist())
+    return sort_by_key(read_table(partial)).to_pylist(), pq.read_table(bad).to_pylist()
+
+
+def made_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that is held or read at a time."""
+    modules = {"spool": spool, "reading": reading, "json_text": json_text}
+    for name, size in SIZES.items():
+        monkeypatch.setattr(modules[name.split(".")[0]], name.split(".")[1], size)
 
 
 @pytest.fixture
@@ -79,15 +92,68 @@ def test_how_much_is_held_at_a_time_changes_nothing(
     """Nor does the order of the rows."""
     config = configured(tiny_llava, publish(tmp_path / "data"))
     expected = ingested(config, tmp_path / "run")
-    for name, size in SIZES.items():
-        monkeypatch.setattr({"spool": spool, "module": module}[name.split(".")[0]], name.split(".")[1], size)
+    made_small(monkeypatch)
     small = ingested(config, tmp_path / "small")
     assert small == expected
+    assert len(files_of(tmp_path / "small" / "release.parquet")) > 3
     mixed = [rows()[at] for at in np.random.default_rng(0).permutation(31)]
     publish(tmp_path / "data", given=mixed)
     kept, bad = ingested(config, tmp_path / "mixed")
     assert kept == expected[0]
     assert sorted(row["id"] for row in bad) == sorted(row["id"] for row in expected[1])
+
+
+def test_in_however_many_splits_a_file_is_read_all_is_the_same(
+    ray_cluster: None, tiny_llava: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: pytest.LogCaptureFixture
+) -> None:
+    """Ids that repeat across splits are told apart, equal rows are one, and the same is said of them."""
+    path = publish(tmp_path / "data")
+    as_lines = path.with_name("lines.jsonl")
+    as_lines.write_text("".join(f"{json.dumps(row)}\n" for row in rows()) + '{"id": torn\n')
+    config = configured(tiny_llava, as_lines)
+    expected = ingested(config, tmp_path / "run")
+    words = [record.getMessage() for record in said.records if record.getMessage().startswith("mine: ")]
+    assert len(expected[0]) == 24
+    said.clear()
+    made_small(monkeypatch)
+    assert ingested(config, tmp_path / "split") == expected
+    lines = [record.getMessage() for record in said.records]
+    assert [line for line in lines if line in words] == words
+    assert any(line.startswith("read mine: 7 pieces") for line in lines)
+    monkeypatch.setattr(reading, "HERE", 8 << 20)
+    assert ingested(config, tmp_path / "here") == expected
+
+
+def test_what_was_read_before_a_kill_is_not_read_again(
+    ray_cluster: None, tiny_llava: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_small(monkeypatch)
+    path = tmp_path / "lines.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows()))
+    config, work = configured(tiny_llava, path), tmp_path / "work"
+    assert isinstance(config.stream, FileStream)
+
+    def read() -> tuple[list[int], Taken]:
+        (taken,), spooled = take_all(config.stream.releases, 0, work, config.resources, lambda: None)
+        return spooled.keys.tolist(), taken
+
+    before, spools = read(), sorted(work.rglob("*.arrow"))
+    times = [spool.stat().st_mtime_ns for spool in spools]
+    next(work.rglob("part-000002.parquet")).unlink()
+    spools[2].unlink()
+    assert read() == before
+    changed = [spool.stat().st_mtime_ns != then for spool, then in zip(spools, times, strict=True)]
+    assert changed == [at == 2 for at in range(len(spools))]
+
+
+def test_what_stops_a_run_in_a_task_is_one_line(
+    ray_cluster: None, tiny_llava: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lines.jsonl"
+    path.write_text('{"question": 1}\n' * 100)
+    monkeypatch.setattr(reading, "HERE", 0)
+    with pytest.raises(ValueError, match=r"^.*lines\.jsonl has columns question, but none of: "):
+        ingested(configured(tiny_llava, path), tmp_path / "run")
 
 
 def test_a_share_of_bad_rows_stops_a_run_before_anything_is_decoded(
@@ -124,7 +190,7 @@ def test_the_metric_of_a_row_is_carried(ray_cluster: None, tiny_llava: str, tmp_
     sets = [EvaluationSet(name="mine", path=str(path), skill="s", metric="number")]
     clock = Clock(tmp_path / "note.json", {})
     ingest(sets, 0, configured(tiny_llava, path), tmp_path / "exam.parquet", tmp_path / "bad.parquet", "exam", clock)
-    table = pq.read_table(tmp_path / "exam.parquet").to_pylist()
+    table = read_table(tmp_path / "exam.parquet").to_pylist()
     assert {row["id"]: row["metric"] for row in table} == {"mine/0": "vqa", "mine/1": "vqa", "mine/plain": None}
     assert {row["conversation"][-1]["text"] for row in table} == {"0", "1"}
 
@@ -140,7 +206,7 @@ def test_a_picture_is_known_by_its_bytes_from_ingest_on_and_what_shows_it_is_wit
     partial, aside = release.with_name(f"{release.name}.partial"), step / "quarantine.parquet"
     ingest(config.stream.releases, 0, config, partial, aside, "mine", Clock(run / "note.json", {}), run)
     partial.rename(release)
-    kept = pq.read_table(release).to_pylist()
+    kept = read_table(release).to_pylist()
     shown = {(row["id"], Path(image["path"]).name) for row in kept for image in row["images"]}
     assert len(shown) == 11, "twelve, two of them equal, and two torn"
     marks = {name: sha256((tmp_path / "data" / name).read_bytes()).digest() for _, name in shown}

@@ -19,10 +19,11 @@ ALLOWED = 240 << 20
 """Bytes above the start; the release holds 400."""
 STEPS = {
     "selected": "table = samples([release], pa.chunked_array([[f'd/{n}' for n in range(0, 400, 50)]])); assert len(table) == 8",
-    "planned for scoring": """
-tasks = tasks_of([release], pq.read_table(release, columns=['key'])['key'].to_numpy())
-batches = [batch for task in tasks for batch in map(len, Batches(4, 4096)(**task.what))]
-assert batches == [4] * 100
+    "read by scoring": """
+keys = np.sort(pq.read_table(release, columns=['key'])['key'].to_numpy())
+tasks = tasks_of([release], keys)
+assert len(tasks) == 25
+assert sum(len(batch) for task in tasks for batch in Batches(4, 1 << 20)(**task.what)) == 400
 """,
     "trained from": """
 every = pa.chunked_array([[f'd/{n}' for n in range(400)]])
@@ -38,11 +39,16 @@ keep_first_of_each(folder / 'exam.parquet', {'d': 300})
 assert sum(len(chunk) for chunk in read_chunks([folder / 'exam.parquet'])) == 300
 """,
     "ingested": """
-spool = Spool(folder / 'spool.parquet')
+spool = Spool(folder / 'spool.arrow')
 source = Release(name='e', path=str(release.with_name('published.parquet')))
 taken = take(source, 1, spool)
 assert (len(spool), taken.bad) == (400, [])
-assert sum(len(chunk) for chunk in spool.settle().chunks()) == 400
+spooled = spool.settle()
+assert spool.path.stat().st_size < 1 << 20, 'pictures stay where they are'
+tasks = spooled.tasks(4096)
+assert len(tasks) > 3
+given = (one for task in tasks for _, rows in spooled_samples(**task.what) for one in rows.to_pylist())
+assert sum(bytes_of(one['images'][0])[:4] in first for one in given) == 400
 """,
 }
 
@@ -85,8 +91,10 @@ import numpy as np, pyarrow as pa, pyarrow.parquet as pq
 from liit.engine.data.pool import samples, streamed
 from liit.engine.data.reading import take
 from liit.engine.data.rows import Rows, write_rows
-from liit.engine.data.spool import Spool
+from liit.engine.data.image_bytes import bytes_of
+from liit.engine.data.spool import Spool, spooled_samples
 from liit.engine.fleet.parts import Batches, read_chunks, tasks_of
+import pyarrow.parquet as pq
 from liit.engine.settings.streams import Release
 release, folder = Path({str(release)!r}), Path({str(tmp_path)!r})
 peak = lambda: 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

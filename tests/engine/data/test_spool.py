@@ -6,15 +6,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from liit.engine.data import spool
-from liit.engine.data.dealing import dealt
+from liit.engine.data.readers.ids import apart_id
 from liit.engine.data.readers.sample import Sample
-from liit.engine.data.spool import Spool, by_key, in_key_order, spooled_samples
+from liit.engine.data.spool import Spool, Spooled, spooled_samples
 from liit.engine.run.tables import SAMPLE, key_of
 
 
@@ -35,33 +33,71 @@ ROWS = [(f"d/{n % 7}", n % 5) for n in range(60)]
 """Ids and contents: ids repeat, some rows are equal."""
 
 
-def spooled(path: Path) -> spool.Spooled:
-    filled = Spool(path)
-    for name, content in ROWS:
-        filled.add(sample(name, f"{name} {content}", bytes([content]) * 300), content, 3)
-    return filled.settle()
+def spooled(folder: Path, *cuts: int) -> Spooled:
+    """The rows in as many files as the cuts make."""
+    paths = []
+    for start, stop in zip((0, *cuts), (*cuts, len(ROWS)), strict=True):
+        filled = Spool(folder / f"{start}.arrow")
+        for name, content in ROWS[start:stop]:
+            filled.add(sample(name, f"{name} {content}", bytes([content]) * 300), content, 3)
+        filled.close()
+        paths.append(filled.path)
+    return Spooled(paths)
 
 
-@pytest.mark.parametrize(("rows", "size"), [(1024, 32 << 20), (7, 32 << 20), (1024, 1000)])
-def test_a_spool_gives_back_each_sample_once(
-    tmp_path: Path, rows: int, size: int, monkeypatch: pytest.MonkeyPatch
+SIZES = [(256, 32 << 20), (7, 32 << 20), (256, 1000)]
+
+
+@pytest.mark.parametrize(("rows", "size"), SIZES)
+@pytest.mark.parametrize("cuts", [(), (23,), (1, 2, 40)])
+def test_spools_give_back_each_sample_once(
+    tmp_path: Path, rows: int, size: int, cuts: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spool, "ROWS", rows)
     monkeypatch.setattr(spool, "BYTES", size)
-    found = spooled(tmp_path / "s.parquet")
+    found = spooled(tmp_path, *cuts)
     table = pa.concat_tables(found.chunks())
     assert table.schema.equals(SAMPLE)
     names = table["id"].to_pylist()
-    assert len(names) == len(set(names)) == len(set(ROWS)) == len(found.keys) == len(found.sizes)
+    assert len(names) == len(set(names)) == len(set(ROWS)) == len(found.keys)
     assert table["key"].to_pylist() == [key_of(name) for name in names] == found.keys.tolist()
     for row in table.to_pylist():
         assert row["conversation"][0]["text"].split() == [row["id"].split("~")[0], str(row["images"][0]["bytes"][0])]
         assert (row["conversation"][1]["context"], row["metric"], row["arrival"]) == (True, "vqa", 3)
+    told = [
+        (mark, name) for marks, ids in found.rows() for mark, name in zip(marks.tolist(), ids.to_pylist(), strict=True)
+    ]
+    assert [mark for mark, _ in told] == [key_of(apart_id(*row)) for row in ROWS]
+    assert {name for _, name in told} == set(names)
+
+
+@pytest.mark.parametrize(("rows", "size"), SIZES)
+@pytest.mark.parametrize("most", [7, 30, 4096])
+def test_tasks_hold_so_many_samples_at_most_and_all_of_them(
+    tmp_path: Path, rows: int, size: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "ROWS", min(rows, most))
+    monkeypatch.setattr(spool, "BYTES", size)
+    found = spooled(tmp_path, 23)
+    tasks = found.tasks(most, tmp_path / "release")
+    assert all(0 < task.rows <= most for task in tasks)
+    assert len({task.what["part"] for task in tasks}) == len(tasks) == len({task.name for task in tasks})
+    given = [table for task in tasks for _, table in spooled_samples(**task.what)]
+    assert [task.rows for task in tasks] == [
+        sum(len(table) for _, table in spooled_samples(**task.what)) for task in tasks
+    ]
+    assert pa.concat_tables(given).equals(pa.concat_tables(found.chunks()))
+
+
+def test_a_task_holds_so_many_bytes_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "ROWS", 1)
+    monkeypatch.setattr(spool, "BYTES_OF_A_PART", 1600)
+    assert max(task.rows for task in spooled(tmp_path).tasks(4096)) == 3, "of 508 bytes each"
 
 
 def test_what_became_of_ids_is_told_with_two_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool, "ROWS", 4)
-    found = spooled(tmp_path / "s.parquet")
+    found = spooled(tmp_path, 21)
     told = found.told(0, len(ROWS))
     kinds = Counter(name for name, _ in set(ROWS))
     assert told["ids told apart"].count == sum(kinds[name] > 1 for name, _ in ROWS)
@@ -71,49 +107,11 @@ def test_what_became_of_ids_is_told_with_two_of_them(tmp_path: Path, monkeypatch
     assert (late.count, late.examples) == (10, ["d/6", "d/0"])
 
 
-@pytest.mark.parametrize("most", [1, 1000, 1 << 30])
-def test_samples_leave_in_the_order_of_their_keys_whatever_is_sorted_at_a_time(tmp_path: Path, most: int) -> None:
-    found = spooled(tmp_path / "s.parquet")
-    keys, sizes = found.keys[::2], found.sizes[::2]
-    buckets = by_key(keys, sizes, most)
-    assert (np.diff(buckets[np.argsort(keys)]) >= 0).all()
-    lengths, contents = (
-        pa.chunked_array([np.arange(len(keys), dtype=np.int32)]),
-        pa.chunked_array([[b"%016d" % n for n in range(len(keys))]], pa.binary(16)),
-    )
-    path = tmp_path / "sorted.parquet"
-    with pq.ParquetWriter(path, SAMPLE) as writer:
-        in_key_order(dealt(tmp_path, found.chunks, keys, buckets), lengths, contents, writer, 10)
-    table = pq.read_table(path)
-    assert max(pq.read_metadata(path).row_group(n).num_rows for n in range(pq.read_metadata(path).num_row_groups)) <= 10
-    assert table["key"].to_pylist() == sorted(keys.tolist())
-    place = {key: n for n, key in enumerate(keys.tolist())}
-    assert table["length"].to_pylist() == [place[key] for key in table["key"].to_pylist()]
-    assert table["content"].to_pylist() == [b"%016d" % place[key] for key in table["key"].to_pylist()]
-    assert not list(tmp_path.glob("bucket-*"))
-
-
-def test_tasks_of_a_spool_are_its_row_groups_under_the_ids_of_now(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(spool, "ROWS", 7)
-    found = spooled(tmp_path / "s.parquet")
-    rows = []
-    for task in found.tasks():
-        what = {name: one.to_pylist() if isinstance(one, pa.Array) else one for name, one in task.what.items()}
-        mine = [row for batch in spooled_samples(**what) for row in batch]
-        assert len(mine) == task.rows
-        rows += mine
-    assert rows == pa.concat_tables(found.chunks()).to_pylist()
-
-
 MEMORY = """
 import resource, sys
 from pathlib import Path
-import numpy as np, pyarrow as pa, pyarrow.parquet as pq
+import numpy as np
 from liit.engine.data import spool
-from liit.engine.data.dealing import dealt
-from liit.engine.run.tables import SAMPLE
 
 def sample(name, data):
     turns = [{"role": "user", "text": "<image>"}, {"role": "assistant", "text": "a"}]
@@ -122,18 +120,15 @@ def sample(name, data):
 folder, size = Path(sys.argv[1]), 1 << 20
 held = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 rng = np.random.default_rng(0)
-spool.BYTES = 4 << 20
+spool.BYTES, spool.BYTES_OF_A_PART = 4 << 20, 16 << 20
 before = held()
-filled = spool.Spool(folder / "s.parquet")
+filled = spool.Spool(folder / "s.arrow")
 for n in range(256):
     filled.add(sample(f"d/{n}", rng.bytes(size)), n, 0)
 found = filled.settle()
-buckets = spool.by_key(found.keys, found.sizes, 8 << 20)
-with pq.ParquetWriter(folder / "sorted.parquet", SAMPLE) as writer:
-    rows = dealt(folder, found.chunks, found.keys, buckets)
-    ones = pa.chunked_array([[1] * 256], pa.int32()), pa.chunked_array([[b"0" * 16] * 256], pa.binary(16))
-    spool.in_key_order(rows, *ones, writer, 4096)
-print(pq.read_metadata(folder / "sorted.parquet").num_rows, (held() - before) // 1024)
+tasks = found.tasks(4096, folder)
+rows = sum(len(table) for task in tasks for _, table in spool.spooled_samples(**task.what))
+print(rows, (held() - before) // 1024)
 """
 
 

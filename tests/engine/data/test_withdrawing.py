@@ -109,12 +109,14 @@ def test_a_file_says_which_of_its_samples_it_has_lost(tmp_path: Path) -> None:
     """Ids that were told apart keep what they were given, and a row that is new makes another release of it."""
     rows = [talk("a", "one"), talk("b", "two"), talk("b", "three"), {"id": "bad", "conversations": []}]
     release = published(tmp_path / "d.json", rows)
-    spool = Spool(tmp_path / "spool.parquet")
+    spool = Spool(tmp_path / "spool.arrow")
     taken = take(release, 0, spool)
     spooled = spool.settle()
     marks = tmp_path / "rows.parquet"
     write_source_rows(marks, spooled.rows(), taken.bad)
-    names = dict(zip(("one", "two", "three"), (name for _, name in spooled.rows()), strict=True))
+    names = dict(
+        zip(("one", "two", "three"), (name for _, ids in spooled.rows() for name in ids.to_pylist()), strict=True)
+    )
     assert names["two"] != names["three"]
     assert lost(marks, release) == set()
     assert lost(marks, published(tmp_path / "d.json", [rows[3], rows[2], rows[0]])) == {names["two"]}

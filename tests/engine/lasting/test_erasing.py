@@ -6,7 +6,7 @@ import pyarrow as pa
 import yaml
 
 from liit.engine.data.copies import text_hash
-from liit.engine.lasting.erasing import erase, withdrawn_of
+from liit.engine.lasting.erasing import erase, pictures_outside, withdrawn_of
 from liit.engine.run.files import read_table, write_table
 from liit.engine.run.store import Store
 from liit.engine.run.superseding import supersede
@@ -77,3 +77,23 @@ def test_what_was_found_by_its_words_is_known_after_they_are_erased(tmp_path: Pa
     erase(root)
     assert list(withdrawn_of(root)) == ["d/a"]
     assert not (root / "t01" / "x.partial").exists()
+
+
+def test_pictures_that_stand_in_files_of_the_user_are_named(tmp_path: Path) -> None:
+    """Of a release in parts, too."""
+    root = run_with(tmp_path / "run")
+    folder = root / "releases" / "01-e.parquet"
+    folder.mkdir()
+    place = {"row": 3, "at": ["image"], "offset": None, "size": 9, "mark": 7}
+    rows = [sample("e/a", SECRET), sample("e/b", "two"), sample("e/c", "three")]
+    for row, name in zip(rows, ("a", "a", "c"), strict=True):
+        row["images"] = [{"path": f"/share/{name}.parquet", "bytes": None, "place": place}]
+    for number, part in enumerate((rows[:1], rows[1:])):
+        write_table(folder / f"part-{number:06d}.parquet", pa.Table.from_pylist(part, schema=SAMPLE))
+    settings = yaml.safe_load((root / "config.yaml").read_text())
+    settings |= {"pool": {"withdrawals": {1: ["id: e/a", "id: e/b"]}}}
+    (root / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert pictures_outside(root) == {Path("/share/a.parquet"): 2}
+    assert erase(root) == {folder: 2}
+    assert [row["images"] == [] for row in read_table(folder).to_pylist()] == [True, True, False]
+    assert pictures_outside(root) == {}

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -363,6 +364,26 @@ def test_images_are_paths_with_their_size_or_bytes_in_the_table(tmp_path: Path) 
     told = {name: row.images for name, row in found.items() if row is not None}
     there, gone = Image(tmp_path / "there.png", 5), Image(tmp_path / "gone.png", None)
     assert told == {"words/a": (there, gone), "words/b": (Image(None, 3), there), "words/c": ()}
+
+
+def test_a_row_is_found_in_whichever_part_with_pictures_in_larger_files(tmp_path: Path) -> None:
+    shard = tmp_path / "shard.tar"
+    shard.write_bytes(b"x" * 100)
+    table, names, parts = tmp_path / "table.parquet", [f"words/{n}" for n in range(12)], (0, 5, 6, 12)
+    table.mkdir()
+    place = {"row": None, "at": None, "offset": 5, "size": 7, "mark": 1}
+    for start, stop in pairwise(parts):
+        rows = [
+            {"id": name, "key": key_of(name), "images": [{"path": str(shard), "place": place}, {"bytes": b"123"}]}
+            for name in sorted(names[start:stop], key=key_of)
+        ]
+        write_table(table / f"part-{start:06d}.parquet", pa.Table.from_pylist(rows, SAMPLE))
+    order = read_table(table)["id"].to_pylist()
+    for name in names:
+        row = row_of(table, name)
+        assert row is not None
+        assert (order[row.number], row.images) == (name, (Image(shard, 7), Image(None, 3)))
+    assert row_of(table, "words/12") is None
 
 
 def test_pictures_of_other_rows_are_not_read(tmp_path: Path) -> None:

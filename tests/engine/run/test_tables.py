@@ -31,6 +31,7 @@ def test_samples_of_earlier_runs_gain_what_they_lack_as_null() -> None:
     assert table.schema.equals(SAMPLE)
     (row,) = table.to_pylist()
     assert [turn.pop("context") for turn in row["conversation"]] == [None, None]
+    assert [image.pop("place") for image in row["images"]] == [None]
     assert row.pop("metric") is None
     assert row == ROW | {"task": None}
 
