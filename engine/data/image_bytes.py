@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from liit.engine.fleet.running import TaskError
 from liit.engine.run.storage.places import Remote, opened, place
 
 READ_AGAIN = 256 << 20
@@ -38,8 +39,9 @@ class Inside(TypedDict):
     mark: int
 
 
-class Changed(ValueError):
-    """A file does not hold a picture any more as it did at ingest; `kind: detail`, which names it."""
+class Changed(TaskError):
+    """A file does not hold a picture any more as it did at ingest; `kind: detail`, which names it. No fault of a sample: it stops
+    the run, which goes on once the file is what it was."""
 
 
 class Stored(bytes):

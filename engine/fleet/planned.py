@@ -104,7 +104,7 @@ def _stream(tasks: Sequence[Task], folder: Path, job: Job, resources: Resources)
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.raise_original_map_exception = True  # not one that says that there was one: `faults.told` looks at it
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # progress is said here in samples, errors by `faults.told`
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its progress is said here, its errors by `faults.told`
     dataset = ray.data.from_arrow([_block(task) for task in tasks])
     cpus = cpus_of_actor(resources, ray.cluster_resources().get("CPU", 1))
     make = {

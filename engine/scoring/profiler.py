@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from liit.engine.data.image_bytes import Changed
 from liit.engine.data.readers.images import open_image
 from liit.engine.models import adapters, anatomy, loading
 from liit.engine.models.adapters import merge, speaking_as, with_adapters
@@ -122,6 +123,8 @@ class Profiler:
                 encoded[at] = encode(self.processor, sample["conversation"], images, self.spec.max_length)
                 if images and "image_grounding" in self.spec.scores:
                     blind[at] = self._blind(sample, encoded[at])
+            except Changed:
+                raise
             except (SampleError, ValueError, OSError) as error:
                 encoded.pop(at, None)
                 failed[at] = str(error) or type(error).__name__

@@ -77,7 +77,7 @@ def test_its_samples_are_exported(form: str, tmp_path: Path) -> None:
     write_table(tmp_path / "some.parquet", told.select(["id"]))
     done = export(BEFORE, tmp_path / "some.parquet", form, "some", tmp_path / "out")
     assert done.samples == len(told)
-    assert done.path.stat().st_size > 0
+    assert Path(str(done.path)).stat().st_size > 0
 
 
 def test_a_run_on_it_stops_and_says_which_rules_have_changed(tmp_path: Path) -> None:
