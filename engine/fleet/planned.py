@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from liit.engine.fleet.ahead import made_ahead
 from liit.engine.fleet.connect import connect
+from liit.engine.fleet.faults import file_noted
 from liit.engine.fleet.placing import decided
 from liit.engine.fleet.tries import counted, counting, starting
 from liit.engine.run.files import appearing
@@ -118,7 +119,9 @@ def _stream(tasks: Sequence[Task], folder: Path, job: Job, resources: Resources)
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.raise_original_map_exception = True  # not one that says that there was one: `faults.told` looks at it
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # progress is said here in samples, errors by `faults.told`
+    logging.getLogger("ray.data").setLevel(
+        logging.CRITICAL
+    )  # progress is said here in samples, errors by `faults.told`
     dataset = ray.data.from_arrow([_block(task) for task in tasks])
     make = {
         "folder": str(folder),
@@ -187,7 +190,8 @@ class TaskRunner:
 
     def __call__(self, tasks: pa.Table) -> pa.Table:
         began = time.monotonic()
-        written = [self._run(**task) for task in tasks.to_pylist()]
+        with file_noted():
+            written = [self._run(**task) for task in tasks.to_pylist()]
         seconds = [time.monotonic() - began] * len(written)
         return pa.table({"task": tasks["name"], "rows": written, "seconds": seconds})
 
