@@ -108,7 +108,9 @@ def _found(error: BaseException) -> Found | None:
     where = _where(error)
     if isinstance(error, OSError) and error.errno in TODO:
         file = _file(error)
-        return Found(0, f"{where}{_short(error.strerror)}{f': {file}' if file else ''}; {TODO[error.errno]}; {AGAIN}")
+        return Found(
+            0, f"{where}{_short(str(error.strerror))}{f': {file}' if file else ''}; {TODO[error.errno]}; {AGAIN}"
+        )
     said = str(error)
     number = _NUMBER.search(said)
     code = int(number[1] or number[2]) if number else errno.ENOSPC if any(torn in said for torn in _TORN) else 0

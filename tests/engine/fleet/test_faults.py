@@ -35,7 +35,7 @@ def by_task(error: Exception) -> Exception:
 
 def by_ray_data(error: OSError) -> Exception:
     """As a task of Ray Data raises it, which says in the place of the file how often it was tried."""
-    with pytest.raises(OSError, match=error.strerror.partition(".")[0]) as caught, faults.file_noted():
+    with pytest.raises(OSError, match=str(error.strerror).partition(".")[0]) as caught, faults.file_noted():
         raise error
     caught.value.args = (
         *caught.value.args,
