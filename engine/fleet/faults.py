@@ -10,6 +10,7 @@ import re
 import tempfile
 import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 from liit.engine.fleet.tries import ProcessEnded
 
-LOG = "errors.log"
+LOG, FILE = "errors.log", "file: "
 AGAIN = "the same command goes on then"
 TODO = {
     errno.ENOSPC: "make room there",
@@ -74,7 +75,7 @@ def told(error: BaseException, root: Path) -> str | None:
         return None
     if isinstance(error, ValueError) and not _is_wrapping(error):
         return found.line
-    return f"{found.line} (the traceback is in {_kept(error, root)})"
+    return f"{' '.join(found.line.split())} (the traceback is in {_kept(error, root)})"
 
 
 def within(error: Any) -> Iterator[BaseException]:
@@ -106,8 +107,10 @@ def _found(error: BaseException) -> Found | None:
         return None
     where = _where(error)
     if isinstance(error, OSError) and error.errno in TODO:
-        file = f": {error.filename}" if error.filename else ""
-        return Found(0, f"{where}{error.strerror}{file}; {TODO[error.errno]}; {AGAIN}")
+        file = _file(error)
+        return Found(
+            0, f"{where}{_short(str(error.strerror))}{f': {file}' if file else ''}; {TODO[error.errno]}; {AGAIN}"
+        )
     said = str(error)
     number = _NUMBER.search(said)
     code = int(number[1] or number[2]) if number else errno.ENOSPC if any(torn in said for torn in _TORN) else 0
@@ -140,6 +143,23 @@ def _of_text(said: str) -> Found | None:
     )
 
 
+@contextmanager
+def file_noted() -> Iterator[None]:
+    """What is raised within keeps the name of its file: Ray Data puts words of its own in its place."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            error.add_note(f"{FILE}{error.filename}")
+        raise
+
+
+def _file(error: OSError) -> str:
+    noted = [note.removeprefix(FILE) for note in getattr(error, "__notes__", []) if note.startswith(FILE)]
+    own = str(error.filename or "")
+    return noted[0] if noted else "" if own.startswith("Failed to ") else own
+
+
 def _noted(error: BaseException) -> list[str]:
     return [note for note in getattr(error, "__notes__", []) if note.startswith("on node ")]
 
@@ -159,11 +179,11 @@ def _short(said: str) -> str:
 def _kept(error: BaseException, root: Path) -> Path | str:
     """Where the tracebacks of the error and of what it wraps were written to."""
     whole = "\n".join("".join(traceback.format_exception(one, chain=False)) for one in within(error))
-    for folder in (root, Path(tempfile.gettempdir())):
+    for file in (root / LOG, Path(tempfile.gettempdir()) / f"liit-{root.name}-{LOG}"):
         try:
-            with (folder / LOG).open("a", encoding="utf-8") as stream:
+            with file.open("a", encoding="utf-8") as stream:
                 stream.write(f"--- {datetime.now(UTC).isoformat(timespec='seconds')}\n{whole}\n")
         except OSError:
             continue
-        return folder / LOG
+        return file
     return "no file, since none can be written"

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from liit.engine.fleet.ahead import made_ahead
+from liit.engine.fleet.faults import file_noted
 from liit.engine.fleet.tries import counted, starting
 from liit.engine.run.files import appearing
 from liit.engine.run.progress import log
@@ -76,7 +77,8 @@ class TaskRunner:
     def __call__(self, tasks: pa.Table) -> pa.Table:
         """Of each task the rows written, what its worker warned of meanwhile, and the words of a TaskError."""
         self._use_threads()
-        return pa.Table.from_pylist([self._told(**task) for task in tasks.to_pylist()], schema=TOLD)
+        with file_noted():
+            return pa.Table.from_pylist([self._told(**task) for task in tasks.to_pylist()], schema=TOLD)
 
     def _told(self, name: str, **task: Any) -> dict[str, Any]:
         written, error = 0, None

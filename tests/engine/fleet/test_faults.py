@@ -33,6 +33,17 @@ def by_task(error: Exception) -> Exception:
     return raised
 
 
+def by_ray_data(error: OSError) -> Exception:
+    """As a task of Ray Data raises it, which says in the place of the file how often it was tried."""
+    with pytest.raises(OSError, match=str(error.strerror).partition(".")[0]) as caught, faults.file_noted():
+        raise error
+    caught.value.args = (
+        *caught.value.args,
+        "Failed to apply UDF transform after 1/1 attempts.\nTo change retry attempts",
+    )
+    return by_task(caught.value)
+
+
 def by_worker(error: Exception) -> Exception:
     """As Ray Train raises what one of two workers raised, the other having lost it."""
     from ray.train.v2.api.exceptions import WorkerGroupError
@@ -71,6 +82,15 @@ def test_wrappings_are_taken_off(wrapped: object, tmp_path: Path) -> None:
     assert "part-00.parquet" in log
 
 
+def test_ray_data_s_words_take_the_place_of_no_file(tmp_path: Path) -> None:
+    wanted = "node 10.0.0.2: No space left on device: /shared/run/part-00.parquet; make room there; the same command"
+    assert str(faults.told(by_ray_data(full()), tmp_path)).startswith(wanted)
+    bare = OSError(errno.ENOSPC, "Error writing bytes to file. Detail: [errno 28] No space left on device")
+    line = str(faults.told(by_ray_data(bare), tmp_path))
+    assert "No space left on device; make room there" in line
+    assert "\n" not in line
+
+
 def test_a_full_disk_is_one_by_whoever_says_so(tmp_path: Path) -> None:
     for error in (
         RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
@@ -100,7 +120,7 @@ def test_a_traceback_that_cannot_be_kept_in_the_run_is_kept_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    assert str(tmp_path / "errors.log") in str(faults.told(full(), tmp_path / "none"))
+    assert str(tmp_path / "liit-none-errors.log") in str(faults.told(full(), tmp_path / "none"))
 
 
 def test_words_of_ours_are_kept_as_they_are(tmp_path: Path) -> None:
