@@ -33,7 +33,7 @@ from transformers import LlavaForConditionalGeneration
 from liit.engine.scoring.profile_spec import ProfilerSpec
 from liit.engine.scoring.profiler import Prepared, Profiler
 from liit.engine.scoring.projections import sides
-from liit.engine.settings.sketch_spec import SketchSpec
+from liit.engine.settings.specs import SketchSpec
 
 Samples = list[dict[str, Any]]
 DIMENSION = 8192

@@ -23,7 +23,7 @@ from liit.engine.run.profiles import read_vectors
 from liit.engine.scoring.profile_spec import ProfilerSpec
 from liit.engine.scoring.profiler import Row
 from liit.engine.scoring.scoring import profile_table
-from liit.engine.settings.sketch_spec import SketchSpec
+from liit.engine.settings.specs import SketchSpec
 
 SAMPLES, DIMENSION, PARTS, REPEATS = 8192, 8192, 16, 5
 SCORES = ("nll", "image_grounding", "el2n", "entropy")

@@ -28,7 +28,7 @@ from liit.engine.models import loading
 from liit.engine.scoring import profiler
 from liit.engine.scoring.profile_spec import ProfilerSpec
 from liit.engine.scoring.profiler import Prepared, Profiler
-from liit.engine.settings.sketch_spec import SketchSpec
+from liit.engine.settings.specs import SketchSpec
 
 REPEATS = 3
 BATCHES = (8, 16, 32)

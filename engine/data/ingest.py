@@ -31,8 +31,8 @@ from liit.engine.run.store import Clock
 from liit.engine.run.tables import QUARANTINE, SAMPLE, sort_by_key
 from liit.engine.settings.config import Config
 from liit.engine.settings.sections import Model
+from liit.engine.settings.specs import TemplateSpec
 from liit.engine.settings.streams import Release
-from liit.engine.settings.template_spec import TemplateSpec
 
 __all__ = ["Checker", "TooManyBadSamples", "checked", "ingest", "quarantine"]
 

@@ -23,7 +23,7 @@ from liit.engine.models.responses import stop_ids
 from liit.engine.run.files import read_table
 from liit.engine.run.store import Clock
 from liit.engine.settings.config import Config
-from liit.engine.settings.template_spec import TemplateSpec
+from liit.engine.settings.specs import TemplateSpec
 
 Sample = Mapping[str, Any]
 GIVEN = pa.schema([("id", pa.string()), ("answer", pa.string())])

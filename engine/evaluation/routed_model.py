@@ -20,7 +20,7 @@ from liit.engine.models.encoders import ImageEncoder, TextEncoder
 from liit.engine.models.encoding import collate, encode_prompt, pad_id_of
 from liit.engine.models.experts import QUERIES, Experts, adapter_of
 from liit.engine.scoring.vectors import mean_state, unit
-from liit.engine.settings.template_spec import TemplateSpec
+from liit.engine.settings.specs import TemplateSpec
 
 Sample = Mapping[str, Any]
 

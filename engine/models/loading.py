@@ -23,7 +23,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from liit.engine.models import processors
 from liit.engine.models.anatomy import ModelError
-from liit.engine.settings.template_spec import TemplateSpec
+from liit.engine.settings.specs import TemplateSpec
 
 DIGITS = Path(__file__).parents[1] / "data" / "digits"
 SHIPPED = {

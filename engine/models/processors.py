@@ -13,7 +13,7 @@ import torch
 from transformers import AutoConfig, AutoProcessor, Idefics3Processor
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
-from liit.engine.settings.template_spec import TemplateSpec
+from liit.engine.settings.specs import TemplateSpec
 
 VIDEO_FREE = {"SmolVLMProcessor": Idefics3Processor}
 """Processors that cannot be built without video, and the one that does the same to images and text."""

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from liit.engine.scoring.scores import TOKEN_SCORES
-from liit.engine.settings.sketch_spec import SketchSpec
-from liit.engine.settings.template_spec import TemplateSpec
+from liit.engine.settings.specs import SketchSpec, TemplateSpec
 
 SCORES = (*TOKEN_SCORES, "image_grounding", "grad_norm", "sketch_norm", "learnability", "forgetting")
 """nll: mean over response tokens, in nats. el2n, entropy: likewise. image_grounding: log PPL without / with the images (Adapt-∞

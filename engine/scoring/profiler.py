@@ -26,7 +26,7 @@ from liit.engine.scoring.profile_spec import MAIN, ProfilerSpec, layer_indices, 
 from liit.engine.scoring.scores import TOKEN_SCORES, token_scores
 from liit.engine.scoring.sketches import Sketcher
 from liit.engine.scoring.vectors import makers, unit
-from liit.engine.settings.sketch_spec import SketchSpec
+from liit.engine.settings.specs import SketchSpec
 
 Sample = Mapping[str, Any]
 

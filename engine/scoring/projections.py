@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from liit.engine.settings.sketch_spec import BLOCKS
+from liit.engine.settings.specs import BLOCKS
 
 TILE = 1 << 22
 """Entries of a gradient or of a sign matrix that are in memory at a time."""

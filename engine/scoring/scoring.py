@@ -26,7 +26,7 @@ from liit.engine.run.store import Clock
 from liit.engine.scoring.profile_spec import ProfilerSpec, layer_indices
 from liit.engine.scoring.profiler import Prepared, Profiler, Row
 from liit.engine.settings.config import Config
-from liit.engine.settings.sketch_spec import SketchSpec
+from liit.engine.settings.specs import SketchSpec
 
 
 class ProfileWorker:

@@ -10,7 +10,7 @@ import torch
 from liit.engine.scoring.gradients import adam_gradients, base_gradients, lora_gradients, sign_gradients
 from liit.engine.scoring.passes import Batch, Seen
 from liit.engine.scoring.projections import PROJECTIONS, Gradient, Projection, stacked
-from liit.engine.settings.sketch_spec import SketchSpec
+from liit.engine.settings.specs import SketchSpec
 
 
 class Sketcher:

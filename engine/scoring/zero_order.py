@@ -20,7 +20,7 @@ from liit.engine.models import anatomy
 from liit.engine.models.anatomy import linears
 from liit.engine.scoring.passes import Batch, Seen, look
 from liit.engine.scoring.projections import gaussian
-from liit.engine.settings.sketch_spec import SketchSpec
+from liit.engine.settings.specs import SketchSpec
 
 KEPT_SHARE = 0.5
 """Of the memory that is free: what directions may take to be kept from batch to batch."""

@@ -8,8 +8,7 @@ from pydantic import BeforeValidator, Field, JsonValue, PositiveFloat, PositiveI
 
 from liit.engine.settings.base import OnDisk, Settings
 from liit.engine.settings.refresh import Refreshing
-from liit.engine.settings.sketch_spec import SketchSpec
-from liit.engine.settings.template_spec import DATE, TemplateSpec
+from liit.engine.settings.specs import DATE, SketchSpec, TemplateSpec
 
 
 def _iso(value: object) -> str:

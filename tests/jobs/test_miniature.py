@@ -16,7 +16,7 @@ import yaml
 from liit.engine.data.readers.formats import read
 from liit.engine.scoring.profile_spec import ProfilerSpec
 from liit.engine.scoring.profiler import Profiler
-from liit.engine.settings.sketch_spec import SketchSpec
+from liit.engine.settings.specs import SketchSpec
 from liit.engine.settings.streams import Release
 from tests.engine.data.presets.published import ROWS
 from tests.jobs import miniature

@@ -132,9 +132,10 @@ def test_what_was_read_before_a_kill_is_not_read_again(
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows()))
     config, work = configured(tiny_llava, path), tmp_path / "work"
     assert isinstance(config.stream, FileStream)
+    releases = config.stream.releases
 
     def read() -> tuple[list[int], Taken]:
-        (taken,), spooled = take_all(config.stream.releases, 0, work, config.resources, lambda: None)
+        (taken,), spooled = take_all(releases, 0, work, config.resources, lambda: None)
         return spooled.keys.tolist(), taken
 
     before, spools = read(), sorted(work.rglob("*.arrow"))

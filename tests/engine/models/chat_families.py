@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from liit.engine.models.loading import load_processor
 from liit.engine.models.processors import settled
-from liit.engine.settings.template_spec import TemplateSpec
+from liit.engine.settings.specs import TemplateSpec
 from tests.engine.models import families
 
 TEMPLATES = Path(__file__).parent / "templates"

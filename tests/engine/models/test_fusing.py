@@ -10,7 +10,7 @@ import pytest
 from liit.engine.models import fusing
 from liit.engine.scoring.profile_spec import ProfilerSpec
 from liit.engine.scoring.profiler import Profiler
-from liit.engine.settings.sketch_spec import SketchSpec
+from liit.engine.settings.specs import SketchSpec
 
 
 @pytest.fixture

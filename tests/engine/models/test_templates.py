@@ -10,7 +10,7 @@ from liit.engine.models.encoding import encode, encode_prompt
 from liit.engine.models.loading import ModelError, load_processor
 from liit.engine.models.processors import settled
 from liit.engine.settings.sections import Model
-from liit.engine.settings.template_spec import TemplateSpec
+from liit.engine.settings.specs import TemplateSpec
 from tests.engine.models.chat_families import LANGUAGE
 from tests.engine.models.test_responses import LENGTH, written
 

@@ -11,7 +11,7 @@ from liit.engine.run.profiles import packed, read_profile, read_vectors, unpacke
 from liit.engine.scoring.profile_spec import FEATURES, ProfilerSpec
 from liit.engine.scoring.profiler import Profiler, Row
 from liit.engine.scoring.scoring import columns_of, profile_table, width
-from liit.engine.settings.sketch_spec import SketchSpec
+from liit.engine.settings.specs import SketchSpec
 
 WIDTH = 64
 

@@ -19,7 +19,7 @@ from liit.engine.scoring.profile_spec import ProfilerSpec
 from liit.engine.scoring.profiler import Profiler
 from liit.engine.scoring.projections import Factored, Matrix, gaussian
 from liit.engine.settings.sections import Gradient
-from liit.engine.settings.sketch_spec import SketchSpec
+from liit.engine.settings.specs import SketchSpec
 
 LORA: dict[str, Any] = {"r": 2, "alpha": 4, "dropout": 0.5, "targets": (), "projector": False, "seed": 3}
 

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from liit.engine.scoring.profile_spec import ProfilerSpec
 from liit.engine.scoring.profiler import Profiler
 from liit.engine.scoring.scoring import profile_table
-from liit.engine.settings.sketch_spec import SketchSpec
+from liit.engine.settings.specs import SketchSpec
 
 SPEC = ProfilerSpec(
     model="",

@@ -19,7 +19,7 @@ from liit.engine.scoring.gradients import Recorder
 from liit.engine.scoring.profile_spec import ProfilerSpec
 from liit.engine.scoring.profiler import Profiler, Row
 from liit.engine.scoring.projections import Factored, Matrix, sides, signs
-from liit.engine.settings.sketch_spec import SketchSpec
+from liit.engine.settings.specs import SketchSpec
 
 Samples = list[dict[str, Any]]
 

@@ -14,7 +14,7 @@ from liit.engine.data.digits.thought import CHINESE_CAPTION
 from liit.engine.run.tables import key_of
 from liit.engine.scoring.profile_spec import ProfilerSpec
 from liit.engine.scoring.profiler import Profiler
-from liit.engine.settings.sketch_spec import SketchSpec
+from liit.engine.settings.specs import SketchSpec
 from liit.selectors.clustering import cluster
 
 TASKS = (CLASSIFICATION, GENERATION, POSITION, CHINESE_CAPTION)

@@ -1,7 +1,11 @@
-"""What a gradient sketch is, in plain values: shared by the configuration, the profiler and the fingerprints."""
+"""What a gradient sketch is, and what a chat template is told beside a conversation, in plain values: shared by the
+configuration, the profiler and the fingerprints."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
+DATE = "2026-01-01"
 GRADIENTS = ("sgd", "adam", "sign", "zero-order")
 PROJECTIONS = ("factored", "dense", "sparse")
 BLOCKS = 4
@@ -53,3 +57,13 @@ class SketchSpec:
     @property
     def size(self) -> int:
         return self.directions if self.gradient == "zero-order" else self.dimension
+
+
+@dataclass(frozen=True)
+class TemplateSpec:
+    """Plain values, so that they travel to an actor and into a fingerprint."""
+
+    date: str = DATE
+    """ISO. What a template that writes today's date takes for today, so that tokens are the same tomorrow."""
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of the template by name, e.g. {enable_thinking: false}."""
