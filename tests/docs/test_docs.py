@@ -258,5 +258,5 @@ def ending(name: ast.Constant | ast.JoinedStr) -> str:
 def test_the_reference_of_the_run_folder_has_every_result() -> None:
     page = (DOCS / "reference" / "run-folder.md").read_text(encoding="utf-8")
     names = set(results_of_code())
-    assert {"gate.json", "targets", "profile.batches.parquet", ".queries.parquet", "images", "copies.parquet"} <= names
+    assert {"gate.json", "targets", ".queries.parquet", "images", "copies.parquet"} <= names
     assert sorted(name for name in names if f"{name}`" not in page and f"{name}/" not in page) == []

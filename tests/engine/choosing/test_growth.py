@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -64,6 +65,7 @@ def above_start(step: str, run: Path) -> int:
     code = f"""
 import threading, time
 from pathlib import Path
+from typing import Any
 from liit.engine.choosing.selection import pool_arrays
 from liit.engine.choosing.summary import summarise
 from liit.engine.data.pool import grow
@@ -101,7 +103,7 @@ def test_the_driver_holds_a_few_numbers_of_a_sample(step: str, runs: dict[int, P
     assert (many - few) / (MANY - FEW) < ALLOWED
 
 
-def table_of(names: list[str], **columns: list[object]) -> pa.Table:
+def table_of(names: list[str], **columns: Any) -> pa.Table:
     return pa.table({"id": names, "key": keys_of(pa.chunked_array([names])), **columns})
 
 

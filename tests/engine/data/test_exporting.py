@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from liit.engine.data.readers.checks import Bad
-from liit.engine.data.readers.formats import read
+from liit.engine.data.readers.formats import Bad, read
 from liit.engine.data.writers.formats import FORMATS, parts
 from liit.engine.data.writers.limits import HELD_NOT, found
 from liit.engine.run.files import write_table
@@ -184,5 +184,7 @@ def test_what_is_withdrawn_is_in_no_export(form: str, run: Path, tmp_path: Path)
     assert done.exit_code == 0, done.output
     assert "3 samples of the selection are withdrawn and left out, the first is base/seen" in done.output
     path = tmp_path / "out" / f"run-t01-{form}.{SUFFIX[form]}"
-    again = {row["id"] for row in read(Release(name="again", path=str(path), images=str(tmp_path)))}
+    found = list(read(Release(name="again", path=str(path), images=str(tmp_path))))
+    assert not [row for row in found if isinstance(row, Bad)]
+    again = {row["id"] for row in found if not isinstance(row, Bad)}
     assert again == {f"again/{name}" for name in HELD[form] - gone}
