@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from liit.engine.data.readers.checks import Bad
-from liit.engine.data.readers.formats import Bad, read
+from liit.engine.data.readers.formats import read
 from liit.engine.data.writers.formats import FORMATS, parts
 from liit.engine.data.writers.limits import HELD_NOT, found
 from liit.engine.run.files import write_table
