@@ -1,6 +1,6 @@
 """How much of a stage's long work is to be done yet: neither what was finished before it was stopped, nor answers that are there.
 
-profile      samples in part files, of all that are planned
+profile      samples in part files, of all of the pool
 adapter      steps up to the last checkpoint, of all
 generations  questions that have an answer of the same length from the same model, of all that are asked
 """
@@ -24,19 +24,19 @@ def remaining(config: Config, found: Plan, t: int) -> dict[str, float]:
     if not found.verdicts:
         return {"score": 1.0, "train": 1.0, "evaluate": 1.0}
     return {
-        "score": _scoring(config, found, f"t{t:02d}/profile"),
+        "score": _scoring(found, f"t{t:02d}/profile"),
         "train": _training(config, found, f"t{t:02d}/adapter"),
         "evaluate": _answering(config, found, t),
     }
 
 
-def _scoring(config: Config, found: Plan, name: str) -> float:
+def _scoring(found: Plan, name: str) -> float:
     if not _to_do(found, name):
         return 0.0
-    result, planned = found.root / name, found.root / f"{name}.batches.parquet"
-    if not _goes_on(found, name, config.scoring.batches_per_file) or not planned.is_file():
+    result, pool = found.root / name, (found.root / name).with_name("pool.parquet")
+    if not _goes_on(found, name) or not pool.is_file():
         return 1.0
-    return max(0.0, 1 - _rows(partial_of(result)) / max(_rows(planned), 1))
+    return max(0.0, 1 - _rows(partial_of(result)) / max(_rows(pool), 1))
 
 
 def _training(config: Config, found: Plan, name: str) -> float:
@@ -61,7 +61,7 @@ def _answering(config: Config, found: Plan, t: int) -> float:
     extended = found.verdicts[name].state == "extended"
     known = _answered(config, finished(found.root / name) or {}) if extended else set()
     new = sum(count for of, count in asked.items() if of not in known)
-    if _goes_on(found, name, config.evaluation.batches_per_file):
+    if _goes_on(found, name):
         new -= _rows(found.root / f"{name}.partial.answers")
     return max(0, new) / max(sum(asked.values()), 1)
 
@@ -80,7 +80,7 @@ def _to_do(found: Plan, name: str) -> bool:
     return name in found.verdicts and found.verdicts[name].state not in ("kept", "set aside")
 
 
-def _goes_on(found: Plan, name: str, layout: object) -> bool:
+def _goes_on(found: Plan, name: str, layout: object = None) -> bool:
     """Whether what is there of a result in the making is made from the same, and laid out as it would be now."""
     known = begun(found.root / name)
     same_layout: bool = known.get("layout") == layout
