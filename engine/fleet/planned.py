@@ -138,7 +138,7 @@ def _stream(tasks: Sequence[Task], folder: Path, job: Job, resources: Resources)
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=cpus if job.pooled else 0.5,
-            compute=ray.data.TaskPoolStrategy(resources.actor_count if job.pooled else None),
+            compute=ray.data.TaskPoolStrategy(min(resources.actor_count, len(tasks)) if job.pooled else None),
         )
     yield from done.iter_rows()
 

@@ -1,10 +1,11 @@
-"""What a gradient sketch is, and what a chat template is told, in plain values: shared by the configuration, the profiler and the
-fingerprints."""
+"""What a gradient sketch is, and what a chat template is told beside a conversation, in plain values: shared by the
+configuration, the profiler and the fingerprints."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+DATE = "2026-01-01"
 GRADIENTS = ("sgd", "adam", "sign", "zero-order")
 PROJECTIONS = ("factored", "dense", "sparse")
 BLOCKS = 4
@@ -56,9 +57,6 @@ class SketchSpec:
     @property
     def size(self) -> int:
         return self.directions if self.gradient == "zero-order" else self.dimension
-
-
-DATE = "2026-01-01"
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,9 @@ def test_a_scoring_that_was_stopped_takes_the_samples_that_have_no_row(settings:
     step = planned(settings, life)[2]
     assert step.stages["score"] == "goes on"
     assert step.seconds == pytest.approx(step.forecast.scoring_seconds * rows / pool + 1000)
+    note = life / "t02/profile.partial.json"
+    write_json(note, read_json(note) | {"fingerprint": "of another model"})
+    assert planned(settings, life)[2].seconds == step.forecast.scoring_seconds + 1000
 
 
 def test_a_training_that_was_stopped_takes_the_steps_after_its_checkpoint(settings: dict[str, Any], life: Path) -> None:

@@ -59,7 +59,9 @@ def test_a_withdrawn_picture_or_text_is_in_no_question_and_no_answer_and_its_mar
         now = rows(path)
         assert now.keys() == was.keys()
         for name, row in now.items():
-            held = {key: row[key] for key in ("conversation", "images", "answer", "judgement") if key in row}
+            held: dict[str, Any] = {
+                key: row[key] for key in ("conversation", "images", "answer", "judgement") if key in row
+            }
             if name in gone:
                 assert not any(held.values()), (path, name)
                 others = [key for key in row if key not in (*held, "references")]

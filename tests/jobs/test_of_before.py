@@ -17,6 +17,7 @@ from liit.engine.run.files import read_json, read_table, write_table
 from liit.engine.run.progress import start_logging
 from liit.engine.run.rules import rules_of
 from liit.engine.run.status import status
+from liit.engine.run.storage.places import size_of
 from liit.engine.run.store import Store
 from liit.engine.settings.config import Config
 
@@ -77,7 +78,7 @@ def test_its_samples_are_exported(form: str, tmp_path: Path) -> None:
     write_table(tmp_path / "some.parquet", told.select(["id"]))
     done = export(BEFORE, tmp_path / "some.parquet", form, "some", tmp_path / "out")
     assert done.samples == len(told)
-    assert Path(str(done.path)).stat().st_size > 0
+    assert size_of(done.path) > 0
 
 
 def test_a_run_on_it_stops_and_says_which_rules_have_changed(tmp_path: Path) -> None:

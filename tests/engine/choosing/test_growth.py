@@ -65,6 +65,7 @@ def above_start(step: str, run: Path) -> int:
     code = f"""
 import threading, time
 from pathlib import Path
+from typing import Any
 from liit.engine.choosing.selection import pool_arrays
 from liit.engine.choosing.summary import summarise
 from liit.engine.data.pool import grow

@@ -184,6 +184,7 @@ def test_what_is_withdrawn_is_in_no_export(form: str, run: Path, tmp_path: Path)
     assert done.exit_code == 0, done.output
     assert "3 samples of the selection are withdrawn and left out, the first is base/seen" in done.output
     path = tmp_path / "out" / f"run-t01-{form}.{SUFFIX[form]}"
-    rows = read(Release(name="again", path=str(path), images=str(tmp_path)))
-    again = {row["id"] for row in rows if isinstance(row, dict)}
+    found = list(read(Release(name="again", path=str(path), images=str(tmp_path))))
+    assert not [row for row in found if isinstance(row, Bad)]
+    again = {row["id"] for row in found if not isinstance(row, Bad)}
     assert again == {f"again/{name}" for name in HELD[form] - gone}

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from liit.engine.data import image_bytes, spool
-from liit.engine.data.image_bytes import Stored, bytes_of, with_bytes
-from liit.engine.data.image_hashes import image_hash
+from liit.engine.data.image_bytes import Changed, Stored, bytes_of, with_bytes
+from liit.engine.data.image_hashes import hashes_of, image_hash
 from liit.engine.data.readers import parquet
 from liit.engine.data.readers.formats import read
 from liit.engine.data.readers.images import open_image
@@ -22,6 +22,7 @@ from liit.engine.data.rows import Rows, write_rows
 from liit.engine.data.spool import Spool
 from liit.engine.data.writers.images import Images
 from liit.engine.run.tables import SAMPLE, as_samples
+from tests.engine.data.object_storage import s3, s3_server  # noqa: F401
 from tests.engine.data.readers.written import SEE, TELL, png, release
 
 TWO = {"from": "human", "value": "<image><image>\nWhich?"}
@@ -95,7 +96,7 @@ MADE = {
 }
 
 
-def spooled(path: Path, folder: Path) -> pa.Table:
+def spooled(path: Path | str, folder: Path) -> pa.Table:
     filled = Spool(folder / "spool.arrow")
     taken = take(release(path), 0, filled)
     assert taken.bad == []
@@ -216,3 +217,38 @@ def test_tables_of_earlier_runs_are_read(tmp_path: Path) -> None:
     table = as_samples(pa.table({"id": ["a", "b"], "images": pa.array(images, of)}))
     assert table["images"].type == SAMPLE.field("images").type
     assert [bytes_of(image) for one in table.to_pylist() for image in one["images"]] == [png(1), png(2)]
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_on_object_storage_they_are_read_from_there_and_a_change_is_seen(
+    kind: str,
+    folder: Path,
+    tmp_path: Path,
+    s3: Any,  # noqa: F811
+) -> None:
+    path = MADE[kind](folder)
+    local = spooled(path, tmp_path)
+    url, key = f"s3://bucket/release/{path.name}", f"bucket/release/{path.name}"
+    s3.put_file(str(path), key)
+    images = [image for one in spooled(url, tmp_path).to_pylist() for image in one["images"]]
+    expected = [image for one in local.to_pylist() for image in one["images"]]
+    assert [{**image, "path": str(path)} for image in images] == expected
+    assert {image["path"] for image in images} == {url}
+    assert [bytes_of(image) for image in images] == [bytes_of(image) for image in expected]
+    s3.pipe_file(key, path.read_bytes()[:100])
+    with pytest.raises(Changed, match=rf"^changed source: {url} "):
+        bytes_of(images[0])
+    s3.rm_file(key)
+    with pytest.raises(Changed, match=rf"^changed source: {url} cannot be read as it was at ingest: .*does not exist"):
+        bytes_of(images[0])
+
+
+def test_what_is_gone_or_changed_has_no_hash_and_the_others_have_theirs(folder: Path, tmp_path: Path) -> None:
+    (folder / "a.png").write_bytes(png(50))
+    image = spooled(in_parquet(folder), tmp_path).to_pylist()[0]["images"][0]
+    paths = [{"path": str(folder / name), "bytes": None, "place": None} for name in ("a.png", "gone.png")]
+    row = {"images": [image, *paths, {"path": None, "bytes": b"x", "place": None}]}
+    marks = [hashlib.sha256(data).digest() for data in (png(0), png(50), b"x")]
+    assert hashes_of(row) == marks
+    in_parquet(folder, shade=100)
+    assert hashes_of(row) == marks[1:]

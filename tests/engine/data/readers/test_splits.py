@@ -12,6 +12,7 @@ import pytest
 from liit.engine.data.readers import json_text, parquet
 from liit.engine.data.readers.counts import Counts
 from liit.engine.data.readers.formats import read, read_split, splits
+from tests.engine.data.object_storage import s3, s3_server  # noqa: F401
 from tests.engine.data.readers.written import ASK, SEE, TELL, png, release, row
 
 LINES = 60
@@ -45,13 +46,13 @@ def mixed() -> list[Any]:
     return rows
 
 
-def whole(path: Path, **settings: Any) -> tuple[list[Any], dict[str, Any], list[str]]:
+def whole(path: Path | str, **settings: Any) -> tuple[list[Any], dict[str, Any], list[str]]:
     reader = read(release(path, **settings))
     rows = list(reader)
     return rows, reader.counts.told(), list(reader.counts.lines())
 
 
-def in_splits(path: Path, **settings: Any) -> tuple[int, tuple[list[Any], dict[str, Any], list[str]]]:
+def in_splits(path: Path | str, **settings: Any) -> tuple[int, tuple[list[Any], dict[str, Any], list[str]]]:
     """How many splits there are, and what is found in them, one after the other as tasks find it."""
     source = release(path, **settings)
     folder, left_out, each = splits(source)
@@ -158,3 +159,22 @@ def test_counts_pass_through_json_and_add_up() -> None:
     both.join(one)
     assert (both.rows, both.filled, both.left_out) == (6, {"id": 2, "b": 2}, ["x", "x"])
     assert str(both.repaired["k"]) == "2 (a, a)"
+
+
+@pytest.mark.parametrize("size", [400, 1])
+def test_pieces_of_files_on_object_storage_are_those_of_the_same_files_on_a_disk(
+    folder: Path,
+    size: int,
+    monkeypatch: pytest.MonkeyPatch,
+    s3: Any,  # noqa: F811
+) -> None:
+    (folder / "samples.jsonl").write_bytes(as_lines([one for one in mixed() if "image" not in one]))
+    rows = [{"id": n, "conversations": [SEE, TELL], "image": {"bytes": png(n), "path": None}} for n in range(12)]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "samples.parquet", row_group_size=5)
+    for container in (json_text, parquet):
+        monkeypatch.setattr(container, "PIECE", size)
+    for name in ("samples.jsonl", "samples.parquet"):
+        s3.put_file(str(folder / name), f"bucket/stream/{name}")
+        number, found = in_splits(folder / name)
+        assert number > 2
+        assert in_splits(f"s3://bucket/stream/{name}") == (number, found)
