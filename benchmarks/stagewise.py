@@ -1,4 +1,4 @@
-"""The stages of the last of six timesteps by themselves, each in a process of its own, over a pool that is written and not run for.
+"""The driver's stages of the last of six timesteps, each in a process of its own, over a pool that is written and not run for.
 
     python benchmarks/stagewise.py [--count N ...] [--folder FOLDER] [--stage NAME ...] [--json FILE]
 
@@ -202,8 +202,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for stage in options.stage:
                 one = found.setdefault(f"{name} {stage}", {})[str(count)] = measured(stage, folder, folder / name)
                 console.print(
-                    f"{count:>9,} {name:4} {stage:8} {one['seconds']:8.2f} s, cpu {one['cpu']:8.2f} s, {one['above_start'] / 1e6:7.0f} MB, "
-                    f"{one['bytes_a_sample']:6.0f} bytes a sample of {one['rows']:,}"
+                    f"{count:>9,} {name:4} {stage:8} {one['seconds']:8.2f} s, cpu {one['cpu']:8.2f} s, "
+                    f"{one['above_start'] / 1e6:7.0f} MB, {one['bytes_a_sample']:6.0f} bytes a sample of {one['rows']:,}"
                 )
     for name, by_count in found.items():
         if len(by_count) > 1:
