@@ -4,8 +4,8 @@
 
 Six releases as JSON Lines, or as Parquet with a tiny picture in every row, and five timesteps of Adapt-∞ over the whole pool, or
 of Lite with a pool of 100,000. The model alone is made up (`stand_ins.py`); all else is the engine's: ingest, pool, planning,
-profiles with a sketch of 256, clusters, selection, pruning. The same command goes on where it was stopped; what is there is not
-measured again but read from its notes. `stagewise.py` has the driver's stages by themselves, in a minute.
+profiles with a sketch of 256, clusters, selection, pruning. The same command goes on where it was stopped; of what is there, what
+was noted is read. `stagewise.py` has the driver's stages by themselves, in a minute.
 
 Of every result: `seconds`, those `outside` of Ray's tasks, `cpu` seconds of the driver, its anonymous memory above the start
 (`above_start`, in bytes), that of the `largest` process, `files`, `bytes`, and seconds to the first batch (`first_batch`).

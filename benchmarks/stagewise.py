@@ -1,4 +1,4 @@
-"""The stages of the last of six timesteps by themselves, each in a process of its own, over a pool that was never run for.
+"""The driver's stages of the last of six timesteps, each in a process of its own, over a pool that is written and not run for.
 
     python benchmarks/stagewise.py [--count N ...] [--folder FOLDER] [--stage NAME ...] [--json FILE]
 
@@ -104,7 +104,7 @@ def write_part(profile: Path, number: int, rows: pa.Table) -> None:
     from stand_ins import profiled
 
     from liit.engine.scoring.profile_spec import ProfilerSpec
-    from liit.engine.settings.specs import SketchSpec
+    from liit.engine.settings.sketch_spec import SketchSpec
 
     spec = ProfilerSpec("", scores=SCORES, sketches={"sketch": SketchSpec(dimension=SKETCH)}, embedding=EMBEDDING)
     table = profiled(rows["id"].combine_chunks(), rows["key"].to_numpy(), spec, "m")

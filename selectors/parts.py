@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from liit.selectors.opened import Opened
 from liit.selectors.priority import Indices
-from liit.selectors.protocol import Choice, Pool, ranks
+from liit.selectors.protocol import Choice, Pool
 
 
 def part(pool: Pool, rows_n: Indices, taken: Callable[[NDArray[Any], Indices], NDArray[Any]]) -> Pool:
@@ -49,10 +49,4 @@ def joined(pool: Pool, parts: Sequence[tuple[Indices, Choice]]) -> Choice:
         np.concatenate([getattr(made, name) for _, made in parts])[order]
         for name in ("scorer_n", "score_n", "stratum_n")
     )
-    rank_n = np.concatenate([_shares(pool, rows_n[made.index_n], made) for rows_n, made in parts])
-    return Choice(index_n[order], scorer_n, score_n, stratum_n, rank_n[order])
-
-
-def _shares(pool: Pool, index_n: Indices, made: Choice) -> NDArray[np.float64]:
-    """(n,) in (0, 1]: the share of its part that a sample is added with, so that a smaller budget takes as much of each part."""
-    return (ranks(made, pool.keys_N[index_n]) + 1) / max(len(index_n), 1)
+    return Choice(index_n[order], scorer_n, score_n, stratum_n)

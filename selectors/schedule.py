@@ -68,9 +68,7 @@ def within(limit: float, cost_N: NDArray[np.number], choose: Callable[[int], Cho
     Raises:
         ValueError: the limit is negative or a cost is negative or not finite.
     """
-    cost_N = _checked(cost_N)
-    if not limit >= 0:
-        raise ValueError(f"cannot spend {limit}; pass a budget of 0 or more")
+    cost_N = _checked(limit, cost_N)
     too_many = int(np.searchsorted(np.cumsum(np.sort(cost_N)), limit, side="right")) + 1
     asked = choose(min(too_many, len(cost_N)))
     order_n = np.argsort(ranks(asked, keys_N[asked.index_n]))
@@ -78,7 +76,26 @@ def within(limit: float, cost_N: NDArray[np.number], choose: Callable[[int], Cho
     return subset(asked, np.sort(order_n[:paid]))
 
 
-def _checked(cost_N: NDArray[np.number]) -> NDArray[np.float64]:
+def searched(limit: float, cost_N: NDArray[np.number], choose: Callable[[int], Choice]) -> Choice:
+    """What is chosen when asked for as many samples as cost no more than the limit: for choices that are bound to shares of their
+    number, which a part of a larger choice would not hold.
+
+    Found by bisection over the count, so some twenty choices are made. Raises ValueError as `within` does.
+    """
+    cost_N, fits = _checked(limit, cost_N), 0
+    too_many = min(int(np.searchsorted(np.cumsum(np.sort(cost_N)), limit, side="right")), len(cost_N)) + 1
+    while too_many - fits > 1:
+        count = (fits + too_many) // 2
+        if cost_N[choose(count).index_n].sum() <= limit:
+            fits = count
+        else:
+            too_many = count
+    return choose(fits)
+
+
+def _checked(limit: float, cost_N: NDArray[np.number]) -> NDArray[np.float64]:
+    if not limit >= 0:
+        raise ValueError(f"cannot spend {limit}; pass a budget of 0 or more")
     costs_N = np.asarray(cost_N, np.float64)
     if not np.isfinite(costs_N).all() or (costs_N < 0).any():
         bad = np.flatnonzero(~(np.isfinite(costs_N) & (costs_N >= 0)))[0]

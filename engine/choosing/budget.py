@@ -14,7 +14,7 @@ from liit.engine.data.pool import lengths
 from liit.engine.run.files import read_json, write_json
 from liit.engine.settings.config import Config
 from liit.selectors.protocol import Choice
-from liit.selectors.schedule import allowance, within
+from liit.selectors.schedule import allowance, searched, within
 
 SPENT = "budget.json"
 
@@ -28,14 +28,19 @@ def spend(
     keys_N: np.ndarray,
     config: Config,
     whole: bool,
+    insisted: bool = False,
 ) -> Choice:
     """What a strategy, as `choose(count)`, chooses with what its timestep can afford; the cost is written down.
 
-    keys_N: of the pool that it chooses from. whole: the strategy's own definition says how much, not the budget.
+    keys_N: of the pool that it chooses from. whole: the strategy's own definition says how much, not the budget. insisted:
+    the choice holds what is insisted on for its own number of samples.
     """
     cost_N = costs(releases, keys_N, config)
     limit = allowed(timestep, t, timesteps, float(cost_N.sum()), config)
-    choice = choose(limit) if whole or config.strategy.unit == "samples" else within(limit, cost_N, choose, keys_N)
+    if whole or config.strategy.unit == "samples":
+        choice = choose(limit)
+    else:
+        choice = searched(limit, cost_N, choose) if insisted else within(limit, cost_N, choose, keys_N)
     spent = float(cost_N[choice.index_n].sum())
     write_json(timestep / SPENT, {"unit": config.strategy.unit, "allowed": limit, "spent": spent})
     return choice

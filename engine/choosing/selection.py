@@ -52,7 +52,7 @@ def select(
         return chosen(strategy, among, count, config.seed, t, config.strategy.options)
 
     own = around(insisted, choose, pool, wishes, strategy.whole, partial_of(taken, timestep / "profile"))
-    choice = spend(own, timestep, t, timesteps, releases, pool.keys_N, config, strategy.whole)
+    choice = spend(own, timestep, t, timesteps, releases, pool.keys_N, config, strategy.whole, bool(insisted))
     if wishes is not None and ids is not None:
         insisted.say_missing(ids, t, timesteps - 1, timestep, releases)
         insisted.say(choice, wishes)
