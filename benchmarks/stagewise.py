@@ -104,7 +104,7 @@ def write_part(profile: Path, number: int, rows: pa.Table) -> None:
     from stand_ins import profiled
 
     from liit.engine.scoring.profile_spec import ProfilerSpec
-    from liit.engine.settings.sketch_spec import SketchSpec
+    from liit.engine.settings.specs import SketchSpec
 
     spec = ProfilerSpec("", scores=SCORES, sketches={"sketch": SketchSpec(dimension=SKETCH)}, embedding=EMBEDDING)
     table = profiled(rows["id"].combine_chunks(), rows["key"].to_numpy(), spec, "m")
