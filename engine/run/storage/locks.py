@@ -153,10 +153,10 @@ def _who(path: Path) -> str:
     return f"process {words[0]} on {words[1]}" if len(words) == 4 else ""
 
 
-def _mine_too(path: Path) -> bool:
-    """Whether its process is, or was, of this machine."""
-    words = (_text(path) or "").split()
-    return len(words) == 4 and words[2] == _machine()
+def _process_here(text: str) -> int | None:
+    """The process of this machine that a file's text is of; None of another machine's, and of a text that is being written."""
+    words = text.split()
+    return int(words[0]) if len(words) == 4 and words[2] == _machine() else None
 
 
 def _gone(path: Path) -> bool:
@@ -164,10 +164,10 @@ def _gone(path: Path) -> bool:
     text = _text(path) or ""
     if text == _FREE:
         return True
-    if not _mine_too(path):
+    if (process := _process_here(text)) is None:
         return False
     try:
-        os.kill(int(text.split()[0]), 0)
+        os.kill(process, 0)
     except ProcessLookupError:
         return True
     except PermissionError:
