@@ -94,7 +94,7 @@ def held(folder: Path) -> bool:
     """Whether a process has the folder now, without waiting: one on another machine, by when it last wrote."""
     last = _last(folder)
     if last is not None and not _gone(last):
-        return _mine_too(last) or time.time() - last.stat().st_mtime < WATCH_S
+        return _process_here(_text(last) or "") is not None or time.time() - last.stat().st_mtime < WATCH_S
     if not (folder / NAME).is_file():
         return False
     with (folder / NAME).open() as file:
