@@ -6,6 +6,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 import torch
 
+from liit.engine.fleet.running import TaskError
 from liit.engine.run.progress import log
 
 
@@ -24,9 +25,10 @@ def fitting(work: Callable[[Batch], Sequence[Any]], batch: Batch, alone: Callabl
     """What `work` makes of a batch, in order. One that is out of memory is halved, as often as it takes, and that is said: in
     batches of another size the last bits of a result may be others.
 
-    alone: what stands for the work of a batch of one sample that does not fit; it may raise.
+    alone: what stands for the work of a batch of one sample that does not fit; it may raise. Raises TaskError where none of several
+    samples fits even alone: that is no fault of theirs.
     """
-    left, found = [batch], list[Any]()
+    left, found, misfits = [batch], list[Any](), 0
     while left:
         some = left.pop()
         try:
@@ -38,6 +40,7 @@ def fitting(work: Callable[[Batch], Sequence[Any]], batch: Batch, alone: Callabl
         torch.cuda.empty_cache()
         if len(some) == 1:
             found += alone(some)
+            misfits += 1
             continue
         if some is batch:
             log.warning(
@@ -47,4 +50,9 @@ def fitting(work: Callable[[Batch], Sequence[Any]], batch: Batch, alone: Callabl
             )
         half = len(some) // 2
         left += [some[half:], some[:half]]
+    if misfits == len(batch) > 1:
+        raise TaskError(
+            f"none of {len(batch)} samples fits in the device's memory, even alone: it is too small for samples of this length, "
+            "or something else has it; free it, give an actor more of a GPU (resources.gpus_per_actor), or lower model.max_length"
+        )
     return found

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from liit.engine.fleet.fitting import fitting
+from liit.engine.fleet.running import TaskError
 
 
 def doubled(room: int, tried: list[int]):  # type: ignore[no-untyped-def]
@@ -36,6 +37,13 @@ def test_halves_give_what_the_whole_would(room: int, count: int, caplog: pytest.
 def test_a_sample_that_does_not_fit_alone_is_settled_and_costs_the_others_nothing() -> None:
     found = fitting(doubled(8, []), list(range(10, 20)), lambda one: [f"no room for {one}"])
     assert found == [20, 22, 24, "no room for [13]", 28, 30, 32, 34, 36, 38]
+
+
+def test_where_none_of_several_fits_alone_no_sample_is_blamed() -> None:
+    """Something else has the device; every sample of the pool would be set aside, batch after batch."""
+    with pytest.raises(TaskError, match="none of 5 samples fits in the device's memory, even alone"):
+        fitting(doubled(0, []), list(range(5)), lambda one: [-1])
+    assert fitting(doubled(0, []), [7], lambda one: [-1]) == [-1]
 
 
 def test_other_errors_are_not_for_halving() -> None:
