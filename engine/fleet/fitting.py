@@ -25,8 +25,9 @@ def fitting(work: Callable[[Batch], Sequence[Any]], batch: Batch, alone: Callabl
     """What `work` makes of a batch, in order. One that is out of memory is halved, as often as it takes, and that is said: in
     batches of another size the last bits of a result may be others.
 
-    alone: what stands for the work of a batch of one sample that does not fit; it may raise. Raises TaskError where none of several
-    samples fits even alone: that is no fault of theirs.
+    alone: what stands for the work of a batch of one sample that does not fit; it may raise.
+
+    Raises TaskError where none of several samples fits even alone: that is no fault of theirs.
     """
     left, found, misfits = [batch], list[Any](), 0
     while left:
