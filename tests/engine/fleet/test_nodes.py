@@ -71,7 +71,8 @@ def test_a_lock_that_is_held_is_refused_and_files_go_both_ways(tmp_path: Path) -
         assert set(met) == {"wrote"}
         assert place.arrived(met["wrote"])
         assert not place.arrived("another")
-        (place.folder / looking.LOCKED).unlink()  # as where a lock does not reach the other process
+        (place.folder / looking.LOCKED).unlink()
+        (place.folder / looking.LOCKED).touch()  # as where a lock does not reach the other process
         assert other(place.folder)["lock"] == "two processes hold the same lock at once"
         assert look([], [], str(tmp_path / "elsewhere"))["met"] == {"read": "No such file or directory"}
     assert list(tmp_path.iterdir()) == []
