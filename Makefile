@@ -36,7 +36,7 @@ check: $(VENV)/installed-test
 	MYPYPATH=$(TYPES):benchmarks $(BIN)/mypy tests benchmarks
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-faults: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m faults

@@ -58,7 +58,7 @@ def generate(
     """
     known = GENERATION.empty_table() if before is None else read_table(before)
     questions = pa.concat_tables([QUESTION.empty_table(), *map(questions_of, asked)])
-    new = questions.filter(pc.invert(pc.is_in(questions["question"], known["question"].combine_chunks())))
+    new = questions.filter(pc.invert(pc.is_in(questions["question"], _there(known)["question"].combine_chunks())))
     if len(known) and len(new):
         log.info("%s: %d of %d questions have an answer already", label, len(questions) - len(new), len(questions))
     folder = partial.with_name(f"{partial.name}.answers")
@@ -93,13 +93,18 @@ def given(table: pa.Table, asked: Asked) -> tuple[dict[str, str], dict[str, floa
 
     Raises KeyError for a question that has none.
     """
-    questions = questions_of(asked)
+    questions, table = questions_of(asked), _there(table)
     at = pc.index_in(questions["question"], table["question"].combine_chunks()).combine_chunks()
     if at.null_count:
         raise KeyError(f"{at.null_count} questions of {asked.of.name} have no answer")
     ids, losses = questions["id"].to_pylist(), table["loss"].take(at).to_pylist()
     answers = dict(zip(ids, table["answer"].take(at).to_pylist(), strict=True))
     return answers, {name: loss for name, loss in zip(ids, losses, strict=True) if loss is not None}
+
+
+def _there(table: pa.Table) -> pa.Table:
+    """GENERATION rows whose answer was not erased."""
+    return table.filter(pc.is_valid(table["answer"]))
 
 
 def _question(conversation: Iterable[Mapping[str, Any]], content: bytes, limit: int) -> bytes:
