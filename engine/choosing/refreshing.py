@@ -19,10 +19,11 @@ import pyarrow.parquet as pq
 
 from liit.engine.choosing.refreshed import say, written
 from liit.engine.fleet import planned
-from liit.engine.fleet.parts import files_of, places, tasks_of
-from liit.engine.run.files import read_json, read_table, write_json
+from liit.engine.fleet.parts import tasks_of
+from liit.engine.run.files import files_of, read_json, read_table, write_json
 from liit.engine.run.profiles import ROWS, unpacked
 from liit.engine.run.store import Clock
+from liit.engine.run.tables import found_at, sort_by_key
 from liit.engine.scoring.scoring import Samples
 from liit.engine.settings.sections import Resources
 from liit.selectors.priority import Indices
@@ -53,7 +54,7 @@ class Before:
 
     def among(self, keys_n: np.ndarray, wanted: Indices) -> tuple[Indices, Indices]:
         """Of rows with these keys, those that are wanted of the N: where each stands among the N, and among the rows."""
-        at_n = places(keys_n, self.keys_N[wanted], np.arange(len(wanted)))
+        at_n = found_at(self.keys_N[wanted], keys_n)
         mine = np.flatnonzero(at_n >= 0)
         return wanted[at_n[mine]], mine
 
@@ -122,7 +123,7 @@ def _before(samples: Samples, previous: Path, clusters: Path | None, t: int) -> 
         parts.append(rows.drop_columns(["status", "model"]).append_column("age", pa.array(age)))
     table = pa.concat_tables(parts).sort_by("key")
     keys_M = samples.known["key"].to_numpy()
-    at = places(table["key"].to_numpy(), keys_M, np.argsort(keys_M))
+    at = found_at(keys_M, table["key"].to_numpy())
     table, at_N = table.filter(pa.array(at >= 0)), at[at >= 0]
     group_N, names, by = _groups(samples, table["key"], at_N, clusters)
     return Before(
@@ -143,11 +144,11 @@ def _groups(
 ) -> tuple[np.ndarray, list[str], str]:
     """(N,) which group each is of, the groups' names, and what groups are."""
     if clusters is None:
-        of = read_table(samples.pool, ["dataset"])["dataset"].take(pa.array(at_N))
+        of = sort_by_key(read_table(samples.pool, ["key", "dataset"]))["dataset"].take(pa.array(at_N))
         names = of.unique().sort()
         return pc.index_in(of, names).to_numpy(), names.to_pylist(), "dataset"
-    table = read_table(clusters, ["key", "cluster"])
-    rows = places(keys.to_numpy(), table["key"].to_numpy(), np.argsort(table["key"].to_numpy()))
+    table = sort_by_key(read_table(clusters, ["key", "cluster"]))
+    rows = found_at(table["key"].to_numpy(), keys.to_numpy())
     if (rows < 0).any():
         raise ValueError(
             f"{clusters} lacks {(rows < 0).sum()} samples of the profile beside it; run it again from there"

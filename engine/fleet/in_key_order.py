@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from liit.engine.fleet.parts import files_of, read_chunks
-from liit.engine.run.files import appearing, read_table
+from liit.engine.fleet.parts import read_chunks
+from liit.engine.run.files import appearing, files_of, read_table
 from liit.engine.run.tables import found_at, is_by_key, sort_by_key
 
 Keys = npt.NDArray[np.uint64]

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from liit.engine.fleet.batching import plan_groups
 from liit.engine.fleet.planned import Task
 from liit.engine.run.files import files_of
-from liit.engine.run.tables import as_samples
+from liit.engine.run.tables import as_samples, found_at
 
 MOST_ROWS, LEAST_ROWS, PARTS = 4096, 256, 64
 ROWS_PER_CHUNK = 8192
@@ -60,14 +60,6 @@ def read_chunks(tables: Iterable[Path], columns: list[str] | None = None) -> Ite
                         yield as_samples(pa.Table.from_batches([batch]))
 
 
-def places(keys_n: np.ndarray, keys_N: np.ndarray, sorter: np.ndarray) -> np.ndarray:
-    """(n,) position of each key among N of them, -1 where it is none; sorter: their `argsort`, made once for all parts."""
-    if not len(keys_N):
-        return np.full(len(keys_n), -1)
-    at = sorter[np.minimum(np.searchsorted(keys_N, keys_n, sorter=sorter), len(keys_N) - 1)]
-    return np.where(keys_N[at] == keys_n, at, -1)
-
-
 def tasks_of(
     tables: Sequence[Path], keys_N: npt.NDArray[np.uint64], told: Mapping[str, pa.Array | pa.ChunkedArray] | None = None
 ) -> list[Task]:
@@ -81,13 +73,14 @@ def tasks_of(
         KeyError: a planned sample is in no table.
         ValueError: one is there twice.
     """
-    sorter, found_N, tasks = np.argsort(keys_N), np.zeros(len(keys_N), bool), []
+    order_N, found_N, tasks = np.argsort(keys_N), np.zeros(len(keys_N), bool), []
+    ascending_N = keys_N[order_N]
     for part, keys_n in parts_of(tables):
-        at_n = places(keys_n, keys_N, sorter)
+        at_n = found_at(ascending_N, keys_n)
         mine_n = at_n >= 0
         if not mine_n.any():
             continue
-        rows = at_n[mine_n]
+        rows = order_N[at_n[mine_n]]
         found_N[rows] = True
         what = {
             "file": str(part.file),

@@ -15,7 +15,7 @@ from liit.engine.data.ingest import quarantine
 from liit.engine.data.readers.checks import Bad
 from liit.engine.fleet import planned
 from liit.engine.fleet.fitting import fitting
-from liit.engine.fleet.parts import Batches, places, tasks_of
+from liit.engine.fleet.parts import Batches, tasks_of
 from liit.engine.models import loading
 from liit.engine.models.experts import routed
 from liit.engine.models.fingerprint import fingerprint as model_fingerprint
@@ -23,6 +23,7 @@ from liit.engine.run.files import read_json, read_table, write_json
 from liit.engine.run.fingerprints import file_fingerprint, fingerprint
 from liit.engine.run.profiles import NUMBER, packed, read_profile
 from liit.engine.run.store import Clock
+from liit.engine.run.tables import found_at, sort_by_key
 from liit.engine.scoring.profile_spec import ProfilerSpec, layer_indices
 from liit.engine.scoring.profiler import Prepared, Profiler, Row
 from liit.engine.settings.config import Config
@@ -158,7 +159,7 @@ def samples_of(
     arrival: int | None = None,
 ) -> Samples:
     """The samples that `score` scores, by its arguments."""
-    known = read_table(pool, ["key", "arrival"])
+    known = sort_by_key(read_table(pool, ["key", "arrival"]))
     if arrival is not None:
         known = known.filter(pc.equal(known["arrival"], arrival))
     if not len(known):
@@ -197,7 +198,7 @@ def _best_nll(previous: Path | None, keys_N: np.ndarray) -> pa.Array:
         return pa.nulls(len(keys_N), pa.float32())
     table = read_profile(previous, sorted(there & {"nll", "forgetting"}))
     above_n = np.maximum(table["forgetting"], 0) if "forgetting" in there else 0
-    at_N = places(keys_N, table["key"].to_numpy(), np.argsort(table["key"].to_numpy()))
+    at_N = found_at(table["key"].to_numpy(), keys_N)
     best_n = pa.array(table["nll"].to_numpy() - above_n, pa.float32())
     return best_n.take(pa.array(at_N, mask=at_N < 0))
 

@@ -44,8 +44,7 @@ class TrainingSamples:
             raise ValueError(
                 f"{Path(self._path).name}: sample {sample['id']!r} was good when selected: {error}"
             ) from error
-        size = sum(tensor.nbytes for tensor in (encoded.input_ids, encoded.response, *encoded.extras.values()))
-        if self._cached_bytes + size <= CACHE_BYTES:
+        if self._cached_bytes + encoded.nbytes <= CACHE_BYTES:
             self._cache[row] = encoded
-            self._cached_bytes += size
+            self._cached_bytes += encoded.nbytes
         return encoded

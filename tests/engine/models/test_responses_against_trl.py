@@ -43,6 +43,16 @@ def talks(family: ChatFamily, rounds: int = 3) -> Iterator[tuple[list[dict[str, 
         yield turns, [{"role": turn["role"], "content": turn["text"]} for turn in turns]
 
 
+def pictured_talks() -> Iterator[tuple[list[dict[str, Any]], list[dict[str, Any]], list[Any]]]:
+    """Random conversations with pictures before, after and amid the words of questions; and these."""
+    for seed in SEEDS:
+        rng = random.Random(seed)
+        turns = conversation(rng, images=True, rounds=3)
+        images = shown(rng, turns)
+        left = iter(images)
+        yield turns, [{"role": turn["role"], "content": _parts(turn["text"], left)} for turn in turns], images
+
+
 def responses(processor: Any, turns: list[dict[str, Any]], images: Any = ()) -> tuple[list[int], list[list[int]]]:
     one = encode(processor, turns, images, LENGTH)
     ids = one.input_ids.tolist()
@@ -107,12 +117,7 @@ def test_responses_among_images_are_those_of_generation_blocks(name: str, tmp_pa
     own = templates.has_generation_markers(processor.chat_template)
     template = None if own else templates.get_training_chat_template(processor)
     equal = 0
-    for seed in SEEDS:
-        rng = random.Random(seed)
-        turns = conversation(rng, images=True, rounds=3)
-        images = shown(rng, turns)
-        left = iter(images)
-        messages = [{"role": turn["role"], "content": _parts(turn["text"], left)} for turn in turns]
+    for turns, messages, images in pictured_talks():
         (ids, ours), (other, theirs) = responses(processor, turns, images), blocks(processor, messages, template)
         if ids == other:
             equal += 1
@@ -135,12 +140,7 @@ def test_the_last_response_among_images_is_that_of_prompt_and_completion(tmp_pat
     """InternVL's template has no blocks, in TRL neither."""
     processor = vision_processor("internvl", tmp_path)
     equal = 0
-    for seed in SEEDS:
-        rng = random.Random(seed)
-        turns = conversation(rng, images=True, rounds=3)
-        images = shown(rng, turns)
-        left = iter(images)
-        messages = [{"role": turn["role"], "content": _parts(turn["text"], left)} for turn in turns]
+    for turns, messages, images in pictured_talks():
         equal += last_is_completion(processor, turns, messages, images)
     assert equal > len(SEEDS) / 3
 
