@@ -77,7 +77,6 @@ def _may_be_made_anew(found: Plan, wanted: Wanted) -> bool:
 
 
 def _run(config: Config, store: Store, found: Plan) -> int:
-    from liit.engine.data.ingest import TooManyBadSamples
     from liit.engine.lifelong import run
 
     try:
@@ -89,16 +88,23 @@ def _run(config: Config, store: Store, found: Plan) -> int:
         log.info("%s is there, as far as --until says; the same command without it goes on", store.root / str(end))
         return 0
     except Exception as error:  # Ray's and Ray Train's errors, and whatever they wrap
-        line = str(error) if isinstance(error, TooManyBadSamples) else told(error, store.root)
-        if line is None:
-            raise
-        log.error("stopped: %s", line)
+        say_stopped(error, store.root)
         return FAILED
     finally:
         store.close()
         _disconnect()
     say_results(config, results)
     return 0
+
+
+def say_stopped(error: Exception, root: Path) -> None:
+    """One line of what the user is to mend. Raises the error where it is not theirs."""
+    from liit.engine.data.ingest import TooManyBadSamples
+
+    line = str(error) if isinstance(error, TooManyBadSamples) else told(error, root)
+    if line is None:
+        raise error
+    log.error("stopped: %s", line)
 
 
 def _disconnect() -> None:

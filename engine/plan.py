@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from liit.engine.forecast import Step, forecast
+from liit.engine.forecast import Step, forecast, questions
 from liit.engine.remaining import remaining
 from liit.engine.run.deciding import Verdict, finished
 from liit.engine.run.planning import Plan, timestep_of
@@ -89,8 +89,9 @@ def timesteps(config: Config, found: Plan) -> list[Timestep]:
             continue
         mine = by_step.setdefault(int(folder[1:]), {})
         mine[stage] = max(mine.get(stage, "kept"), verdict.state, key=order.index)
+    asked = questions(config) if found.verdicts else {}
     steps = enumerate(forecast(config))
-    return [Timestep(step, by_step.get(t, {}), remaining(config, found, t)) for t, step in steps]
+    return [Timestep(step, by_step.get(t, {}), remaining(config, found, t, asked)) for t, step in steps]
 
 
 def say(config: Config, found: Plan, console: Console) -> None:

@@ -5,28 +5,27 @@ adapter      steps up to the last checkpoint, of all
 generations  questions that have an answer of the same length from the same model, of all that are asked
 """
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
-from liit.engine.forecast import questions
 from liit.engine.run.deciding import begun, finished, partial_of
 from liit.engine.run.planning import Plan
+from liit.engine.run.status import last_step, rows_of
 from liit.engine.settings.config import Config
 from liit.engine.settings.training import MACHINE
 
 
-def remaining(config: Config, found: Plan, t: int) -> dict[str, float]:
-    """The share, 0 to 1, that is left of scoring, training and answering at timestep t; of a run that has not begun, all is."""
+def remaining(config: Config, found: Plan, t: int, asked: Mapping[str, int]) -> dict[str, float]:
+    """The share, 0 to 1, that is left of scoring, training and answering at timestep t; of a run that has not begun, all is.
+
+    asked: `forecast.questions`.
+    """
     if not found.verdicts:
         return {"score": 1.0, "train": 1.0, "evaluate": 1.0}
     return {
         "score": _scoring(found, f"t{t:02d}/profile"),
         "train": _training(config, found, f"t{t:02d}/adapter"),
-        "evaluate": _answering(config, found, t),
+        "evaluate": _answering(config, found, t, asked),
     }
 
 
@@ -37,7 +36,7 @@ def _scoring(found: Plan, name: str) -> float:
     result, pool = found.root / name, (found.root / name).with_name("pool.parquet")
     if not _goes_on(found, name) or not pool.is_file():
         return 1.0
-    return max(0.0, 1 - _rows(partial_of(result)) / max(_rows(pool), 1))
+    return max(0.0, 1 - (rows_of(partial_of(result)) or 0) / max(rows_of(pool) or 0, 1))
 
 
 def _training(config: Config, found: Plan, name: str) -> float:
@@ -45,25 +44,20 @@ def _training(config: Config, found: Plan, name: str) -> float:
         return 0.0
     if not _goes_on(found, name, config.training.model_dump(include=MACHINE)):
         return 1.0
-    every, left = config.training.checkpoint_every, 1.0
-    for file in (found.root / name).parent.glob("adapter.work/*/progress.jsonl"):
-        if lines := file.read_text(encoding="utf-8").splitlines():
-            last = json.loads(lines[-1])
-            left = 1 - last["step"] // every * every / last["steps"]
-    return left
+    every, last = config.training.checkpoint_every, last_step(found.root / name)
+    return 1 - last["step"] // every * every / last["steps"] if last else 1.0
 
 
-def _answering(config: Config, found: Plan, t: int) -> float:
+def _answering(config: Config, found: Plan, t: int, asked: Mapping[str, int]) -> float:
     """Of a timestep at which nothing is trained the answers are those of an earlier one."""
     name = f"t{t:02d}/generations.parquet"
-    asked = questions(config)
     if not _to_do(found, name) or not asked or (t and f"t{t:02d}/adapter" not in found.verdicts):
         return 0.0
     extended = found.verdicts[name].state == "extended"
     known = _answered(config, finished(found.root / name) or {}) if extended else set()
     new = sum(count for of, count in asked.items() if of not in known)
     if _goes_on(found, name):
-        new -= _rows(found.root / f"{name}.partial.answers")
+        new -= rows_of(found.root / f"{name}.partial.answers") or 0
     return max(0, new) / max(sum(asked.values()), 1)
 
 
@@ -78,7 +72,7 @@ def _answered(config: Config, record: Mapping[str, Any]) -> set[str]:
 
 
 def _to_do(found: Plan, name: str) -> bool:
-    return name in found.verdicts and found.verdicts[name].state not in ("kept", "set aside")
+    return name in found.verdicts and found.verdicts[name].to_do
 
 
 def _goes_on(found: Plan, name: str, layout: object = None) -> bool:
@@ -86,8 +80,3 @@ def _goes_on(found: Plan, name: str, layout: object = None) -> bool:
     known = begun(found.root / name)
     same_layout: bool = known.get("layout") == layout
     return same_layout and known.get("fingerprint") == found.marks()[name]
-
-
-def _rows(place: Path) -> int:
-    """Rows of a Parquet file, or of all part files in a folder, from the footers."""
-    return sum(pq.read_metadata(file).num_rows for file in ([place] if place.is_file() else place.glob("*.parquet")))

@@ -157,9 +157,7 @@ class Stages:
         """What rows of the profile before are kept by, for its record; nothing where all of the pool is scored: as told, at the
         first profile, and where it is made otherwise than the one before."""
         told = self.config.at(t).scoring.refresh
-        if told is None or t - 1 not in self.scored or self.strategy(t).newest:
-            return {}
-        if self.scored[t - 1] != self.scored[t]:
+        if told is None or self.strategy(t).newest or self.scored.get(t - 1) != self.scored[t]:
             return {}
         return {"refresh": {**told.model_dump(), "seed": self.config.seed}}
 

@@ -69,7 +69,7 @@ def erase_withdrawn(run: Path, dry_run: bool) -> None:
     log.info("%d samples of the releases are withdrawn", len(gone) - asked)
     if asked:
         log.info("and %d questions of evaluation sets: their marks stay, and they are asked no more", asked)
-    for path, count in pictures_outside(run).items():
+    for path, count in pictures_outside(run, gone).items():
         log.warning("%s: %d pictures of what is withdrawn are in this file, which is yours to change", path, count)
     for path, count in ({} if dry_run else erase(run)).items():
         log.info("%s: %d rows erased", path.relative_to(run.resolve()), count)

@@ -37,9 +37,7 @@ def evaluate(
 ) -> None:
     """Evaluate any model on the evaluation sets of a configuration, and show it beside the timesteps of a run."""
     from liit.engine.any_model import examine, examined
-    from liit.engine.data.ingest import TooManyBadSamples
-    from liit.engine.fleet.faults import told as told_of
-    from liit.engine.main import FAILED, REFUSED
+    from liit.engine.main import FAILED, REFUSED, say_stopped
     from liit.engine.models.loading import load_processor
     from liit.engine.preflight import check_files
     from liit.engine.run.progress import log, start_logging
@@ -68,10 +66,7 @@ def evaluate(
     try:
         summary = examine(what, store)
     except Exception as error:  # Ray's errors, and whatever they wrap
-        line = str(error) if isinstance(error, TooManyBadSamples) else told_of(error, store.root)
-        if line is None:
-            raise
-        log.error("stopped: %s", line)
+        say_stopped(error, store.root)
         raise typer.Exit(FAILED) from error
     finally:
         store.close()

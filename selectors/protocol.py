@@ -135,13 +135,10 @@ def subset(made: Choice, rows: Indices) -> Choice:
     return Choice(made.index_n[rows], made.scorer_n[rows], made.score_n[rows], made.stratum_n[rows], rank_n)
 
 
-def ranks(made: Choice, keys_n: Keys) -> Indices:
-    """(n,) the place at which each sample of a choice is added to it: by its rank, equals by hash."""
+def in_order(made: Choice, keys_n: Keys) -> Indices:
+    """(n,) the samples of a choice in the order in which they are added to it: by rank, equals by hash."""
     hashed_n = priority(keys_n, "added")
-    order_n = np.argsort(hashed_n) if made.rank_n is None else np.lexsort((hashed_n, made.rank_n))
-    place_n = np.empty(len(order_n), np.int64)
-    place_n[order_n] = np.arange(len(order_n))
-    return place_n
+    return np.argsort(hashed_n) if made.rank_n is None else np.lexsort((hashed_n, made.rank_n))
 
 
 Options = Mapping[str, Any]

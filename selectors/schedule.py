@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liit.selectors.priority import Keys
-from liit.selectors.protocol import Choice, ranks, subset
+from liit.selectors.protocol import Choice, in_order, subset
 
 
 def lifetime(pools: Sequence[int], total: int, decay: float = 1.0) -> list[int]:
@@ -69,9 +69,8 @@ def within(limit: float, cost_N: NDArray[np.number], choose: Callable[[int], Cho
         ValueError: the limit is negative or a cost is negative or not finite.
     """
     cost_N = _checked(limit, cost_N)
-    too_many = int(np.searchsorted(np.cumsum(np.sort(cost_N)), limit, side="right")) + 1
-    asked = choose(min(too_many, len(cost_N)))
-    order_n = np.argsort(ranks(asked, keys_N[asked.index_n]))
+    asked = choose(min(_most(limit, cost_N) + 1, len(cost_N)))
+    order_n = in_order(asked, keys_N[asked.index_n])
     paid = int(np.searchsorted(np.cumsum(cost_N[asked.index_n[order_n]]), limit, side="right"))
     return subset(asked, np.sort(order_n[:paid]))
 
@@ -83,7 +82,7 @@ def searched(limit: float, cost_N: NDArray[np.number], choose: Callable[[int], C
     Found by bisection over the count, so some twenty choices are made. Raises ValueError as `within` does.
     """
     cost_N, fits = _checked(limit, cost_N), 0
-    too_many = min(int(np.searchsorted(np.cumsum(np.sort(cost_N)), limit, side="right")), len(cost_N)) + 1
+    too_many = _most(limit, cost_N) + 1
     while too_many - fits > 1:
         count = (fits + too_many) // 2
         if cost_N[choose(count).index_n].sum() <= limit:
@@ -91,6 +90,11 @@ def searched(limit: float, cost_N: NDArray[np.number], choose: Callable[[int], C
         else:
             too_many = count
     return choose(fits)
+
+
+def _most(limit: float, cost_N: NDArray[np.number]) -> int:
+    """As many samples as the limit can buy, were they the cheapest."""
+    return int(np.searchsorted(np.cumsum(np.sort(cost_N)), limit, side="right"))
 
 
 def _checked(limit: float, cost_N: NDArray[np.number]) -> NDArray[np.float64]:

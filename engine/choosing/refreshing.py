@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from liit.engine.choosing.refreshed import say, written
 from liit.engine.fleet import planned
-from liit.engine.fleet.parts import tasks_of
+from liit.engine.fleet.parts import marked, tasks_of
 from liit.engine.run.files import files_of, read_json, read_table, write_json
 from liit.engine.run.profiles import ROWS, unpacked
 from liit.engine.run.store import Clock
@@ -191,7 +191,7 @@ def _sums(before: Before, usable: Indices, files: Sequence[Path], name: str) -> 
     return np.asarray(total)
 
 
-def keep(profile: Path, keys_n: np.ndarray, folder: Path, label: str, resources: Resources, clock: Clock) -> list[Path]:
+def keep(profile: Path, keys_n: np.ndarray, folder: Path, label: str, resources: Resources, clock: Clock) -> None:
     """Copy the rows with these keys from a profile to another as part files, on whatever nodes there are."""
     tasks: list[planned.Task] = []
     gathered: list[planned.Task] = []
@@ -203,7 +203,7 @@ def keep(profile: Path, keys_n: np.ndarray, folder: Path, label: str, resources:
             tasks.append(planned.Task(f"kept-{len(tasks):06d}", sum(one.rows for one in gathered), what))
             gathered = []
     job = planned.Job(f"{label}, what stays", Kept, {}, tasks, kept_rows, pooled=False)
-    return planned.run(folder, job, resources, clock.tick)
+    planned.run(folder, job, resources, clock.tick)
 
 
 def kept_rows(file: list[str], group: list[int], mask: list[bytes]) -> Iterator[pa.Table]:
@@ -211,7 +211,7 @@ def kept_rows(file: list[str], group: list[int], mask: list[bytes]) -> Iterator[
     for one, number, bits in zip(file, group, mask, strict=True):
         with pq.ParquetFile(one) as opened:
             rows = opened.read_row_group(number)
-        yield rows.filter(pa.array(np.unpackbits(np.frombuffer(bits, np.uint8), count=len(rows)).astype(bool)))
+        yield rows.filter(pa.array(marked(bits, len(rows))))
 
 
 class Kept:

@@ -82,13 +82,12 @@ def percentiles(choice: Choice, pool: Pool) -> np.ndarray:
     NaN for chance, and where the strategy made the score itself.
     """
     labels_N = np.zeros(len(pool), np.int32) if pool.labels_N is None else pool.labels_N
-    by_cluster_N = np.argsort(labels_N, kind="stable")
-    ends_K = np.cumsum(np.bincount(labels_N))
+    members_K = np.split(np.argsort(labels_N, kind="stable"), np.cumsum(np.bincount(labels_N))[:-1])
     found, label_n = np.full(len(choice.index_n), np.nan, np.float32), labels_N[choice.index_n]
     for scorer in {name for name in choice.scorer_n if name in pool.scores}:
         values_N, by_scorer_n = pool.score(scorer), choice.scorer_n == scorer
         for cluster in np.unique(label_n[by_scorer_n]):
-            among = values_N[by_cluster_N[ends_K[cluster - 1] if cluster else 0 : ends_K[cluster]]]
+            among = values_N[members_K[cluster]]
             among = np.sort(among[np.isfinite(among)])
             mine = by_scorer_n & (label_n == cluster)
             found[mine] = 100 * np.searchsorted(among, choice.score_n[mine], side="right") / len(among)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from liit.engine.choosing.insisted import data_sets
 from liit.engine.run.files import read_table, write_table
 from liit.engine.run.tables import QUARANTINE, SUMMARY, found_at, keys_of, sort_by_key
 
@@ -33,7 +34,7 @@ def summarise(timestep: Path, removed: pa.Table, path: Path) -> None:
     pruned_N[at_m[at_m >= 0]] = True
     counts = _of_the_pool(timestep, keys_N, known["dataset"], pruned_N)
     out = removed.filter(pa.array(at_m < 0))
-    sets = pc.list_element(pc.split_pattern(out["id"], "/", max_splits=1), 0)
+    sets = data_sets(out["id"])
     pairs = zip(sets.to_pylist(), out["reason"].to_pylist(), strict=True)
     counts.update((name, None, "left out", reason, False) for name, reason in pairs)
     counts.update((name, None, "quarantined", reason, False) for name, reason in _quarantined(timestep))

@@ -61,9 +61,9 @@ def _told(config: Config) -> str:
     return fingerprint(*always, config.strategy, config.training, *scored)
 
 
-def _in_common(past: Sequence[str], config: Config) -> int:
-    """How many timesteps from t1 on are told the same as those of another cell."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(past, _past(config), strict=False)))
+def _in_common(past: Sequence[str], own: Sequence[str]) -> int:
+    """How many timesteps from t1 on are told the same in two cells."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(past, own, strict=False)))
 
 
 def adopt(folder: Path, root: Path, config: Config) -> None:
@@ -75,15 +75,15 @@ def adopt(folder: Path, root: Path, config: Config) -> None:
     found = [note for note in root.glob("*/shares.json") if (note.parent / "t00/evaluation.json").exists()]
     newest = sorted(found, key=lambda note: note.stat().st_mtime, reverse=True)  # older ones may be of other settings
     others = [note.parent for note in newest]
-    notes = {other: read_json(other / "shares.json") for other in others}
+    notes, mine = {other: read_json(other / "shares.json") for other in others}, shares(config)
     common = {
-        other: _in_common(notes[other].get("past", ()), config)
+        other: _in_common(notes[other].get("past", ()), mine["past"])
         for other in others
         if (other / "results.json").is_file()
     }
     for other in sorted(common, key=lambda other: -common[other])[:1]:
         _link(other, partial, tuple(f"t{t:02d}/**/*" for t in range(1, common[other] + 1)))
-    same = [other for other in others if notes[other]["first"] == _profiled(config)]
+    same = [other for other in others if notes[other]["first"] == mine["first"]]
     for other in [other for other in same if (other / "t01/profile").is_dir()][:1]:
         _link(other, partial, FIRST)
     for other in others[:1]:

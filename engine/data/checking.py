@@ -25,6 +25,7 @@ from liit.engine.data.spool import Spool, Spooled
 from liit.engine.models.encoding import encode
 from liit.engine.models.processors import tokenizer_of
 from liit.engine.run.files import read_table
+from liit.engine.run.tables import slices
 from liit.engine.settings.config import Config
 from liit.engine.settings.streams import DigitsStream, FileStream, Release
 from liit.selectors.duplicates import contamination, duplicates
@@ -139,12 +140,8 @@ def _checked(spooled: Spooled, config: Config, checker: Checker, name: str) -> p
         with TemporaryDirectory(prefix=".check-", dir=shared) as folder:
             found = checked(spooled, config, Path(folder) / "checks", name, lambda: None)
             return pa.concat_tables(map(read_table, found))
-    parts = [checker(samples.to_pylist()) for chunk in spooled.chunks() for samples in _slices(chunk)]
+    parts = [checker(samples.to_pylist()) for chunk in spooled.chunks() for samples in slices(chunk, 32)]
     return pa.concat_tables(parts) if parts else checker([])
-
-
-def _slices(chunk: pa.Table, rows: int = 32) -> Iterator[pa.Table]:
-    return (chunk.slice(start, rows) for start in range(0, len(chunk), rows))
 
 
 def _figures(taken: Taken, spooled: Spooled, good: pa.Table) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import yaml
 
 from liit.engine.data.readers.sample import PLACEHOLDER, Tally
@@ -20,7 +19,7 @@ from liit.engine.data.writers import limits
 from liit.engine.data.writers.formats import FORMATS, Samples, Target
 from liit.engine.data.writers.images import Images
 from liit.engine.fleet.parts import read_chunks
-from liit.engine.run.files import files_of, read_table
+from liit.engine.run.files import read_table
 from liit.engine.run.progress import log
 from liit.engine.run.storage.places import Place, absolute, make_folder
 from liit.engine.settings.remote import place as checked
@@ -141,10 +140,8 @@ def _look(releases: list[Path], ids: pa.Array, form: str) -> Found:
 
 def _conversations(releases: list[Path], ids: pa.Array) -> Iterator[Row]:
     """Without the images, which may be large."""
-    for file in (file for release in releases for file in files_of(release)):
-        with pq.ParquetFile(file) as opened:
-            for batch in opened.iter_batches(columns=["id", "conversation"]):
-                yield from batch.filter(pc.is_in(batch["id"], ids)).to_pylist()
+    for chunk in read_chunks(releases, ["id", "conversation"]):
+        yield from chunk.filter(pc.is_in(chunk["id"], ids)).to_pylist()
 
 
 def _samples(releases: list[Path], ids: pa.Array, images: Images) -> Samples:

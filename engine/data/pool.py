@@ -3,8 +3,9 @@
 Samples are told apart by their keys: of each, memory holds a few numbers; ids are read where they are written. N samples.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +21,7 @@ from liit.engine.run.progress import log
 from liit.engine.run.tables import POOL, REMOVED, SAMPLE, found_at, keys_of, sort_by_key
 from liit.engine.settings.sections import Pool
 from liit.selectors.duplicates import contamination, duplicates
-
-Keys = npt.NDArray[np.uint64]
+from liit.selectors.priority import Keys
 
 
 def grow(
@@ -37,10 +37,10 @@ def grow(
     """
     keys_N, arrival_N = _candidates(previous, releases[-1])
     withdrawn = removed(Withdrawn.of(rules.withdrawn_at(t)).among(releases))
-    withdrawn = withdrawn.filter(pa.array(found_at(keys_N, keys_of(withdrawn["id"])) >= 0))
-    if len(withdrawn):
-        stays_N = ~np.isin(keys_N, keys_of(withdrawn["id"]))
-        keys_N, arrival_N = keys_N[stays_N], arrival_N[stays_N]
+    at_m = found_at(keys_N, keys_of(withdrawn["id"]))
+    withdrawn, at_m = withdrawn.filter(pa.array(at_m >= 0)), at_m[at_m >= 0]
+    if len(at_m):
+        keys_N, arrival_N = np.delete(keys_N, at_m), np.delete(arrival_N, at_m)
     left = _left_out(keys_N, arrival_N, releases, exams, rules)
     if len(withdrawn):
         log.info("pool: %d samples are withdrawn", len(withdrawn))
@@ -91,14 +91,25 @@ def _left_out(
 
 def _contents(releases: list[Path], keys_N: Keys) -> np.ndarray:
     """(N, 2) uint64: the hash of each sample's pixels and words. Raises KeyError where a sample is in no release."""
-    contents_N2, found = np.empty((len(keys_N), 2), np.uint64), 0
-    for chunk in read_chunks(releases, ["key", "content"]):
+    return _filled(np.empty((len(keys_N), 2), np.uint64), releases, keys_N, "content", words)
+
+
+def _filled(
+    values_N: npt.NDArray[Any],
+    releases: list[Path],
+    keys_N: Keys,
+    column: str,
+    read: Callable[[pa.ChunkedArray], npt.NDArray[Any]],
+) -> npt.NDArray[Any]:
+    """`values_N` with what a column says of each sample; keys ascending. Raises KeyError where a sample is in no release."""
+    found = 0
+    for chunk in read_chunks(releases, ["key", column]):
         at_n = found_at(keys_N, chunk["key"].to_numpy())
         mine_n = at_n >= 0
-        contents_N2[at_n[mine_n]] = words(chunk["content"].filter(pa.array(mine_n)))
+        values_N[at_n[mine_n]] = read(chunk[column].filter(pa.array(mine_n)))
         found += int(mine_n.sum())
     _refuse_missing(releases, keys_N, found)
-    return contents_N2
+    return values_N
 
 
 def _examined(contents_N2: np.ndarray, exams: list[Path]) -> tuple[npt.NDArray[np.int64], pa.Array]:
@@ -145,13 +156,7 @@ def ids_of(tables: Sequence[Path], keys_n: Keys) -> pa.ChunkedArray:
 
 def lengths(releases: list[Path], keys_N: Keys) -> npt.NDArray[np.int32]:
     """(N,) tokens of each sample; keys ascending. Raises KeyError as `ids_of` does."""
-    length_N, found = np.empty(len(keys_N), np.int32), 0
-    for chunk in read_chunks(releases, ["key", "length"]):
-        at_n = found_at(keys_N, chunk["key"].to_numpy())
-        length_N[at_n[at_n >= 0]] = chunk["length"].to_numpy()[at_n >= 0]
-        found += int((at_n >= 0).sum())
-    _refuse_missing(releases, keys_N, found)
-    return length_N
+    return _filled(np.empty(len(keys_N), np.int32), releases, keys_N, "length", pa.ChunkedArray.to_numpy)
 
 
 def tasks(releases: list[Path], ids: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -176,14 +181,12 @@ def samples(releases: list[Path], ids: pa.ChunkedArray) -> pa.Table:
 
 
 def streamed(releases: list[Path], ids: pa.ChunkedArray) -> Iterator[pa.Table]:
-    """The same rows as the releases have them, a part at a time, of which those without any are not read whole; the error comes
-    at the end."""
+    """The same rows as the releases have them, a part at a time; the error comes at the end."""
     keys_n, found = np.sort(keys_of(ids)), 0
-    for release in releases:
-        for chunk in read_chunks([release]):
-            mine = chunk.filter(pa.array(found_at(keys_n, chunk["key"].to_numpy()) >= 0))
-            found += len(mine)
-            yield mine
+    for chunk in read_chunks(releases):
+        mine = chunk.filter(pa.array(found_at(keys_n, chunk["key"].to_numpy()) >= 0))
+        found += len(mine)
+        yield mine
     _refuse_missing(releases, keys_n, found, ids)
 
 

@@ -1,6 +1,6 @@
 """Samples in a file of their own, of which each is read alone: memory holds what is looked at, no other's pictures."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ import pyarrow.compute as pc
 
 from liit.engine.data.image_bytes import with_bytes
 from liit.engine.run.files import appearing
-from liit.engine.run.tables import SAMPLE
+from liit.engine.run.tables import SAMPLE, slices
 
 PICTURED = pa.field("pictured", pa.bool_())
 """Whether a sample has an image, known without reading one."""
 ROWS_AT_A_TIME = 64
+"""Their pictures may be read into memory."""
 BYTES_PER_BATCH = 256 << 10
 """Of samples that are read together; a larger one is alone."""
 
@@ -23,16 +24,11 @@ BYTES_PER_BATCH = 256 << 10
 def write_rows(path: Path, chunks: Iterable[pa.Table]) -> None:
     """Write SAMPLE rows as an Arrow file, in any order."""
     with appearing(path) as temporary, pa.ipc.new_file(str(temporary), SAMPLE.append(PICTURED)) as writer:
-        for chunk in (with_bytes(part) for whole in chunks for part in _slices(whole)):
+        for chunk in (with_bytes(part) for whole in chunks for part in slices(whole, ROWS_AT_A_TIME)):
             if len(chunk):
                 pictured = pc.greater(pc.fill_null(pc.list_value_length(chunk["images"]), 0), 0)
                 fits = max(1, BYTES_PER_BATCH * len(chunk) // max(chunk.nbytes, 1))
                 writer.write_table(chunk.append_column(PICTURED, pictured), max_chunksize=fits)
-
-
-def _slices(chunk: pa.Table) -> Iterator[pa.Table]:
-    """A few rows at a time, for their pictures may be read into memory."""
-    return (chunk.slice(start, ROWS_AT_A_TIME) for start in range(0, len(chunk), ROWS_AT_A_TIME))
 
 
 class Rows:

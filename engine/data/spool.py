@@ -4,6 +4,7 @@ What is known of each is a few words: three for its id (`readers/ids.py`) and it
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,10 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from liit.engine.data.image_bytes import referred
-from liit.engine.data.readers.ids import apart_id, settled
+from liit.engine.data.readers.ids import apart_id, named, settled
 from liit.engine.data.readers.sample import Sample, Tally
+from liit.engine.fleet.parts import marked
 from liit.engine.fleet.planned import Task
-from liit.engine.run.tables import SAMPLE, key_of
+from liit.engine.run.tables import SAMPLE, key_of, slices
 
 SPOOLED = pa.schema([*SAMPLE, ("word", pa.uint64()), ("apart", pa.uint64()), ("size", pa.uint64())])
 """`word`: `checks.content` of a sample. `apart`: the key of the id that says so. `size`: bytes, about.
@@ -138,19 +140,20 @@ class Spooled:
 
     def chunks(self) -> Iterator[pa.Table]:
         """The SAMPLE rows that count, as many at a time as were written together."""
-        for batch in self._batches:
-            rows = slice(batch.start, batch.start + batch.rows)
-            table = pa.Table.from_batches([_opened(batch.file).get_batch(batch.number)])
-            yield _named(table, self.settled.stays_N[rows], self.settled.apart_N[rows])
+        for rows, batch in self._read():
+            yield _named(pa.Table.from_batches([batch]), self.settled.stays_N[rows], self.settled.apart_N[rows])
 
     def rows(self) -> Iterator[tuple[npt.NDArray[np.uint64], pa.Array]]:
         """Of every row, those that equal an earlier one too, a few at a time: its hash, and the id that it has now."""
-        for batch in self._batches:
-            came = _opened(batch.file, ["id"]).get_batch(batch.number)["id"]
-            yield (
-                self.settled.row_N[batch.start : batch.start + batch.rows],
-                self.settled.ids(came, batch.start),
-            )
+        for rows, batch in self._read(["id"]):
+            yield self.settled.row_N[rows], self.settled.ids(batch["id"], rows.start)
+
+    def _read(self, columns: Sequence[str] | None = None) -> Iterator[tuple[slice, pa.RecordBatch]]:
+        """Every batch, and which of the N rows it holds; a file is opened once."""
+        for file, batches in groupby(self._batches, key=lambda batch: batch.file):
+            opened = _opened(file, columns)
+            for batch in batches:
+                yield slice(batch.start, batch.start + batch.rows), opened.get_batch(batch.number)
 
     def told(self, start: int, stop: int) -> dict[str, Tally]:
         """Of the rows from `start` to `stop`: which equal an earlier one, and which got an id of their own."""
@@ -176,9 +179,9 @@ def spooled_samples(
     """The batches of a task: the part that they go to, and SAMPLE rows that count, with their ids and keys."""
     opened = _opened(Path(file))
     table = pa.Table.from_batches([opened.get_batch(number) for number in range(first, stop)])
-    table = _named(table, *(_bits(mark, len(table)) for mark in (stays, apart)))
-    for start in range(0, len(table), CHECKED_TOGETHER):
-        yield part, table.slice(start, CHECKED_TOGETHER)
+    table = _named(table, *(marked(mark, len(table)) for mark in (stays, apart)))
+    for rows in slices(table, CHECKED_TOGETHER):
+        yield part, rows
 
 
 def put(table: pa.Table, **columns: Any) -> pa.Table:
@@ -191,15 +194,8 @@ def put(table: pa.Table, **columns: Any) -> pa.Table:
 def _named(table: pa.Table, stays_n: npt.NDArray[np.bool_], apart_n: npt.NDArray[np.bool_]) -> pa.Table:
     """Of SPOOLED rows the SAMPLE rows that count, called as they are from now on."""
     keys = pc.if_else(pa.array(apart_n), table["apart"], table["key"])
-    ids = table["id"]
-    if apart_n.any():
-        named = zip(ids.to_pylist(), table["word"].to_pylist(), apart_n.tolist(), strict=True)
-        ids = pa.array([apart_id(one, word) if split else one for one, word, split in named], pa.string())
+    ids = named(table["id"], table["word"].to_numpy(), apart_n)
     return put(table.select(SAMPLE.names), id=ids, key=keys).filter(pa.array(stays_n))
-
-
-def _bits(packed: bytes, count: int) -> npt.NDArray[np.bool_]:
-    return np.unpackbits(np.frombuffer(packed, np.uint8), count=count).astype(bool)
 
 
 def _opened(file: Path, columns: Sequence[str] | None = None) -> pa.RecordBatchFileReader:

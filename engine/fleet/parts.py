@@ -97,6 +97,11 @@ def tasks_of(
     return tasks
 
 
+def marked(mask: bytes, count: int) -> npt.NDArray[np.bool_]:
+    """(count,) which rows a task's mask says."""
+    return np.unpackbits(np.frombuffer(mask, np.uint8), count=count).astype(bool)
+
+
 @dataclass(frozen=True)
 class Batches:
     """The planned batches of a part, by (length, key), the same for whoever makes them."""
@@ -114,8 +119,7 @@ class Batches:
         """The samples of each batch as mappings, sorted by key; memory holds the part as a table, and one batch so."""
         with pq.ParquetFile(file) as opened:
             table = as_samples(opened.read_row_group(group))
-        mine_n = np.unpackbits(np.frombuffer(mask, np.uint8), count=len(table)).astype(bool)
-        table = table.filter(pa.array(mine_n))
+        table = table.filter(pa.array(marked(mask, len(table))))
         for name, values in told.items():
             table = table.append_column(name, pa.array(values))
         keys_n, lengths_n = table["key"].to_numpy(), table["length"].to_numpy() + self.beyond

@@ -10,12 +10,9 @@ from liit.engine.run.deciding import finished
 from liit.engine.run.files import read_json, remove
 from liit.engine.run.planning import timestep_of
 from liit.engine.run.reading import open_run
-from liit.engine.run.store import Store
+from liit.engine.run.store import FORGOTTEN, Store
 from liit.engine.run.superseding import FOLDER
 from liit.engine.settings.config import read
-
-FORGOTTEN = ".forgotten"
-"""The end of a profile's name while it is removed; it stays where a process ended meanwhile."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from liit.engine.data.stream import contents_of
 from liit.engine.data.withdrawing import read_lines
 from liit.engine.run.deciding import finished
 from liit.engine.run.files import read_json
+from liit.engine.run.planning import timestep_of
 from liit.engine.run.progress import log
 from liit.engine.run.storage.places import absolute
 from liit.engine.settings.config import Config, ConfigError, read
@@ -64,7 +65,7 @@ def _verdicts(root: Path, config: Config, before: Config | None) -> dict[int, Ju
     told = {**(before.verdicts if before else {}), **config.verdicts}
     for path in sorted(root.glob("t*/gate.json")):
         if (record := finished(path)) is not None:
-            told[int(path.parent.name[1:])] = Judged(of=record["fingerprint"], **read_json(path))
+            told[timestep_of(path.parent.name)] = Judged(of=record["fingerprint"], **read_json(path))
     return dict(sorted(told.items()))
 
 

@@ -4,7 +4,7 @@ Of releases, and of evaluation sets whose questions hold the same text or image:
 changes, and they are asked no more. Files that the run has only read from, and `data/` of the embedded stream, are not its own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -39,12 +39,12 @@ def withdrawn_of(run: Path) -> dict[str, str]:
     return told.among(_samples(here.root)) | told.erased(here.root) if told else {}
 
 
-def pictures_outside(run: Path) -> dict[Place, int]:
+def pictures_outside(run: Path, gone: Collection[str]) -> dict[Place, int]:
     """Files of the user's own that pictures of what is withdrawn are, or stand in, and of how many; `erase` leaves them.
 
-    Raises RunError for a folder that is no run.
+    gone: ids, as `withdrawn_of` gives them. Raises RunError for a folder that is no run.
     """
-    root, ids = open_run(run).root.resolve(), pa.array(sorted(withdrawn_of(run)), pa.string())
+    root, ids = open_run(run).root.resolve(), pa.array(sorted(gone), pa.string())
     found: dict[str, set[tuple[str, int]]] = {}
     for chunk in read_chunks(_samples(root), ["id", "images"]) if len(ids) else ():
         for row in chunk.filter(pc.is_in(chunk["id"], ids)).to_pylist():

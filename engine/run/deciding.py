@@ -21,6 +21,11 @@ class Verdict:
     reasons: tuple[str, ...] = ()
 
     @property
+    def to_do(self) -> bool:
+        """Whether something is to be made."""
+        return self.state not in ("kept", "set aside")
+
+    @property
     def supersedes(self) -> bool:
         return self.state in ("made anew", "set aside")
 

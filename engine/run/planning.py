@@ -67,7 +67,7 @@ class Plan(Store):
     @property
     def works(self) -> bool:
         """Whether anything is to be made; of an empty folder, all is."""
-        return not self.verdicts or any(one.state not in ("kept", "set aside") for one in self.verdicts.values())
+        return not self.verdicts or any(one.to_do for one in self.verdicts.values())
 
     @property
     def first_superseded(self) -> int:

@@ -115,7 +115,7 @@ def _stage(
     record = finished(path)
     seconds = float((record or begun(path)).get("seconds", 0.0))
     if record is not None and path.exists():
-        return Stage(t, name, "done", seconds, _rows(path))
+        return Stage(t, name, "done", seconds, rows_of(path))
     if record is not None:
         return Stage(t, name, "done", seconds, note="its vectors were dropped, as keep_profiles says")
     event = events.get(of)
@@ -129,17 +129,22 @@ def _stage(
 
 def _progress(path: Path) -> str:
     """What is there of a result in the making: finished parts, or steps of a training."""
-    steps = list(path.parent.glob(f"{path.name}.work/*/progress.jsonl"))
-    for file in steps:
-        lines = file.read_text(encoding="utf-8").splitlines()
-        if lines:
-            last = json.loads(lines[-1])
-            return f"step {last['step']} of {last['steps']}"
+    if last := last_step(path):
+        return f"step {last['step']} of {last['steps']}"
     parts = len(list(path.parent.glob(f"{path.name}.partial*/**/*.parquet")))
     return f"{parts} part files" if parts else ""
 
 
-def _rows(path: Path) -> int | None:
+def last_step(path: Path) -> dict[str, Any]:
+    """What a training in the making told last: `step`, of how many `steps`; empty where it has told nothing."""
+    for file in path.parent.glob(f"{path.name}.work/*/progress.jsonl"):
+        if lines := file.read_text(encoding="utf-8").splitlines():
+            last: dict[str, Any] = json.loads(lines[-1])
+            return last
+    return {}
+
+
+def rows_of(path: Path) -> int | None:
     """Rows of a table, from the footers."""
     if path.suffix == ".parquet" and path.is_file():
         return int(pq.read_metadata(path).num_rows)

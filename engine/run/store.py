@@ -21,7 +21,10 @@ from liit.engine.run.progress import log
 from liit.engine.run.recipe import Recipe
 from liit.engine.run.rules import versions
 from liit.engine.run.storage.locks import InUse, Lock
-from liit.engine.run.superseding import complete, set_aside, share_all, supersede
+from liit.engine.run.superseding import complete, set_aside, supersede
+
+FORGOTTEN = ".forgotten"
+"""The end of a profile's name while it is removed; it stays where a process ended meanwhile."""
 
 
 class StoreError(ValueError):
@@ -170,7 +173,7 @@ class Store:
             self._say_versions(decided.name, record)
             return
         if decided.retells and not self.kept:
-            self.kept = share_all(self.root, {decided.name: decided.reasons})
+            self.kept = supersede(self.root, {}, {decided.name: decided.reasons})
         if decided.supersedes:
             for reason in decided.reasons:
                 log.info("%s is made anew: %s", decided.name, reason)
@@ -254,7 +257,7 @@ class Store:
         note = note_of(self.root / name)
         if note.is_file() and (self.root / name).exists():
             write_json(note, read_json(note) | {"forgotten": True})
-            gone = partial_of(self.root / name).with_suffix(".forgotten")
+            gone = partial_of(self.root / name).with_suffix(FORGOTTEN)
             remove(gone)
             (self.root / name).rename(gone)  # at once, so that never a part of it is taken for all
             remove(gone)

@@ -31,17 +31,11 @@ def supersede(
     """
     why = {**results, **(retold or {})}
     if why:
-        share_all(root, why)
+        when = root / FOLDER / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S-%f")
+        share(root, when, {"superseded": {name: list(said) for name, said in why.items()}})
     if results:
         set_aside(root, list(results))
     return bool(why)
-
-
-def share_all(root: Path, results: Mapping[str, Sequence[str]]) -> bool:
-    """Keep the run as it stands beside it, before these results are replaced; True when it is."""
-    when = root / FOLDER / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S-%f")
-    share(root, when, {"superseded": {name: list(why) for name, why in results.items()}})
-    return True
 
 
 def set_aside(root: Path, results: Sequence[str]) -> None:

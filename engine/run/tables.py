@@ -1,6 +1,7 @@
 """Schemas of everything that flows between the stages. Tables are sets of rows, keyed by id."""
 
 import hashlib
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -148,6 +149,11 @@ def is_by_key(table: pa.Table) -> bool:
     """Whether rows are in the order of their keys."""
     keys_n = table["key"].to_numpy()
     return bool((keys_n[1:] >= keys_n[:-1]).all())
+
+
+def slices(table: pa.Table, rows: int) -> Iterator[pa.Table]:
+    """The table, so many rows at a time."""
+    return (table.slice(start, rows) for start in range(0, len(table), rows))
 
 
 def sort_by_key(table: pa.Table) -> pa.Table:

@@ -25,7 +25,7 @@ class Refresh(Settings):
 
 def _switched(value: Any) -> Any:
     """`true` for the defaults, `false` for none."""
-    return {True: {}, False: None}.get(value, value) if isinstance(value, bool) else value
+    return ({} if value else None) if isinstance(value, bool) else value
 
 
 Refreshing = Annotated[Refresh | None, BeforeValidator(_switched)]

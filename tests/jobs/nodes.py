@@ -20,7 +20,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.jobs.test_submission import OPEN, free_port
+from tests.jobs.test_submission import OPEN
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 APART = ["unshare", "--net", "--mount", "--uts", "--pid", "--fork", "--mount-proc", "--kill-child"]

@@ -22,7 +22,7 @@ from liit.engine.health.footprint import CHECKPOINTS, WEIGHT_AND_MOMENT, footpri
 from liit.engine.main import FAILED, REFUSED
 from liit.engine.run.files import read_table
 from liit.engine.settings.config import Config
-from tests.jobs.test_submission import free_port
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,17 +16,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 OPEN = {
     "RAY_AUTH_MODE": "disabled",  # cluster and client alike; see "Token authentication" in the README
     "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),  # the job's `python` is this one
 }
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from liit.selectors.catalog import get
 from liit.selectors.insisting import indexed
 from liit.selectors.parts import part
-from liit.selectors.protocol import Choice, Pool, ranks
+from liit.selectors.protocol import Choice, Pool, in_order
 from liit.selectors.schedule import allowance, lifetime, within
 
 CHANCE = np.random.default_rng(0)
@@ -94,7 +94,7 @@ def test_the_first_of_a_larger_choice_are_what_a_smaller_budget_chooses(
     pool = pool_of(300)
     larger = get(name).choose(pool, 120, 0, 1, {})
     smaller = get(name).choose(pool, 60, 0, 1, {})
-    first = larger.index_n[ranks(larger, pool.keys_N[larger.index_n]) < 60]
+    first = larger.index_n[in_order(larger, pool.keys_N[larger.index_n])[:60]]
     assert set(first) == set(smaller.index_n)
 
 

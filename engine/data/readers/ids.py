@@ -31,12 +31,8 @@ class Settled:
 
     def ids(self, given: pa.Array, start: int = 0) -> pa.Array:
         """The ids that rows from `start` have now, for the ones that they came with."""
-        apart = self.apart_N[start : start + len(given)]
-        if not apart.any():
-            return given
-        content = self.content_N[start : start + len(given)]
-        named = zip(given.to_pylist(), apart, content.tolist(), strict=True)
-        return pa.array([apart_id(one, word) if split else one for one, split, word in named], given.type)
+        rows = slice(start, start + len(given))
+        return named(given, self.content_N[rows], self.apart_N[rows])
 
 
 class Ids:
@@ -76,6 +72,14 @@ def settled(
     if len(np.unique(now_N[stays_N])) < stays_N.sum():
         raise ValueError("ids that end like ~0123456789abcdef stand beside the ids that they are made of; rename them")
     return Settled(stays_N, apart_N, content_N, now_N, other_N)
+
+
+def named(given: pa.Array, content_n: npt.NDArray[np.uint64], apart_n: npt.NDArray[np.bool_]) -> pa.Array:
+    """(n,) ids, of which those of rows that are told apart say what is in the row."""
+    if not apart_n.any():
+        return given
+    rows = zip(given.to_pylist(), content_n.tolist(), apart_n.tolist(), strict=True)
+    return pa.array([apart_id(one, word) if split else one for one, word, split in rows], pa.string())
 
 
 def apart_id(sample_id: str, content: int) -> str:

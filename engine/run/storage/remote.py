@@ -95,9 +95,6 @@ class Remote:
     def is_dir(self) -> bool:
         return self._kind() == "directory"
 
-    def is_symlink(self) -> bool:
-        return False
-
     def size(self) -> int:
         """Bytes of a file."""
         return int(self._info()["size"] or 0)
@@ -114,14 +111,14 @@ class Remote:
 
     def iterdir(self) -> Iterator["Remote"]:
         """What lies in a folder itself."""
-        with _asked(self.url), _system(self.url) as (system, path):
+        with _system(self.url) as (system, path):
             listed = system.ls(path, detail=True)
         yield from self._of(path, listed)
 
     def rglob(self, pattern: str = "*") -> Iterator["Remote"]:
         """All files below a folder."""
         assert pattern == "*", "names are told apart by whoever asks"
-        with _asked(self.url), _system(self.url) as (system, path):
+        with _system(self.url) as (system, path):
             listed = list(system.find(path, detail=True).values())
         yield from self._of(path, listed)
 
@@ -130,7 +127,7 @@ class Remote:
         base = self
         while any(mark in base.url for mark in "*?[") and base != base.parent:
             base = base.parent
-        with _asked(self.url), _system(self.url) as (system, path):
+        with _system(self.url) as (system, path):
             listed = list(system.glob(path, detail=True).values())
             start = system._strip_protocol(base.url)
         yield from (one for one in base._of(start, listed) if one.is_file())
@@ -147,7 +144,7 @@ class Remote:
     def open(self, mode: str = "rb") -> io.BufferedReader:
         """Its bytes, fetched a block at a time."""
         assert mode == "rb", "a remote file appears whole: `places.appearing`"
-        with _asked(self.url), _system(self.url) as (system, path):
+        with _system(self.url) as (system, path):
             opened = system.open(
                 path, "rb", block_size=BLOCK, cache_type="blockcache", cache_options={"maxblocks": BLOCKS}
             )
@@ -155,12 +152,12 @@ class Remote:
 
     def read_bytes(self, start: int | None = None, stop: int | None = None) -> bytes:
         """A whole small file, or its bytes from `start` to before `stop`, by one request."""
-        with _asked(self.url), _system(self.url) as (system, path):
+        with _system(self.url) as (system, path):
             return bytes(system.cat_file(path, start=start, end=stop))
 
     def put(self, file: str) -> None:
         """Make it what a local file holds; readers see the old content or all of the new one."""
-        with _asked(self.url), _system(self.url) as (system, path):
+        with _system(self.url) as (system, path):
             system.put_file(file, path)
 
     def _kind(self) -> str | None:
@@ -174,7 +171,7 @@ class Remote:
     def _info(self) -> dict[str, Any]:
         if self.known is not None:
             return self.known
-        with _asked(self.url), _system(self.url) as (system, path):
+        with _system(self.url) as (system, path):
             return dict(system.info(path))
 
 
@@ -209,10 +206,11 @@ class _Stream(io.RawIOBase):
 
 @contextmanager
 def _system(url: str) -> Iterator[tuple[Any, str]]:
-    """The file system of a URL, which fsspec keeps one of for each process, and the path in it."""
-    from fsspec.core import url_to_fs
+    """The file system of a URL, which fsspec keeps one of for each process, and the path in it; failures are told by `_asked`."""
+    with _asked(url):
+        from fsspec.core import url_to_fs
 
-    yield url_to_fs(url, use_listings_cache=False)
+        yield url_to_fs(url, use_listings_cache=False)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ import base64
 import importlib.util
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from liit.engine.handing.handing_on import hand_on
 from liit.engine.models.encoding import without_images
 from liit.engine.models.loading import load_model, load_processor, locate
 from tests.engine.handing.made_up import NEW_TOKENS, answers, made_up_run, questions
+from tests.ports import free_port
 
 FRESH = Path(__file__).with_name("fresh.py")
 KINDS: dict[str, dict[str, Any]] = {
@@ -97,9 +97,7 @@ def test_in_bfloat16_nearly_every_answer_is_the_run_s(handed: dict[str, dict[str
 @contextmanager
 def serving(folder: Path) -> Iterator[str]:
     """The address of `transformers serve` with this model, on the loopback."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [str(Path(sys.executable).with_name("transformers")), "serve", str(folder)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:

@@ -93,7 +93,7 @@ def test_pictures_that_stand_in_files_of_the_user_are_named(tmp_path: Path) -> N
     settings = yaml.safe_load((root / "config.yaml").read_text())
     settings |= {"pool": {"withdrawals": {1: ["id: e/a", "id: e/b"]}}}
     (root / "config.yaml").write_text(yaml.safe_dump(settings))
-    assert pictures_outside(root) == {Path("/share/a.parquet"): 2}
+    assert pictures_outside(root, withdrawn_of(root)) == {Path("/share/a.parquet"): 2}
     assert erase(root) == {folder: 2}
     assert [row["images"] == [] for row in read_table(folder).to_pylist()] == [True, True, False]
-    assert pictures_outside(root) == {}
+    assert pictures_outside(root, withdrawn_of(root)) == {}

@@ -29,8 +29,9 @@ from liit.engine.health.at_hand import paths_of_data
 from liit.engine.run.storage.places import place, size_of
 from liit.engine.run.storage.remote import Remote, RemoteError
 from liit.engine.settings.config import Config
-from tests.engine.data.object_storage import KEYS, free_port, reach, s3, s3_server  # noqa: F401
+from tests.engine.data.object_storage import KEYS, reach, s3, s3_server  # noqa: F401
 from tests.engine.data.readers.written import SEE, TELL, read, release, row, write_parquet
+from tests.ports import free_port
 
 URL = "s3://bucket/stream"
 FILES = ("rows.json", "rows.jsonl", "rows.jsonl.gz", "rows.parquet", "stored.parquet", "shard.tar", "shard.tar.gz")
