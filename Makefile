@@ -36,10 +36,10 @@ check: $(VENV)/installed-test
 	MYPYPATH=$(TYPES):benchmarks $(BIN)/mypy tests benchmarks
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-faults: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m faults
+	$(BIN)/python -m pytest -m 'faults or long'
 
 docs: $(VENV)/installed-docs
 	$(BIN)/mkdocs build --strict

@@ -127,7 +127,7 @@ def test_clusters_keep_the_names_of_the_groups_whose_samples_they_hold(tmp_path:
 
 
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize("how", ["experts", "regulariser"])
+@pytest.mark.parametrize("how", [pytest.param("experts", marks=pytest.mark.long), "regulariser"])
 def test_gradient_clusters_can_be_the_tasks(how: str, settings: dict[str, Any], tmp_path: Path) -> None:
     rule = {"threshold": 0.2} if how == "experts" else {"kind": "ewc", "strength": 5.0, "similarity": True}
     tasks = {"tasks": {"of": "clusters"}, "clustering": {"k_grid": [2]}}

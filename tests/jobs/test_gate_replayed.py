@@ -17,7 +17,7 @@ from liit.engine.settings.config import Config, read
 from liit.engine.settings.streams import EvaluationSet
 from tests.engine.training.given_adapters import save_taught
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("ray_cluster")]
 
 
 @pytest.fixture(scope="module")

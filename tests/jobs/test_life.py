@@ -329,6 +329,7 @@ def events(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_life(settings: Settings, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The guide's page, command by command."""

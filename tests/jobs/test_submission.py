@@ -78,6 +78,7 @@ def test_a_submitted_job_selects_what_a_local_run_selects(
         assert one["id"].to_pylist() == other["id"].to_pylist()
 
 
+@pytest.mark.long
 def test_studies_run_as_jobs_both_kinds(cluster: str, settings: dict[str, Any], tmp_path: Path) -> None:
     short = settings | {"stream": settings["stream"] | {"releases": settings["stream"]["releases"][:2]}}
     (tmp_path / "short.yaml").write_text(yaml.safe_dump(short))

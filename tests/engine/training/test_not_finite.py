@@ -64,6 +64,7 @@ def marked(job: TrainJob, step: int) -> str:
     return str(samples[row]["id"])
 
 
+@pytest.mark.long
 def test_two_workers_stop_at_a_loss_that_is_no_number_and_go_on_from_the_checkpoint(
     tiny_llama: str, tmp_path: Path
 ) -> None:

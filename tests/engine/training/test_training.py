@@ -245,6 +245,7 @@ def test_zero_2_on_two_workers_dies_resumes_and_equals_the_naive_loop(
     train(job, lambda step, steps, loss: pytest.fail("a finished training must not run again"))
 
 
+@pytest.mark.long
 def test_zero_3_on_two_workers_dies_resumes_and_equals_the_naive_loop(tiny_llava: str, tmp_path: Path) -> None:
     job = job_of(
         tmp_path,
@@ -365,7 +366,9 @@ def test_a_relative_path_is_refused(tiny_llama: str, tmp_path: Path) -> None:
         train(job, lambda step, steps, loss: None)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.0), ("float16", 1e-4)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [("bfloat16", 0.0), pytest.param("float16", 1e-4, marks=pytest.mark.long)]
+)
 def test_half_precision_adds_gradients_in_float32(
     tiny_llava: str, tmp_path: Path, dtype: str, tolerance: float
 ) -> None:
