@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from liit.engine.data import image_hashes, source_rows
 from liit.engine.data.copies import content_hash
+from liit.engine.data.image_bytes import Changed
 from liit.engine.data.image_hashes import image_hash, write_images
 from liit.engine.data.readers.images import open_image
 from liit.engine.data.readers.sample import Bad, by_kind
@@ -50,7 +51,10 @@ CHECKED = pa.schema(
 
 
 class Checker:
-    """Opens every image and encodes every conversation once, as scoring and training will; reasons instead of errors."""
+    """Opens every image and encodes every conversation once, as scoring and training will; reasons instead of errors.
+
+    Raises Changed for a file whose pictures are others than when it was read: no sample is at fault.
+    """
 
     def __init__(self, path: str, revision: str | None, max_length: int, template: TemplateSpec | None = None) -> None:
         self.processor = load_processor(path, revision, template)
@@ -64,6 +68,8 @@ class Checker:
         try:
             images = [open_image(image) for image in sample["images"]]
             encoded = encode(self.processor, sample["conversation"], images, self.max_length)
+        except Changed:
+            raise
         except (SampleError, ValueError, OSError) as error:
             return {**known, "reason": str(error) or type(error).__name__}
         content = content_hash(sample["conversation"], images)

@@ -3,8 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from liit.engine.data.image_bytes import Changed, Stored, referred
 from liit.engine.data.ingest import Checker
 from liit.engine.models.responses import LOST
+from tests.engine.data.readers.written import png
 
 GEMMA = Path(__file__).parents[1] / "models" / "templates" / "gemma.jinja"
 
@@ -39,3 +43,18 @@ def test_what_a_template_does_to_a_row_is_noted(tiny_llama: str, tmp_path: Path)
     short += "{% if add_generation_prompt %}assistant:{% endif %}"
     row = checked(tiny_llama, lost, short, "user:why?", "assistant:so", "user:and?", "assistant:no")
     assert (row["reason"], row["notes"]) == (None, [LOST])
+
+
+def test_a_file_that_changed_after_it_was_read_stops_the_check_and_blames_no_sample(
+    tiny_llava: str, tmp_path: Path
+) -> None:
+    file, data = tmp_path / "pictures.tar", png(3)
+    file.write_bytes(data)
+    image = referred({"path": None, "bytes": Stored.in_tar(data, str(file), 0)})
+    turns = [{"role": "user", "text": "<image>What?"}, {"role": "assistant", "text": "That."}]
+    sample = {"id": "d/1", "key": 1, "conversation": turns, "images": [image]}
+    check = Checker(tiny_llava, None, 400)
+    assert check([sample]).to_pylist()[0]["reason"] is None
+    file.write_bytes(png(4))
+    with pytest.raises(Changed, match=f"^changed source: {file} holds another picture"):
+        check([sample])
