@@ -1,10 +1,16 @@
-"""The loss of a training while it goes on, for TensorBoard; `pages/tracking.py` replaces it when the timestep is done."""
+"""The loss of a training while it goes on, for TensorBoard; `pages/tracking.py` replaces it when the timestep is done.
 
+Written by this thread: `SummaryWriter` has one of its own, whose errors nobody can catch.
+"""
+
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.summary import scalar
 
 from liit.engine.run.progress import log
 
@@ -15,15 +21,43 @@ FLUSH_SECONDS = 10
 def live_loss(root: Path, t: int, expert: str) -> Iterator[Callable[[int, float], None]]:
     """A function that TensorBoard shows the loss of a step by, while timestep t, or an expert of it, is trained.
 
-    Where its files cannot be written that is said, and the training goes on without it.
+    Where its files cannot be written that is said once, and the training goes on without it.
     """
-    name = f"training/loss_t{t:02d}" + (f"_{expert}" if expert else "")
-    folder = root / "tensorboard"
+    curve = _Curve(root / "tensorboard", t, f"training/loss_t{t:02d}" + (f"_{expert}" if expert else ""))
     try:
-        board = SummaryWriter(str(folder), flush_secs=FLUSH_SECONDS, filename_suffix=f".t{t:02d}.live")
-    except OSError as error:
-        log.warning("t%d: the loss is not in TensorBoard's files (%s): %s", t, folder, error)
-        yield lambda step, loss: None
-        return
-    with board:
-        yield lambda step, loss: board.add_scalar(name, loss, step)
+        yield curve.show
+    finally:
+        curve.end()
+
+
+class _Curve:
+    """An event file with one scalar; None in its place once it could not be written."""
+
+    def __init__(self, folder: Path, t: int, name: str) -> None:
+        self.folder, self.t, self.name, self.flushed = folder, t, name, time.monotonic()
+        self.file: EventsWriter | None = None
+        with self._told():
+            folder.mkdir(parents=True, exist_ok=True)
+            self.file = EventsWriter(str(folder / "events"), f".t{t:02d}.live")
+
+    def show(self, step: int, loss: float) -> None:
+        if self.file is None:
+            return
+        with self._told():
+            self.file.write_event(Event(wall_time=time.time(), step=step, summary=scalar(self.name, loss)))
+            if time.monotonic() - self.flushed > FLUSH_SECONDS:
+                self.file.flush()
+                self.flushed = time.monotonic()
+
+    def end(self) -> None:
+        if self.file is not None:
+            with self._told():
+                self.file.close()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.file = None
+            log.warning("t%d: the loss is not in TensorBoard's files (%s): %s", self.t, self.folder, error)

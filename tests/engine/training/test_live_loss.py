@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from tensorboardX.record_writer import RecordWriter
 
 from liit.engine.training.live_loss import live_loss
 
@@ -19,3 +20,20 @@ def test_a_training_goes_on_where_its_curve_cannot_be_written(
     with live_loss(tmp_path / "other", 1, "") as show:
         show(1, 0.5)
     assert f"t1: the loss is not in TensorBoard's files ({tmp_path / 'other' / 'tensorboard'})" in caplog.text
+
+
+def test_a_disk_that_fills_up_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(writer: RecordWriter, *data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("liit.engine.run.progress.log.propagate", True)
+    monkeypatch.setattr("liit.engine.training.live_loss.FLUSH_SECONDS", -1)
+    with live_loss(tmp_path, 1, "") as show:
+        show(1, 0.5)
+        monkeypatch.setattr(RecordWriter, "flush", full)
+        for step in (2, 3):
+            show(step, 0.5)
+    assert caplog.text.count("t1: the loss is not in TensorBoard's files") == 1
+    assert "No space left on device" in caplog.text
