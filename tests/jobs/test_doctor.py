@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from liit.engine.health.footprint import CHECKPOINTS, WEIGHT_AND_MOMENT, footpri
 from liit.engine.main import FAILED, REFUSED
 from liit.engine.run.files import read_table
 from liit.engine.settings.config import Config
+from tests.ending import end
 from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -129,12 +129,7 @@ def raylet(name: str, home: Path, env: dict[str, str], before: list[str], how: l
             time.sleep(0.3)
         yield
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:  # on a busy machine
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        end(process)
 
 
 def test_a_folder_that_one_of_two_nodes_does_not_see_is_named(

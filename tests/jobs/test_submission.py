@@ -1,7 +1,6 @@
 """The job as a cluster runs it: a real head node, `ray job submit --working-dir .`, a whole run of two timesteps."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from tests.ending import end
 from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,12 +42,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         _wait_for(f"{address}/api/version", head, log)
         yield address
     finally:
-        head.send_signal(signal.SIGTERM)
-        try:
-            head.wait(60)
-        except subprocess.TimeoutExpired:  # on a busy machine
-            os.killpg(head.pid, signal.SIGKILL)
-            head.wait()
+        end(head)
 
 
 def _wait_for(url: str, head: subprocess.Popen[bytes], log: Path, timeout_s: float = 90) -> None:
