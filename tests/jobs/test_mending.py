@@ -123,7 +123,7 @@ def immutable(tmp_path: Path) -> Iterator[Callable[[Path, bool], None]]:
         pytest.skip("nothing can be made immutable here (chattr +i)")
     subprocess.run(["chattr", "-i", tried], check=True)
     yield make
-    for folder in made:
+    for folder in tuple(made):
         make(folder, False)
 
 
