@@ -1,8 +1,13 @@
-"""A timestep as a TensorBoard event file of the run folder."""
+"""A timestep as a TensorBoard event file of the run folder, written by this thread: `SummaryWriter` has one of its own, whose
+errors nobody can catch."""
 
+import time
+from contextlib import closing
 from pathlib import Path
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.summary import scalar
 
 from liit.engine.settings.config import Config
 
@@ -15,9 +20,8 @@ def to_tensorboard(
     before = list(folder.glob(f"*.t{t:02d}")) + list(folder.glob(f"*.t{t:02d}.live"))
     for path in before:
         path.unlink()
-    with SummaryWriter(str(folder), filename_suffix=f".t{t:02d}") as board:
-        for name, value in figures.items():
-            board.add_scalar(name, value, t)
-        for name, curve in curves.items():
-            for step, value in enumerate(curve, start=1):
-                board.add_scalar(name, value, step)
+    points = [(name, value, t) for name, value in figures.items()]
+    points += [(name, value, step) for name, curve in curves.items() for step, value in enumerate(curve, start=1)]
+    with closing(EventsWriter(str(folder / "events"), f".t{t:02d}")) as file:
+        for name, value, step in points:
+            file.write_event(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))

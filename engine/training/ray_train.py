@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from liit.engine.run.progress import log
 from liit.engine.training.finite import refuse_noted
 from liit.engine.training.job import TrainJob
 
@@ -36,11 +37,26 @@ def train(job: TrainJob, on_progress: OnProgress) -> None:
     if Path(job.output).exists():
         return
     job.folder.mkdir(parents=True, exist_ok=True)
+    _drop_torn(job)
     with _followed(job.progress, on_progress):
         _trainer(job).fit()
     refuse_noted(job.stopped)
     os.rename(job.partial, job.output)
     shutil.rmtree(job.folder)
+
+
+def _drop_torn(job: TrainJob) -> None:
+    """Ray Train writes its list of checkpoints in place, so a full disk or a kill leaves it torn, and it refuses to start on
+    that: the training begins again then."""
+    snapshot = job.folder / "checkpoint_manager_snapshot.json"
+    try:
+        json.loads(snapshot.read_bytes())
+    except FileNotFoundError:
+        return
+    except ValueError:
+        log.warning("%s was not written to its end: this training begins again", snapshot)
+        for path in job.folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _trainer(job: TrainJob) -> Any:

@@ -1,4 +1,5 @@
-"""What a user can mend is one line and exit code 1, without a traceback; the same command goes on when it is mended."""
+"""What a user can mend is one line and exit code 1 (2 before anything was started), without a traceback; the same command goes on
+when it is mended."""
 
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 import yaml
 
 from liit.engine.fleet.tries import MOST
-from liit.engine.main import FAILED
+from liit.engine.main import FAILED, REFUSED
 from tests.long_run import trained, training
 from tests.small_run import ROOT
 
@@ -158,7 +159,8 @@ def test_a_run_folder_that_turns_read_only_and_a_model_that_vanishes(
     assert f"traceback is in {run}" not in line, "nothing can be written there"
     immutable(run, False)
     (model / "model.safetensors").rename(tmp_path / "kept")
-    line = stopped(lifelong(config, "--output", run))
-    assert str(model) in line
+    done = lifelong(config, "--output", run)
+    assert done.returncode == REFUSED, "gone before anything was started"
+    assert f"error: {model}" in done.stdout or f"error: model {model}" in done.stdout, done.stdout + done.stderr
     (tmp_path / "kept").rename(model / "model.safetensors")
     ended(lifelong(config, "--output", run))
