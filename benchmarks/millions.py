@@ -190,7 +190,7 @@ def child(config: Config) -> None:
     from liit.engine.training import teaching
 
     replaced = [
-        (ingest, "Checker", stand_ins.Checked),
+        (ingest, "PartWriter", stand_ins.Written),
         (scoring, "ProfileWorker", stand_ins.Scored),
         (generations, "Answerer", stand_ins.Answered),
         (teaching, "train", stand_ins.trained),

@@ -93,13 +93,18 @@ class Scored:
         return profiled(ids, keys_n, self.spec, self.model)
 
 
-class Checked(ingest.Checker):
+class Written(ingest.PartWriter):
     """The checks of ingest with one token for every four characters: images are decoded and hashed, nothing is tokenized."""
 
     def __init__(self, *_: object, **__: object) -> None:
-        self.processor, self.max_length = None, 1 << 30
         setattr(ingest, "encode", encoded)  # noqa: B010 - of this process, which is a worker's
+        self.checker = Checked()
         mark_the_first()
+
+
+class Checked(ingest.Checker):
+    def __init__(self) -> None:
+        self.processor, self.max_length = None, 1 << 30
 
 
 def encoded(_: object, conversation: Sequence[Mapping[str, Any]], *__: object) -> SimpleNamespace:
