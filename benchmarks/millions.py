@@ -15,37 +15,33 @@ import argparse
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import stand_ins
-from PIL import Image
 from rich.console import Console
+from synthetic import RELEASES, data_of, write_stream
 from watching import Watch, anonymous, weight
 
 from liit.engine.run.store import Made, Store, Work
 from liit.engine.settings.config import Config, read
 
-RELEASES, LITE, PICTURES, QUESTIONS = 6, 100_000, 64, 20
+LITE = 100_000
 console = Console(width=120)
 
 
 def told(folder: Path, count: int, form: str, strategy: str, actors: int) -> Config:
     """The configuration of a run."""
-    data = folder / f"{form}-{count}"
-    ending = {"jsonl": "jsonl", "parquet": "parquet"}[form]
+    data = data_of(folder, count, form)
     asked = {"name": "exam", "path": str(data / "exam.jsonl"), "skill": "sums", "metric": "exact"}
     stream = {
         "kind": "files",
-        "releases": [{"name": f"r{t}", "path": str(data / f"r{t}.{ending}")} for t in range(RELEASES)],
+        "releases": [{"name": f"r{t}", "path": str(data / f"r{t}.{form}")} for t in range(RELEASES)],
         "evaluations": [asked],
     }
     return read(
@@ -68,62 +64,6 @@ def told(folder: Path, count: int, form: str, strategy: str, actors: int) -> Con
             "keep_profiles=1",
         ],
     )
-
-
-def write_stream(folder: Path, count: int, form: str) -> None:
-    """The source files, where they are not there."""
-    data = folder / f"{form}-{count}"
-    data.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(2) as workers:
-        list(
-            workers.map(
-                write_release, [data] * RELEASES, range(RELEASES), [count // RELEASES] * RELEASES, [form] * RELEASES
-            )
-        )
-    lines = (json.dumps({"id": n, "conversations": said(n, "exam", "")}) for n in range(QUESTIONS))
-    (data / "exam.jsonl").write_text("\n".join(lines) + "\n")
-
-
-def write_release(data: Path, t: int, count: int, form: str) -> None:
-    path = data / f"r{t}.{form}"
-    if path.is_file():
-        return
-    partial = path.with_suffix(".partial")
-    if form == "jsonl":
-        with partial.open("w") as lines:
-            for n in range(count):
-                lines.write(json.dumps({"id": n, "conversations": said(n, f"release {t}", "")}) + "\n")
-    else:
-        pictures, writer = [picture(n) for n in range(PICTURES)], None
-        for start in range(0, count, 1 << 14):
-            numbers = range(start, min(start + (1 << 14), count))
-            rows = [
-                {
-                    "id": n,
-                    "image": {"bytes": pictures[n % PICTURES], "path": None},
-                    "conversations": said(n, f"release {t}", "<image>\n"),
-                }
-                for n in numbers
-            ]
-            table = pa.Table.from_pylist(rows)
-            writer = writer or pq.ParquetWriter(partial, table.schema)
-            writer.write_table(table)
-        if writer is not None:
-            writer.close()
-    partial.rename(path)
-
-
-def said(n: int, where: str, image: str) -> list[dict[str, str]]:
-    """A conversation; every thousandth is an exact copy of another one."""
-    n = n - 1 if n % 1000 == 999 else n
-    question = f"{image}In {where}, what comes after {n}?" + " Think about it." * (n % 7)
-    return [{"from": "human", "value": question}, {"from": "gpt", "value": f"After {n} comes {n + 1}."}]
-
-
-def picture(n: int) -> bytes:
-    content = BytesIO()
-    Image.new("RGB", (4, 4), (4 * n, 255 - n, 7 * n % 256)).save(content, "PNG")
-    return content.getvalue()
 
 
 class Measured(Store):
@@ -214,6 +154,7 @@ def measured(config: Config) -> dict[str, Any]:
     if not (root / "results.json").is_file():
         marks = root.with_name(f"{root.name}.marks")
         marks.mkdir(parents=True, exist_ok=True)
+        take_releases(root)
         here = Path(__file__).resolve().parent
         environment = os.environ | {
             stand_ins.MARKS: str(marks),
@@ -229,6 +170,17 @@ def measured(config: Config) -> dict[str, Any]:
             raise RuntimeError(f"{root} failed:\n{done.stdout[-3000:]}")
     lines = [json.loads(line) for line in (root / "measured.jsonl").read_text().splitlines()]
     return {line.pop("result"): line for line in lines}
+
+
+def take_releases(root: Path) -> None:
+    """Ingest knows nothing of strategies: what a run over the same stream by another one has read stands here too."""
+    form, count = root.name.split("-")[1], root.name.rpartition("-")[2]
+    others = [one.parent for one in root.parent.glob(f"run-{form}-*-{count}/results.json")]
+    if root.exists() or not others:
+        return
+    shutil.copytree(others[0] / "releases", root / "releases", copy_function=os.link)
+    lines = (others[0] / "measured.jsonl").read_text().splitlines(keepends=True)
+    (root / "measured.jsonl").write_text("".join(line for line in lines if line.startswith('{"result": "releases/')))
 
 
 def by_timestep(results: dict[str, Any]) -> dict[str, dict[str, float]]:
