@@ -11,6 +11,7 @@ from liit.engine.pages.page import Section, write_page
 from liit.engine.pages.report_data import RunFolder
 from liit.engine.run.files import appearing
 from liit.engine.run.progress import log
+from liit.engine.run.tables import key_of
 
 SHOWN = 6
 """Conversations that are shown in full."""
@@ -80,7 +81,8 @@ def _turns(said: Mapping[str, pd.DataFrame], conversation: str) -> pd.DataFrame:
 
 def _side_by_side(said: Mapping[str, pd.DataFrame], folder: Path) -> list[Section]:
     ids = list(next(iter(said.values()))["id"].unique())[:SHOWN]
-    pictures = {one.id: one for one in RunFolder(folder, {}).examples(dict.fromkeys(ids, ""), "chat.parquet")}
+    keys = {key_of(one): "" for one in ids}
+    pictures = {one.id: one for one in RunFolder(folder, {}).examples(keys, "chat.parquet").values()}
     return [
         Section(
             f"Conversation {number}",

@@ -189,7 +189,8 @@ def tasks(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
     """Every score by known task."""
     if run.newest is None or not run.scores:
         return
-    largest = run.newest["task"].value_counts().index[:GROUPS]
+    sizes = run.newest["task"].value_counts()
+    largest = sizes[sizes > 0].index[:GROUPS]
     rows = {str(task): run.newest[run.newest["task"] == task] for task in largest}
     pictures = [
         figures.boxes({task: own[score].to_numpy() for task, own in rows.items()}, f"{score} by task", score)

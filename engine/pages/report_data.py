@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from liit.engine.data.readers.images import open_image
 from liit.engine.pages.page import Example
 from liit.engine.run.files import files_of, read_json, read_table
-from liit.engine.run.profiles import column_names, read_profile, read_vectors
+from liit.engine.run.profiles import column_names, read_scores, read_vectors_at
 from liit.engine.run.reading import Run
 from liit.selectors.priority import smallest
 
@@ -74,27 +75,29 @@ class RunFolder:
 
     @cached_property
     def known(self) -> pd.DataFrame:
-        """Release and known task (else data set) of every sample, by id."""
-        columns = ["id", "dataset", "arrival", "task"]
-        frames = [read_table(path, columns).to_pandas() for path in self._releases()]
-        frame = pd.concat(frames).set_index("id")
-        frame["task"] = frame["task"].fillna(frame["dataset"])
+        """Release and known task (else data set) of every sample, by key."""
+        columns = ["key", "dataset", "arrival", "task"]
+        table = pa.concat_tables([read_table(path, columns) for path in self._releases()])
+        frame = table.select(["key", "arrival"]).to_pandas().set_index("key")
+        for name, values in (("dataset", table["dataset"]), ("task", pc.coalesce(table["task"], table["dataset"]))):
+            frame[name] = values.dictionary_encode().to_pandas().array
         return frame
 
     @cached_property
     def newest(self) -> pd.DataFrame | None:
-        """Of the profiled timestep: scores, task, release and cluster (where it has them) of every sample, in key order; and of
-        those that were selected by which score, none where chance chose."""
+        """Of the profiled timestep: scores, task, release and cluster (where it has them) of every sample by key, ascending; and
+        of those that were selected by which score, none where chance chose."""
         if self.profiled is None:
             return None
-        frame = read_profile(self.profiled / "profile", self.scores).to_pandas().set_index("id")
-        frame = frame.join(self.known[["dataset", "arrival", "task"]])
+        keys_N, scores = read_scores(self.profiled / "profile", self.scores)
+        frame = pd.DataFrame(scores, index=pd.Index(keys_N, name="key")).join(self.known)
         for name, columns in (("clusters", ["cluster"]), ("selection", ["scorer", "score"])):
-            table = self.table(self.profiled, name)
-            if table is not None and (name == "selection" or self.used(self.profiled, "clusters.parquet")):
-                frame = frame.join(table.set_index("id")[columns])
+            path = self.profiled / f"{name}.parquet"
+            if path.is_file() and (name == "selection" or self.used(self.profiled, "clusters.parquet")):
+                table = read_table(path, ["key", *columns]).to_pandas().set_index("key")
+                frame = frame.join(table)
                 if name == "selection":
-                    frame["chosen"] = frame.index.isin(table["id"])
+                    frame["chosen"] = frame.index.isin(table.index)
         return frame
 
     @property
@@ -107,7 +110,7 @@ class RunFolder:
     def sampled(self, count: int) -> np.ndarray:
         """Positions of `count` rows of `newest`, by hash."""
         assert self.newest is not None
-        return smallest(self.newest["key"].to_numpy(np.uint64), count, "report")
+        return smallest(self.newest.index.to_numpy(), count, "report")
 
     @property
     def gradients(self) -> dict[str, str]:
@@ -121,20 +124,20 @@ class RunFolder:
         assert self.profiled is not None
         if name not in read_json(self.profiled / "profile" / "columns.json"):
             return None
-        rows = read_vectors(self.profiled / "profile", name)[positions].astype(np.float32)
+        rows = read_vectors_at(self.profiled / "profile", name, positions).astype(np.float32)
         norm = np.linalg.norm(rows, axis=1, keepdims=True)
         return np.divide(rows, norm, out=np.zeros_like(rows), where=norm > 0)
 
-    def examples(self, notes: dict[str, str], tables: str = "releases/*.parquet") -> list[Example]:
-        """The samples with these ids, in this order, each with its note. tables: what holds them."""
-        if not notes:
-            return []
-        rows: dict[str, dict[str, Any]] = {}
-        wanted = pc.field("id").isin(list(notes))
+    def examples(self, notes: dict[int, str], tables: str = "releases/*.parquet") -> dict[int, Example]:
+        """The samples with these keys that there are, by key, each with its note. tables: what holds them. What a section shows
+        is asked for at once, since every call reads every key."""
+        rows: dict[int, dict[str, Any]] = {}
+        keys, columns = pa.array(list(notes), pa.uint64()), ["key", "id", "conversation", "images"]
         for path in (file for table in sorted(self.root.glob(tables)) for file in files_of(table)):
-            table = pq.read_table(path, columns=["id", "conversation", "images"], filters=wanted)
-            rows |= {row["id"]: row for row in table.to_pylist()}
-        return [_example(rows[name], note) for name, note in notes.items() if name in rows]
+            if pc.any(pc.is_in(pq.read_table(path, columns=["key"])["key"], keys)).as_py():
+                table = pq.read_table(path, columns=columns, filters=pc.field("key").isin(keys))
+                rows |= {row["key"]: row for row in table.to_pylist()}
+        return {key: _example(rows[key], note) for key, note in notes.items() if key in rows}
 
 
 def _example(row: dict[str, Any], note: str) -> Example:

@@ -1,6 +1,7 @@
 """The part of a run's report that shows samples: maps of their vectors, the chosen ones, and what is near to a few of them."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -72,25 +73,31 @@ def looked_at(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
     chosen = newest[newest["chosen"]]
     largest = newest["cluster"].value_counts().index[:GROUPS]
     by_cluster = {
-        f"pseudo-task {cluster}: {(newest['cluster'] == cluster).sum():,} samples": _shown(
-            run, chosen[chosen["cluster"] == cluster], EACH
+        f"pseudo-task {cluster}: {(newest['cluster'] == cluster).sum():,} samples": _spread(
+            chosen[chosen["cluster"] == cluster], EACH
         )
         for cluster in sorted(largest)
     }
-    note = f"Up to {EACH} of each pseudo-task, with the score that chose them."
-    yield Section("Chosen samples by pseudo-task", note, examples=by_cluster)
     by_reason = {
-        f"{scorer}: chose {len(own):,} samples": _shown(run, own.sort_values("score"), 2 * EACH)
+        f"{scorer}: chose {len(own):,} samples": _spread(own.sort_values("score"), 2 * EACH)
         for scorer, own in chosen.groupby(chosen["scorer"].fillna("chance"))
     }
+    shown = pd.concat([*by_cluster.values(), *by_reason.values()])
+    reasons = zip(shown.index, shown["scorer"], shown["score"], strict=True)
+    found = run.examples({int(key): _why(scorer, score) for key, scorer, score in reasons})
+    note = f"Up to {EACH} of each pseudo-task, with the score that chose them."
+    yield Section("Chosen samples by pseudo-task", note, examples=_of_keys(by_cluster, found))
     note = "Spread from the lowest to the highest value that was chosen by it."
-    yield Section("Chosen samples by reason", note, examples=by_reason)
+    yield Section("Chosen samples by reason", note, examples=_of_keys(by_reason, found))
 
 
-def _shown(run: RunFolder, rows: pd.DataFrame, count: int) -> list[Example]:
+def _spread(rows: pd.DataFrame, count: int) -> pd.DataFrame:
     """Up to `count` of the rows, spread over their order."""
-    spread = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, count).astype(int))] if len(rows) else rows
-    return run.examples({str(name): _why(row["scorer"], row["score"]) for name, row in spread.iterrows()})
+    return rows.iloc[np.unique(np.linspace(0, len(rows) - 1, count).astype(int))] if len(rows) else rows
+
+
+def _of_keys(groups: dict[str, pd.DataFrame], found: dict[int, Example]) -> dict[str, list[Example]]:
+    return {title: [found[key] for key in rows.index if key in found] for title, rows in groups.items()}
 
 
 def _why(scorer: str | None, score: float) -> str:
@@ -104,8 +111,8 @@ def neighbours(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
     if run.newest is None:
         return
     positions = run.sampled(min(SEARCHED, len(run.newest)))
-    ids = run.newest.index[positions].astype(str)
-    groups: dict[str, list[Example]] = {}
+    keys = run.newest.index[positions].tolist()
+    groups: dict[tuple[str, int], dict[int, str]] = {}
     for name, title in _titles(run).items():
         rows = run.vectors(name, positions)
         if rows is None:
@@ -113,11 +120,16 @@ def neighbours(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
         for asked in np.linspace(0, len(rows) - 1, 4).astype(int):
             cosine = rows @ rows[asked]
             near = [at for at in np.argsort(-cosine) if at != asked][:NEAR]
-            notes = {ids[asked]: "asked"} | {ids[at]: f"cosine {cosine[at]:.2f}" for at in near}
-            groups[f"{title}: like {ids[asked]}"] = run.examples(notes)
+            groups[title, keys[asked]] = {keys[asked]: "asked"} | {keys[at]: f"cosine {cosine[at]:.2f}" for at in near}
     if groups:
+        found = run.examples({key: "" for notes in groups.values() for key in notes})
+        examples = {
+            f"{title}: like {found[asked].id}": [replace(found[key], note=notes[key]) for key in notes if key in found]
+            for (title, asked), notes in groups.items()
+            if asked in found
+        }
         note = "The same samples and what is nearest to them, by gradient and by hidden state."
-        yield Section("Neighbours", note, examples=groups)
+        yield Section("Neighbours", note, examples=examples)
 
 
 def _plane(rows: np.ndarray) -> np.ndarray:

@@ -92,6 +92,22 @@ def read_vectors(folder: Path, name: str) -> np.ndarray:
     return matrix
 
 
+def read_vectors_at(folder: Path, name: str, positions_n: np.ndarray) -> np.ndarray:
+    """(n, D) float16: the rows of `read_vectors` at these positions, ascending; no others are held."""
+    parts = sorted(folder.glob("*.parquet"))
+    place_M = _places(parts)
+    wanted_M = found_at(positions_n.astype(np.uint64), np.where(place_M < 0, len(place_M), place_M).astype(np.uint64))
+    width = pq.read_schema(parts[0]).field(name).type.byte_width // NUMBER.itemsize
+    rows_nD = np.empty((len(positions_n), width), NUMBER)
+    start = 0
+    for part in parts:
+        wanted = wanted_M[start : start + pq.read_metadata(part).num_rows]
+        start += len(wanted)
+        if (wanted >= 0).any():
+            rows_nD[wanted[wanted >= 0]] = unpacked(pq.read_table(part, columns=[name])[name])[wanted >= 0]
+    return rows_nD
+
+
 def _places(parts: Sequence[Path]) -> np.ndarray:
     """Of every row of the parts its place among the usable ones by key, -1 where it is none of them."""
     keys, usable = [], []
