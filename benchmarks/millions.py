@@ -165,7 +165,7 @@ def measured(config: Config) -> dict[str, Any]:
         done = subprocess.run(
             arguments, env=environment, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        (root / "output.txt").write_text(done.stdout)
+        root.with_name(f"{root.name}.txt").write_text(done.stdout)
         if done.returncode:
             raise RuntimeError(f"{root} failed:\n{done.stdout[-3000:]}")
     lines = [json.loads(line) for line in (root / "measured.jsonl").read_text().splitlines()]

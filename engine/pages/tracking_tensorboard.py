@@ -22,6 +22,7 @@ def to_tensorboard(
         path.unlink()
     points = [(name, value, t) for name, value in figures.items()]
     points += [(name, value, step) for name, curve in curves.items() for step, value in enumerate(curve, start=1)]
+    folder.mkdir(exist_ok=True)
     with closing(EventsWriter(str(folder / "events"), f".t{t:02d}")) as file:
         for name, value, step in points:
             file.write_event(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
