@@ -59,13 +59,14 @@ def choose_scores(
     A cluster smaller than `min_size` is too small to judge: it takes the score that is best over all samples, of those
     that vary within it.
     """
-    overall_S = _entropies(scores_NS, bins, trim)
-    by_cluster = np.split(np.argsort(labels_N, kind="stable"), np.cumsum(np.bincount(labels_N, minlength=n_clusters)))
+    size_K = np.bincount(labels_N, minlength=n_clusters)
+    by_cluster = np.split(np.argsort(labels_N, kind="stable"), np.cumsum(size_K))
+    small_K = size_K < min_size
+    overall_S = _entropies(scores_NS, bins, trim) if small_K.any() else np.empty(0)
     chosen_K = np.full(n_clusters, -1)
     for k, members in enumerate(by_cluster[:n_clusters]):
         own_S = _counting(scores_NS[members], bins, trim)
-        judged_S = own_S if len(members) >= min_size else np.where(own_S > NO_ENTROPY, overall_S, NO_ENTROPY)
-        chosen_K[k] = _best(judged_S)
+        chosen_K[k] = _best(np.where(own_S > NO_ENTROPY, overall_S, NO_ENTROPY) if small_K[k] else own_S)
     return chosen_K
 
 

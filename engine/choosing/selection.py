@@ -120,6 +120,7 @@ def pool_arrays(timestep: Path, scores: tuple[str, ...], vectors: tuple[str, ...
         if not np.array_equal(grouped["key"].to_numpy(), keys_N):
             raise RuntimeError(f"{timestep}: clusters and profile hold different samples")
         labels_N, distance_N = grouped["cluster"].to_numpy(), grouped["distance"].to_numpy()
+        del grouped
     return Pool(
         keys_N=keys_N,
         arrival_N=arrivals(profile, keys_N),
