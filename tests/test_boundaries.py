@@ -143,9 +143,10 @@ def test_every_room_says_what_it_is_for_and_nothing_else() -> None:
     }
 
 
-def test_the_profiler_needs_neither_ray_nor_pydantic_nor_deepspeed() -> None:
+@pytest.mark.parametrize("start", ["scoring.profiler", "training.step"])
+def test_profiler_and_training_step_need_neither_ray_nor_pydantic_nor_deepspeed(start: str) -> None:
     """Whatever transformers itself pulls in is its own affair; ours must not ask for more."""
-    queue, seen = ["liit.engine.scoring.profiler"], set()
+    queue, seen = [f"liit.engine.{start}"], set()
     while queue:
         module = queue.pop()
         file = ROOT / Path(*module.split(".")[1:]).with_suffix(".py")

@@ -40,7 +40,7 @@ TODO = {
 }
 LESS = (
     "ask for less memory (fewer resources.actors on a node, a smaller resources.read_ahead_gb, scoring.tokens_per_batch or "
-    "training.micro_batch_size)"
+    "training.micro_batch_tokens)"
 )
 KILLED = (
     "ActorDiedError",

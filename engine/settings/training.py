@@ -63,7 +63,14 @@ class Tasks(Settings):
     """Folder or hub id of a text model, of which the mean state is taken. None: the model's own hidden states."""
 
 
-MACHINE = {"workers", "micro_batch_size", "zero_stage", "gradient_checkpointing", "checkpoint_every"}
+MACHINE = {
+    "workers",
+    "micro_batch_size",
+    "micro_batch_tokens",
+    "zero_stage",
+    "gradient_checkpointing",
+    "checkpoint_every",
+}
 """How a training is laid out on the machines there are. What is learned is the same up to the order of its sums."""
 
 
@@ -99,7 +106,10 @@ class Training(Settings):
     batch_size: PositiveInt = 128
     """Samples per optimizer step over all workers."""
     micro_batch_size: PositiveInt = 16
-    """Samples per forward of one worker; a step accumulates as many as it needs."""
+    """Samples per forward of one worker, at most; a step accumulates as many as it needs."""
+    micro_batch_tokens: PositiveInt = 16384
+    """Tokens per forward of one worker, padding included, at most; a sample that is longer goes alone. A step's samples are
+    sorted by length: where lengths differ, raise `micro_batch_size`, that short ones go together, and let this bound memory."""
     learning_rate: PositiveFloat = 2e-4
     projector_learning_rate: PositiveFloat | None = None
     """Train the multimodal projector too, as a second parameter group. None: frozen."""

@@ -34,6 +34,8 @@ class Plan:
     epochs: int
     batch_size: int
     micro_batch_size: int
+    micro_batch_tokens: int = 2**63 - 1
+    """Of one rank's micro-batch, padding included; a row that is longer is alone."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -52,14 +54,20 @@ class Plan:
     def share(self, step: int, rank: int, workers: int) -> list[MicroBatch]:
         """What one rank does in a step: as many micro-batches as every other rank.
 
-        Rows of like length go together and are dealt out in turn, so that ranks pad and wait little. A rank that would
-        have nothing to do repeats a row at weight 0. Where one rank has images and another has none, the latter repeats
-        one with an image: ranks must pass the same modules, or their collectives wait for each other for ever.
+        Rows of like length go together, the longest first, as many as the budget of tokens holds of the longest among them,
+        and are dealt out in turn: ranks pad and wait little. A rank that would have nothing to do repeats a row at weight 0.
+        Where one rank has images and another has none, the latter repeats one with an image: ranks must pass the same modules,
+        or their collectives wait for each other for ever.
         """
         rows = self.batch(step)
         rows = rows[np.lexsort((rows, -self.lengths_N[rows]))]
-        across = workers * self.micro_batch_size
-        return [self._part(rows[start : start + across], rank, workers) for start in range(0, len(rows), across)]
+        parts, start = [], 0
+        while start < len(rows):
+            fit = self.micro_batch_tokens // max(1, int(self.lengths_N[rows[start]]))
+            stop = start + workers * max(1, min(fit, self.micro_batch_size))
+            parts.append(self._part(rows[start:stop], rank, workers))
+            start = stop
+        return parts
 
     def _part(self, rows: NDArray[np.int64], rank: int, workers: int) -> MicroBatch:
         own = rows[rank::workers]

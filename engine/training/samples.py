@@ -1,5 +1,7 @@
 """The rows that a timestep trains on, as padded micro-batches; encoded when needed, kept where they are small."""
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,9 @@ import torch
 from liit.engine.data.readers.images import open_image
 from liit.engine.data.rows import Rows
 from liit.engine.models import encoding
-from liit.engine.training.plan import MicroBatch
+from liit.engine.training.plan import MicroBatch, Plan
 
+Batch = dict[str, torch.Tensor]
 CACHE_BYTES = 512 << 20
 """Encodings kept for the next epoch, per worker."""
 
@@ -24,7 +27,7 @@ class TrainingSamples:
         self._cached_bytes = 0
         self.lengths_N, self.images_N = self._rows.lengths_N, self._rows.pictured_N
 
-    def batch(self, part: MicroBatch) -> dict[str, torch.Tensor]:
+    def batch(self, part: MicroBatch) -> Batch:
         """`encoding.collate` of the rows, without response tokens on those of weight 0."""
         batch = encoding.collate([self._encoded(row) for row in part.rows], encoding.pad_id_of(self._processor))
         batch["response"] &= torch.tensor(part.weights, dtype=torch.bool)[:, None]  # (B, S)
@@ -48,3 +51,20 @@ class TrainingSamples:
             self._cache[row] = encoded
             self._cached_bytes += encoded.nbytes
         return encoded
+
+
+def read_ahead(samples: TrainingSamples, plan: Plan, first: int) -> Iterator[list[Batch]]:
+    """This rank's micro-batches of every step from `first` on; the next step's are made while one is trained on."""
+    rank, workers = torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+    def make(step: int) -> list[Batch]:
+        return [samples.batch(part) for part in plan.share(step, rank, workers)]
+
+    with ThreadPoolExecutor(max_workers=1) as ahead:
+        coming = ahead.submit(make, first) if first < plan.steps else None
+        for step in range(first, plan.steps):
+            assert coming is not None
+            batches = coming.result()
+            if step + 1 < plan.steps:
+                coming = ahead.submit(make, step + 1)
+            yield batches

@@ -1,7 +1,6 @@
 """The DeepSpeed engine of one worker: the model with what is trained in it, its parameter groups, its ZeRO stage."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,10 @@ from liit.engine.holding.distilling import Teacher
 from liit.engine.models import adapters, anatomy, loading
 from liit.engine.settings.extensions import function_at
 from liit.engine.training.job import MODULES_FILE, TrainJob
+from liit.engine.training.step import Built
 
 MAX_BUCKET = 200_000_000
 """Elements of gradients that are reduced at a time."""
-
-
-@dataclass(frozen=True)
-class Built:
-    """What a training loop works with."""
-
-    engine: Any
-    peaks: list[float]
-    """The peak learning rate of each parameter group."""
-    anchor: Anchor | None
-    teacher: Teacher | None
 
 
 def build(job: TrainJob) -> Built:
@@ -54,7 +43,7 @@ def build(job: TrainJob) -> Built:
         model=model, optimizer=optimizer, config=_settings(job, trainable), dist_init_required=False
     )
     engine.train()
-    return Built(engine, rates, anchor, teacher)
+    return Built(engine, rates, step, anchor, teacher, rule.strength if rule else 0.0)
 
 
 def step(engine: Any) -> float:

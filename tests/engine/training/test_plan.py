@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -49,6 +50,34 @@ def test_a_step_takes_the_same_rows_for_any_workers_and_micro_batch() -> None:
             rows = [row for part in parts for row, weight in zip(part.rows, part.weights, strict=True) if weight]
             taken.add(tuple(sorted(rows)))
         assert len(taken) == 1
+
+
+@pytest.mark.parametrize(("n", "batch", "micro", "workers"), CASES)
+def test_a_budget_of_tokens_bounds_padded_micro_batches_and_changes_no_step(
+    n: int, batch: int, micro: int, workers: int
+) -> None:
+    for tokens in (1, 100, 250):
+        plan = replace(plan_of(n, batch, micro), micro_batch_tokens=tokens)
+        for step in range(plan.steps):
+            shares = [plan.share(step, rank, workers) for rank in range(workers)]
+            assert len({len(share) for share in shares}) == 1
+            taken = []
+            for part in (part for share in shares for part in share):
+                own = [row for row, weight in zip(part.rows, part.weights, strict=True) if weight]
+                width = max((int(plan.lengths_N[row]) for row in own), default=0)
+                assert len(own) <= micro
+                assert len(own) <= 1 or len(own) * width <= tokens
+                taken += own
+            assert sorted(taken) == sorted(plan.batch(step).tolist())
+
+
+def test_micro_batches_are_filled_as_far_as_the_budget_reaches() -> None:
+    plan = Plan(np.array([10, 80, 20, 40, 10, 10]), np.zeros(6, dtype=bool), 3, 1, 6, 6, 80)
+    assert [sorted(plan.lengths_N[list(part.rows)].tolist()) for part in plan.share(0, 0, 1)] == [
+        [80],
+        [20, 40],
+        [10, 10, 10],
+    ]
 
 
 def test_the_order_comes_from_seed_and_epoch() -> None:
