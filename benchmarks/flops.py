@@ -55,3 +55,16 @@ def profile(shape: Shape, one: Lengths, sides: tuple[int, int]) -> float:
     """Everything: forward, backward, sketch, and the forward without images."""
     seen = forward(shape, one) + backward(shape, one) + sketch(shape, one, sides)
     return seen + forward(shape, one, images=False)
+
+
+def training(shape: Shape, one: Lengths) -> float:
+    """Forward and backward of a LoRA on all seven linears: no frozen weight has a gradient, and the tower has no backward.
+
+    A LoRA's two matrices are multiplied three times each: forward, to their input, to their weight.
+    """
+    tokens = one.text + one.image
+    seen = one.image > 0
+    layers = shape.layers * (2 * layer(shape, tokens) + 2 * tokens**2 * shape.hidden)
+    sides = 11 * shape.hidden + 3 * shape.intermediate  # inputs and outputs of the seven, summed
+    lora = 3 * 2 * tokens * shape.layers * shape.rank * sides
+    return layers + lora + 4 * one.response * shape.vocabulary * shape.hidden + (tower(shape) if seen else 0)

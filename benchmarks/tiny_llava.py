@@ -13,6 +13,7 @@ from transformers import (
     CLIPImageProcessorPil,
     CLIPVisionConfig,
     LlamaConfig,
+    LlamaForCausalLM,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
@@ -23,8 +24,9 @@ from liit.engine.fleet.batching import plan
 
 SPECIALS = ("<pad>", "<unk>", "</s>", "<image>", "USER", "ASSISTANT")
 TEMPLATE = (
-    "{% for message in messages %}{{ message['role'].upper() }} {% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}<image> {% else %}{{ part['text'] }} {% endif %}{% endfor %}"
+    "{% for message in messages %}{{ message['role'].upper() }} {% if message['content'] is string %}"
+    "{{ message['content'] }} {% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image> {% else %}{{ part['text'] }} {% endif %}{% endfor %}{% endif %}"
     "{% if message['role'] == 'assistant' %}</s> {% endif %}{% endfor %}"
     "{% if add_generation_prompt %}ASSISTANT {% endif %}"
 )
@@ -101,6 +103,15 @@ def save_model(folder: Path, shape: Shape) -> None:
     with_adapter(model, shape).save_pretrained(folder / "adapter")
 
 
+def save_language_model(folder: Path, shape: Shape) -> None:
+    """The language model alone, of random weights, and its tokenizer."""
+    torch.manual_seed(0)
+    LlamaForCausalLM(configuration(shape).text_config).save_pretrained(folder)
+    tokenizer = processor(shape).tokenizer
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(folder)
+
+
 def processor(shape: Shape) -> LlavaProcessor:
     words = [*SPECIALS, *(f"w{index}" for index in range(shape.vocabulary - len(SPECIALS)))]
     tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
@@ -146,6 +157,19 @@ def samples(folder: Path, shape: Shape, text_lengths: list[int], response: int, 
             }
         )
     return made
+
+
+def spoken(mine: list[dict[str, Any]], shape: Shape) -> list[dict[str, Any]]:
+    """The same samples without their images, for a language model."""
+    return [
+        one
+        | {
+            "conversation": [{**turn, "text": turn["text"].removeprefix("<image> ")} for turn in one["conversation"]],
+            "images": [],
+            "length": one["length"] - shape.image_tokens,
+        }
+        for one in mine
+    ]
 
 
 def _words(rng: np.random.Generator, count: int, shape: Shape) -> str:
