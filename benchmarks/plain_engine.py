@@ -24,7 +24,8 @@ class PlainEngine:
 
     def _adder(self, master: nn.Parameter) -> Any:
         def add(weight: torch.Tensor) -> None:
-            assert master.grad is not None and weight.grad is not None
+            assert master.grad is not None
+            assert weight.grad is not None
             master.grad += weight.grad
             weight.grad = None
 
