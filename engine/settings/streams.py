@@ -104,11 +104,25 @@ class DigitsStream(Settings):
     (`data/digits/sequence.py`). text: five releases of text alone (`data/digits/tabular.py`)."""
     joint: bool = True
     """Of `tasks`: whether t0 is a mixture of tasks, for the jointly tuned `digits-base`, or captions, for `digits-captioned`."""
+    skew: float = Field(1.0, ge=0, le=8)
+    """Of `releases`: a task's size within its release is in proportion to its share to this power, at least one sample each.
+    0: all alike. 1: as documented. 2.8: as skewed as M3IT and LLaVA-665K are (`docs/how-to/skew.md`)."""
+    reworded: bool = False
+    """Of `releases`: every instruction is worded in one of ten ways or more, drawn by the seed, many of whose words another
+    task's have too. Evaluation sets and targets keep their words."""
 
     @property
     def last(self) -> int:
         """The last timestep."""
         return 5
+
+    @model_validator(mode="after")
+    def _skew_has_tasks_to_skew(self) -> "DigitsStream":
+        if self.sequence != "releases" and (self.skew != 1 or self.reworded):
+            raise ValueError(
+                f"stream.skew and stream.reworded are for sequence releases, not {self.sequence}; leave them out"
+            )
+        return self
 
 
 class FileStream(Settings):

@@ -124,11 +124,11 @@ class Plan:
     source_n2: np.ndarray
 
 
-def plan_stream(size: int, seed: int) -> list[Plan]:
+def plan_stream(size: int, seed: int, skew: float = 1.0) -> list[Plan]:
     """The plan of every release for a stream of about `size` samples. Memory: about 18 bytes a sample."""
     plans: list[Plan] = []
     for position, release in enumerate(RELEASES):
-        counts = [max(1, round(count * size / REFERENCE_SIZE)) for _, count in release.tasks]
+        counts = [max(1, round(samples * size / REFERENCE_SIZE)) for samples in skewed(release, skew)]
         rng = np.random.default_rng([seed, 11, position])
         task_n = rng.permutation(np.repeat(np.arange(len(counts), dtype=np.int16), counts))
         tasks = tuple(task for task, _ in release.tasks)
@@ -137,6 +137,18 @@ def plan_stream(size: int, seed: int) -> list[Plan]:
         _link_repeats(rng, position, plan, plans)
         plans.append(plan)
     return plans
+
+
+def skewed(release: Release, skew: float) -> list[float]:
+    """Samples of each task at the reference size, in proportion to its share to the power `skew`; the release keeps its size.
+
+    Nothing else changes: bad answers, repeats and echoes fall on the larger tasks as often as they are larger.
+    """
+    if skew == 1:
+        return [count for _, count in release.tasks]
+    total = sum(count for _, count in release.tasks)
+    weights = [(count / total) ** skew for _, count in release.tasks]
+    return [total * weight / sum(weights) for weight in weights]
 
 
 def _kinds(rng: np.random.Generator, task_n: np.ndarray, counts: np.ndarray, echoes: bool) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 from liit.engine.data.digits.canvas import Scene, Split
 from liit.engine.data.digits.releases import RELEASES, Kind, Plan
 from liit.engine.data.digits.task import Scenes, Task, Turns
+from liit.engine.data.digits.wordings import reworded
 
 SCENE_POOL = 2000
 """Of each task of a release, sample i shares its images with sample i + SCENE_POOL: a million samples do not take a
@@ -52,12 +53,17 @@ def composed(task: Task, dataset: str, seed: int, index: int) -> Sample:
     return _assemble(task, dataset, str(index), scenes, task.ask(rng, scenes), f"{task.name}-{index}", 1.0)
 
 
-def released(plans: list[Plan], release: int, index: int, seed: int) -> Sample:
-    """Sample `index` of a release, as its plan says: plain, with a bad answer, or a near-duplicate."""
+def released(plans: list[Plan], release: int, index: int, seed: int, other_words: bool = False) -> Sample:
+    """Sample `index` of a release, as its plan says: plain, with a bad answer, or a near-duplicate.
+
+    other_words: each question is worded in one of the ways of `wordings.py`; a near-duplicate is as its source is.
+    """
     plan, name = plans[release], RELEASES[release].name
     task, kind = plan.tasks[plan.task_n[index]], Kind(plan.kind_n[index])
     at, position = (release, index) if kind < Kind.REPEAT else map(int, plan.source_n2[index])
     scenes, turns = _draw(task, at, position, seed)
+    if other_words:
+        turns = reworded(generator(seed, f"wording/{task.name}", at, position), turns)
     rng = generator(seed, "flaws", release, index)
     if kind in (Kind.WRONG, Kind.CUT):
         turns = _spoil(rng, task, kind, turns)

@@ -9,9 +9,11 @@
 
 At size 3,000: t0 llava 500, t1 m3it 1500, t2 minigpt4 60, t3 mantis 300, t4 lamm 250, t5 visionflan 390; in all 90
 samples with a wrong or cut answer, 150 near-duplicates within a release and 34 across (in m3it and visionflan, the
-releases that share tasks with earlier ones). Rare tasks (16 of 5 samples in t5, video and images-sum of 10,
-knowledge-element and reasoning-sum of 15) keep their share at any size. Samples of a task that lie SCENE_POOL apart share
-their images, so a million samples take about a hundred thousand files. The same settings give the same bytes.
+releases that share tasks with earlier ones). `settings.skew` makes large tasks larger and small ones smaller, and
+`settings.reworded` gives every instruction of a release one of many wordings; evaluations and targets stay as they are.
+Rare tasks (16 of 5 samples in t5, video and images-sum of 10, knowledge-element and reasoning-sum of 15) keep their share
+at any size. Samples of a task that lie SCENE_POOL apart share their images, so a million samples take about a hundred
+thousand files. The same settings give the same bytes.
 """
 
 import json
@@ -60,16 +62,16 @@ class Made(NamedTuple):
 
 
 def _lifelong(settings: DigitsStream) -> Made:
-    plans = plan_stream(settings.size, settings.seed)
+    plans = plan_stream(settings.size, settings.seed, settings.skew)
     of = [
-        (release.name, len(plans[at].task_n), partial(_released, plans, at, settings.seed))
+        (release.name, len(plans[at].task_n), partial(_released, plans, at, settings.seed, settings.reworded))
         for at, release in enumerate(RELEASES)
     ]
     return Made(of, SETS, SETS)
 
 
-def _released(plans: list[Plan], release: int, seed: int, index: int) -> Sample:
-    return released(plans, release, index, seed)
+def _released(plans: list[Plan], release: int, seed: int, other_words: bool, index: int) -> Sample:
+    return released(plans, release, index, seed, other_words)
 
 
 def _in_turn(settings: DigitsStream) -> Made:
