@@ -24,6 +24,7 @@ from liit.engine.run.profiles import read_profile, read_vectors
 from liit.engine.settings.settling import settle
 from liit.selectors import catalog
 from liit.selectors.clustering import cluster
+from liit.selectors.kinds import coverage, effective
 from liit.selectors.protocol import Pool, chosen
 from liit.tune.spaces import overrides
 
@@ -118,10 +119,13 @@ class Source:
 
     def _balance(self, index_n: np.ndarray) -> dict[str, float]:
         known, of_N = np.unique(self.task_N, return_inverse=True)
-        share = np.bincount(of_N[index_n], minlength=len(known)) / max(len(index_n), 1)
+        pool_K, chosen_K = np.bincount(of_N, minlength=len(known)), np.bincount(of_N[index_n], minlength=len(known))
+        share = chosen_K / max(len(index_n), 1)
         some = share[share > 0]
         return {
             "balance": float(-(some * np.log(some)).sum() / np.log(max(len(known), 2))),
+            "effective_kinds": effective(chosen_K),
+            "rare_covered": coverage(pool_K, chosen_K),
             "tasks": len(some),
             "largest_task": float(share.max(initial=0.0)),
             **{f"{SHARE}{task}": float(part) for task, part in zip(known, share, strict=True)},

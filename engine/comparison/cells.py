@@ -23,9 +23,11 @@ from liit.engine.comparison.sharing import adopt, passes, shares
 from liit.engine.data.stream import open_stream
 from liit.engine.main import begin, commit
 from liit.engine.models.experts import Experts, is_experts
+from liit.engine.pages.kinds import of_run
 from liit.engine.run.files import appearing, read_json, write_json
 from liit.engine.run.fingerprints import fingerprint
 from liit.engine.run.progress import log
+from liit.engine.run.reading import Run
 from liit.engine.run.rules import RULES, rules_of
 from liit.engine.run.store import Store, StoreError
 from liit.engine.settings.base import Settings
@@ -226,6 +228,7 @@ def _result(cell: Cell, stream: FileStream, store: Store) -> dict[str, Any]:
     experts = {"experts": len(Experts.load(last).adapters())} if is_experts(last) else {}
     answers = [pq.read_table(store.root / f"t{t:02d}/answers.parquet").sort_by("id") for t in range(count)]
     sets = {one.name: one.skill for one in stream.evaluations}
+    kinds = _kinds(Run(store.root))
     figures = {"answers": ("value", 1)} | ({"losses": ("loss", 4)} if cell.config.evaluation.losses else {})
     return {
         "method": cell.method,
@@ -243,12 +246,19 @@ def _result(cell: Cell, stream: FileStream, store: Store) -> dict[str, Any]:
         "backwards": sum(rows * each[t][1] for t, rows in scored.items()),
         "seconds": seconds,
         **experts,
+        **({"kinds": kinds} if kinds else {}),
         "skills": sets,
         **{
             kind: {name: [_values(table.to_pylist(), name, *how) for table in answers] for name in sets}
             for kind, how in figures.items()
         },
     }
+
+
+def _kinds(run: Run) -> list[dict[str, float]]:
+    """How even each selection is over known tasks (`pages/kinds.py`)."""
+    rows = of_run(run).reset_index().to_dict("records")
+    return [{str(name): float(value) for name, value in row.items()} for row in rows]
 
 
 def _seconds(of: dict[str, float], names: tuple[str, ...]) -> float:

@@ -94,6 +94,7 @@ class Contrast:
                 row |= {f"{stage}_s": seconds for stage, seconds in spent.items()}
                 row |= {name: cell.get(name, np.nan) for name in ("scored", "forwards", "backwards")}
                 row |= {"experts": cell["experts"]} if "experts" in cell else {}
+                row |= _last_kinds(cell)
                 row["trained"] = sum(step.get("selection", 0) for step in cell["samples"])
                 row["parse_failures"] = sum(cell["parse_failures"][-1].values())
                 row["selecting_over_training"] = (spent["scoring"] + spent["selection"]) / max(spent["training"], 1e-9)
@@ -220,3 +221,9 @@ def _weights(answers: Mapping[str, Sequence[Sequence[float]]], chance: np.random
     """(B, n) for each data set: how often each question is drawn, over n."""
     sizes = {dataset: len(values[0]) for dataset, values in answers.items()}
     return {dataset: chance.multinomial(n, np.full(n, 1 / n), RESAMPLES) / n for dataset, n in sizes.items()}
+
+
+def _last_kinds(cell: Mapping[str, Any]) -> dict[str, float]:
+    """How even the last selection of a cell is over known tasks, of cells that say so."""
+    last = (cell.get("kinds") or [{}])[-1]
+    return {name: of for name, of in last.items() if name != "timestep"}

@@ -16,6 +16,10 @@ OVER_STREAM = {
     "parse_failures": "unreadable answers",
     "recovered": "recovered",
     "recovered_loss": "recovered, by loss",
+    "effective": "effective kinds at the end",
+    "by chance": "of the pool",
+    "rare covered": "rare kinds covered",
+    "effective skills": "effective skills",
 }
 COSTS = {
     "scored": "samples scored",

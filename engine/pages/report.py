@@ -9,6 +9,7 @@ import pandas as pd
 from liit.engine.pages import figures
 from liit.engine.pages.alluvial import alluvial
 from liit.engine.pages.figures import Picture
+from liit.engine.pages.kinds import of_run
 from liit.engine.pages.page import Section, write_page
 from liit.engine.pages.report_data import GROUPS, RunFolder
 from liit.engine.pages.report_past import since_then
@@ -124,6 +125,18 @@ def flow(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
     )
 
 
+def balance(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
+    """How even each selection is over the tasks that samples name."""
+    table = of_run(run.tables)
+    if len(table):
+        yield Section(
+            "Kinds of task",
+            "Of each selection, by the tasks that samples name themselves and the skills these ask for; effective is exp of the "
+            "entropy of the shares, by chance that of the pool. Rare is a task of which chance expects less than one sample.",
+            table=table.reset_index(),
+        )
+
+
 def _by_outcome(by: pd.DataFrame, name: str) -> pd.DataFrame:
     """A row for each pseudo-task (or data set), a column for each outcome."""
     table = by.groupby([name, "outcome"], dropna=False)["samples"].sum().unstack(fill_value=0).reset_index()
@@ -223,6 +236,7 @@ def spent(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
 SECTIONS: tuple[Callable[[RunFolder, dict[str, Any]], Iterator[Section]], ...] = (
     over_time,
     flow,
+    balance,
     clusters,
     scored,
     tasks,
