@@ -18,6 +18,7 @@ from liit.selectors.protocol import Choice, Options, Pool, Strategy, because, ch
 from liit.selectors.ranking import DIRECTIONS, outwards, ranked
 from liit.selectors.semdedup import semdedup
 from liit.selectors.similar import similar
+from liit.selectors.two_level import two_level
 from liit.selectors.uniform import random_replay, random_sample
 
 
@@ -74,6 +75,7 @@ STRATEGIES: dict[str, Strategy] = {
         Strategy("adapt-inf", adapt_inf, SCORES, ("sketch",), clusters=True),
         Strategy("lite-adapt-inf", adapt_inf, SCORES, ("sketch", "embedding"), clusters=True, prunes=True),
         Strategy("random-clusters-ccs", random_clusters, SCORES),
+        Strategy("two-level", two_level, SCORES, ("sketch",), own_clusters=True),
         Strategy("random", _random),
         Strategy("random-replay", _replay, whole=True),
         Strategy("sequential", _newest, whole=True),
@@ -106,13 +108,13 @@ GROUP = "liit.strategies"
 def get(name: str, clustered: str | None = None) -> Strategy:
     """The strategy of a name: one of these, or one that an installed package brings.
 
-    clustered: for a strategy whose pool is clustered, the vector that clusters are of, in place of its own.
+    clustered: for a strategy that chooses by clusters, the vector that clusters are of, in place of its own.
 
     Raises:
         ValueError: the name is unknown, with all known ones, or what the package brings is no `Strategy`.
     """
     found = STRATEGIES.get(name) or _installed(name)
-    if clustered is None or not found.clusters:
+    if clustered is None or not (found.clusters or found.own_clusters):
         return found
     return replace(found, vectors=tuple(dict.fromkeys((clustered, *found.vectors[1:]))))
 

@@ -171,6 +171,7 @@ class Strategy:
     scores: tuple[str, ...] = ()
     vectors: tuple[str, ...] = ()
     clusters: bool = False  # needs `labels_N`, clusters of the first of `vectors`
+    own_clusters: bool = False  # makes clusters of the first of `vectors` itself, which may be another as well
     prunes: bool = False  # the pool is pruned for good at the end of the timestep
     whole: bool = False  # the budget does not apply: the choice is what the method's definition says
     targets: bool = False  # needs `targets`, the first of `vectors` for samples of each skill that is wanted

@@ -74,7 +74,7 @@ def choose_from(
     """Choose `budget` of the usable samples by the strategy `name`; arguments and errors as `from_profile.choose` says."""
     options = options or {}
     strategy = catalog.get(name, vector)
-    if vector is not None and not strategy.clusters:
+    if vector is not None and not (strategy.clusters or strategy.own_clusters):
         raise ValueError(f"strategy {name} does not choose by clusters of {vector}; leave the vector out")
     if budget < 1:
         raise ValueError(f"budget is {budget}; pass the number of samples to choose, 1 or more")

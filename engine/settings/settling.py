@@ -45,7 +45,7 @@ def _check_strategy(config: Config) -> None:
             if strategy.given
             else f"strategy.run={config.strategy.run} is for strategy given; {strategy.name} chooses itself"
         )
-    if config.clustering.vector is not None and not strategy.clusters:
+    if config.clustering.vector is not None and not (strategy.clusters or strategy.own_clusters):
         raise ConfigError(
             f"clustering.vector={config.clustering.vector}: strategy {strategy.name} does not choose by these clusters"
         )

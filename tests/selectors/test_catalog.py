@@ -20,6 +20,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("adapt-inf", {"budgets": "mean", "weight": "nll"}),
     ("adapt-inf", {"scores": ["nll"], "bins": 10, "trim": 0.0, "min_size": 20}),
     ("random-clusters-ccs", {"k": 5}),
+    ("two-level", {"fine": 40, "groups": 5}),
+    ("two-level", {"fine": 40, "groups": 5, "inside": "ccs", "min_size": 20}),
     ("random-replay", {"fraction": 0.5}),
     ("semdedup", {"k": 3, "largest": 200}),
     ("density", {"k": 8, "minimum": 3, "temperature": 0.01, "neighbours": 2}),

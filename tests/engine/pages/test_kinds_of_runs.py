@@ -1,5 +1,6 @@
 """How even a run's selections are, from its tables: known tasks alone count, and skills are those of evaluation sets."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ SETS: list[dict[str, Any]] = [
 ]
 
 
-def samples(name: str, tasks: list[str | None]) -> pa.Table:
+def samples(name: str, tasks: Sequence[str | None]) -> pa.Table:
     rows = [
         {"id": f"{name}/{i}", "key": key_of(f"{name}/{i}"), "dataset": name, "arrival": 0, "task": task}
         for i, task in enumerate(tasks)
@@ -27,7 +28,7 @@ def samples(name: str, tasks: list[str | None]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=SAMPLE)
 
 
-def run(root: Path, tasks: list[str | None], chosen: list[int]) -> Path:
+def run(root: Path, tasks: Sequence[str | None], chosen: list[int]) -> Path:
     for folder in ("releases", "exam", "t00", "t01"):
         (root / folder).mkdir(parents=True)
     table = samples("words", tasks)

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ M3IT += [5000, 50000, 90000, 164735, 18341, 6000, 3000, 6513, 6513, 5994, 1848]
 """Training samples of each set of M3IT, by its card."""
 
 
-def evenness(sizes: list[float]) -> float:
+def evenness(sizes: Sequence[float]) -> float:
     """Entropy of the shares over that of equal ones."""
     shares = np.array(sizes) / sum(sizes)
     return float(-(shares * np.log(shares)).sum() / np.log(len(sizes)))

@@ -1,0 +1,127 @@
+"""Budgets over groups of clusters, whatever their mass: two-level balanced strata (Vo et al., arXiv 2405.15613).
+
+k-means gives a dense region clusters in proportion to its mass, so even budgets over clusters are not even over what they are
+of. Here k₁ fine clusters are made, and their centroids, each once whatever its size, are clustered into k₂ groups. The budget is
+shared evenly over groups, a group's over its fine clusters.
+
+Shapes: N samples, F fine clusters, G groups, P dimensions.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from liit.selectors.adapt import PARTS
+from liit.selectors.budgets import uniform
+from liit.selectors.clustering import cluster
+from liit.selectors.coverage import added, ccs
+from liit.selectors.multiway import choose_scores
+from liit.selectors.priority import Indices, Keys, smallest
+from liit.selectors.protocol import Choice, Options, Pool, choice, settled
+
+MEMBERS = 8  # samples of a fine cluster, at least, on average
+MOST = 4000  # fine clusters
+
+
+class TwoLevels(NamedTuple):
+    """The fine cluster of each sample, and the group of each fine cluster; neither has an empty one."""
+
+    fine_N: NDArray[np.int32]
+    group_F: NDArray[np.int32]
+
+
+def two_level(pool: Pool, budget: int, seed: int, timestep: int, options: Options) -> Choice:
+    """Two-level balanced strata of the first vector.
+
+    Options: `fine`, k₁ (None: an eighth of the pool, 4000 at most), `groups`, k₂ (None: a twentieth of k₁), `inside`, how a
+    fine cluster's samples are chosen: "chance" or "ccs" by the score that discriminates best in its group; and of "ccs"
+    `scores`, `bins`, `trim` and `min_size`, as `adapt_inf` has them.
+    """
+    parts = settled(options, **PARTS, fine=None, groups=None, inside="chance")
+    inside = parts["inside"]
+    if inside not in ("chance", "ccs"):
+        raise ValueError(f"inside is {inside!r}; choose chance or ccs")
+    if not len(pool):
+        return choice(pool, np.empty(0, np.int64))
+    levels = two_levels(pool.first_vector(), pool.keys_N, parts["fine"], parts["groups"], seed=seed)
+    budget_F = budgets(levels, budget)
+    if inside == "chance":
+        return _by_chance(pool, levels, budget_F, seed, timestep)
+    told = {name: parts[name] for name in PARTS}
+    return _by_score(pool, levels, budget_F, seed, timestep, **told)
+
+
+def two_levels(
+    vectors_NP: NDArray[np.floating], keys_N: Keys, fine: int | None, groups: int | None, *, seed: int
+) -> TwoLevels:
+    """k₁ clusters of the rows' directions, and k₂ of their centroids; with as many groups as clusters each is one of its own.
+
+    The set of rows decides, never their order.
+
+    Raises:
+        ValueError: a number below 1.
+    """
+    k1 = max(1, min(len(keys_N) // MEMBERS, MOST)) if fine is None else fine
+    k2 = max(1, k1 // 20) if groups is None else groups
+    if k1 < 1 or k2 < 1:
+        raise ValueError(f"fine is {k1} and groups {k2}; pass at least one of each")
+    first = cluster(vectors_NP, keys_N, k_grid=[k1], seed=seed)
+    if k2 >= first.k:
+        return TwoLevels(first.labels_N, np.arange(first.k, dtype=np.int32))
+    second = cluster(first.centroids_KP, np.arange(first.k, dtype=np.uint64), k_grid=[k2], seed=seed)
+    return TwoLevels(first.labels_N, second.labels_N)
+
+
+def budgets(levels: TwoLevels, budget: int) -> NDArray[np.int64]:
+    """(F,) what each fine cluster gives: even over groups, and within each over its clusters; min(budget, N) in all."""
+    size_F = np.bincount(levels.fine_N, minlength=len(levels.group_F))
+    size_G = np.bincount(levels.group_F, size_F).astype(np.int64)
+    budget_F = np.zeros(len(size_F), np.int64)
+    for group, share in enumerate(uniform(size_G, budget).tolist()):
+        mine = np.flatnonzero(levels.group_F == group)
+        budget_F[mine] = uniform(size_F[mine], share)
+    return budget_F
+
+
+def _members(levels: TwoLevels) -> list[Indices]:
+    """The samples of each fine cluster."""
+    counts_F = np.bincount(levels.fine_N, minlength=len(levels.group_F))
+    return np.split(np.argsort(levels.fine_N, kind="stable"), np.cumsum(counts_F)[:-1])
+
+
+def _by_chance(pool: Pool, levels: TwoLevels, budget_F: NDArray[np.int64], seed: int, timestep: int) -> Choice:
+    picked = [
+        members[smallest(pool.keys_N[members], int(count), "two-level", seed, timestep)]
+        for members, count in zip(_members(levels), budget_F, strict=True)
+    ]
+    return choice(pool, np.concatenate(picked))
+
+
+def _by_score(
+    pool: Pool,
+    levels: TwoLevels,
+    budget_F: NDArray[np.int64],
+    seed: int,
+    timestep: int,
+    scores: tuple[str, ...],
+    bins: int,
+    trim: float,
+    min_size: int,
+) -> Choice:
+    columns = [pool.score(name) for name in scores]
+    scores_NS = np.stack([*columns, np.full(len(pool), np.nan, np.float32)], axis=1)  # column -1: chance
+    groups = int(levels.group_F.max()) + 1
+    chosen_G = choose_scores(scores_NS, levels.group_F[levels.fine_N], groups, min_size=min_size, bins=bins, trim=trim)
+    index_n, stratum_n, rank_n = [np.empty(0, np.int64)], [np.empty(0, np.int32)], [np.empty(0)]
+    for fine, members in enumerate(_members(levels)):
+        if not budget_F[fine]:
+            continue
+        values, keys = scores_NS[members, chosen_G[levels.group_F[fine]]], pool.keys_N[members]
+        chosen, stratum = ccs(values, keys, int(budget_F[fine]), bins=bins, trim=trim, seed=seed, timestep=timestep)
+        index_n.append(members[chosen])
+        stratum_n.append(stratum)
+        rank_n.append((added(stratum, keys[chosen], seed, timestep) + 1) / len(chosen))
+    index = np.concatenate(index_n)
+    scorer_n = np.array([*scores, None], object)[chosen_G[levels.group_F[levels.fine_N[index]]]]
+    return choice(pool, index, scorer_n, np.concatenate(stratum_n), np.concatenate(rank_n))
