@@ -4,7 +4,7 @@ Tasks are what the samples themselves say; a sample that says none counts nowher
 whose samples are of this task.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ def of_run(run: Run) -> pd.DataFrame:
     return kinds(run.root, run.timesteps, list(stream.get("evaluations", ())))
 
 
-def kinds(root: Path, timesteps: list[int], evaluations: list[Mapping[str, Any]]) -> pd.DataFrame:
+def kinds(root: Path, timesteps: list[int], evaluations: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """A row for each timestep that has a selection; none where no sample names a task.
 
     kinds: how many are chosen; in the pool: how many that has; effective: exp of the entropy of the selection's shares, and by
@@ -43,7 +43,7 @@ def kinds(root: Path, timesteps: list[int], evaluations: list[Mapping[str, Any]]
     return pd.DataFrame(list(there.values()), index=pd.Index(there, name="timestep"), columns=list(COLUMNS))
 
 
-def skills_of(root: Path, evaluations: list[Mapping[str, Any]]) -> dict[str, str]:
+def skills_of(root: Path, evaluations: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The skill of each task that evaluation sets have samples of; of several, the first set's."""
     skills: dict[str, str] = {}
     for one in evaluations:

@@ -46,6 +46,10 @@ def makers(spec: ProfilerSpec, model: nn.Module) -> dict[str, Maker]:
     if "embedding" in spec.vectors:
         found["embedding"] = Embedding(model, layer_indices(spec.embedding_layers, count), spec.embedding, spec.seed)
     found |= {kind: Tokens(model, kind) for kind in ("image", "instruction") if kind in spec.vectors}
+    if "instruction-input" in spec.vectors:
+        found["instruction-input"] = Wording(model)
+    if "prompt-last" in spec.vectors:
+        found["prompt-last"] = Last(model)
     if "projector" in spec.vectors:
         found["projector"] = Projected(model)
     if "coincide" in spec.vectors:
@@ -98,6 +102,41 @@ class Tokens:
         image_BS = asked_BS & batch.image_BS
         wanted_BS = image_BS if self.kind == "image" else asked_BS & ~image_BS
         return mean_state(seen.outputs[self.watched[0]], wanted_BS)
+
+
+class Wording:
+    """Mean input embedding of all text that is no response: user turns, with the template's own words around them.
+
+    It needs no layer of the model, and no training of adapters changes it.
+    """
+
+    gradient_layers: Mapping[float, Collection[int]] = MappingProxyType({})
+    watched: Sequence[nn.Module] = ()
+
+    def __init__(self, model: nn.Module) -> None:
+        self.embeddings = anatomy.unwrapped(model).get_input_embeddings()
+
+    def __call__(self, batch: Batch, seen: Seen) -> torch.Tensor:
+        said_BS = batch.attention_BS.bool() & ~batch.response_BS & ~batch.image_BS
+        ids_BS = torch.where(said_BS, batch.inputs["input_ids"], 0)  # an image's id may have no embedding
+        with torch.no_grad():
+            return mean_state(self.embeddings(ids_BS), said_BS)
+
+
+class Last:
+    """Hidden state of the last token before the first response, in the middle layer: what the answer begins from."""
+
+    gradient_layers: Mapping[float, Collection[int]] = MappingProxyType({})
+
+    def __init__(self, model: nn.Module) -> None:
+        layers = anatomy.decoder_layers(model)
+        self.watched = [layers[len(layers) // 2]]
+
+    def __call__(self, batch: Batch, seen: Seen) -> torch.Tensor:
+        asked_BS = batch.attention_BS.bool() & (batch.response_BS.cumsum(1) == 0)
+        places_BS = torch.arange(asked_BS.shape[1], device=asked_BS.device) * asked_BS
+        last_BS = torch.zeros_like(asked_BS).scatter_(1, places_BS.argmax(1, keepdim=True), True)
+        return mean_state(seen.outputs[self.watched[0]], last_BS & asked_BS)
 
 
 class Projected:

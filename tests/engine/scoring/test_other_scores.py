@@ -160,3 +160,27 @@ def test_the_sketch_norm_estimates_the_gradient_norm(tiny_llava: str, samples: l
     rows = profile(tiny_llava, samples, scores=("grad_norm", "sketch_norm"), vectors=("sketch",))
     for exact, estimate in zip(values(rows, "grad_norm"), values(rows, "sketch_norm"), strict=True):
         assert estimate == pytest.approx(exact, rel=0.1)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_what_is_asked_is_the_mean_input_embedding_of_its_text_and_the_last_state_before_the_answer(
+    tiny_llava: str, samples: list[dict[str, Any]], side: str
+) -> None:
+    rows = profile(tiny_llava, samples, vectors=("instruction-input", "prompt-last"), padding_side=side)
+    model, processor = loading.load_model(tiny_llava), loading.load_processor(tiny_llava)
+    for sample, row in zip(samples, rows, strict=True):
+        images = [open_image(image) for image in sample["images"]]
+        one = encode(processor, sample["conversation"], images, max_length=400)
+        inputs = collate([one], pad_id_of(processor), "right")
+        response = inputs.pop("response")[0]
+        ids = inputs["input_ids"][0]
+        said = ~response & (ids != anatomy.image_token(model))
+        with torch.no_grad():
+            mean = anatomy.unwrapped(model).get_input_embeddings()(ids[said]).mean(0)
+            states = model(**inputs, output_hidden_states=True).hidden_states
+        first = int(response.int().argmax())
+        last = states[len(anatomy.decoder_layers(model)) // 2 + 1][0, first - 1]
+        assert row.vectors is not None
+        for name, expected in (("instruction-input", mean), ("prompt-last", last)):
+            unit = (expected / expected.norm()).numpy()
+            np.testing.assert_allclose(row.vectors[name].astype(np.float32), unit, atol=2e-3)
