@@ -170,7 +170,8 @@ class Stages:
         if profile is None or not self.strategy(t).clusters:
             self.store.drop(f"t{t:02d}/clusters.parquet")
             return None
-        name, grid, seed = self.strategy(t).vectors[0], self.config.at(t).clustering.k_grid, self.config.seed
+        config, name, seed = self.config.at(t), self.strategy(t).vectors[0], self.config.seed
+        grid = config.clustering.grid(config.strategy.budget)
         self.clusters[t] = self.store.make(
             f"t{t:02d}/clusters.parquet",
             lambda partial, clock: cluster_pool(profile.path, name, grid, seed, partial),

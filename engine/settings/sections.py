@@ -140,6 +140,12 @@ class Clustering(Settings):
     sketch of `scoring.gradient`."""
     k_grid: tuple[PositiveInt, ...] = tuple(range(5, 51))
     """Candidates for k; one number fixes it. The paper's grid is 5 to 50."""
+    k: Annotated[dict[Literal["per_budget"], Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)] | None = None
+    """A k that goes with `strategy.budget`, in place of `k_grid`: {per_budget: 0.5}. Of a budget in samples for each timestep."""
+
+    def grid(self, budget: int) -> tuple[int, ...]:
+        """The candidates for k where a timestep may choose so many samples."""
+        return self.k_grid if self.k is None else (max(1, round(self.k["per_budget"] * budget)),)
 
 
 class Opening(Settings):

@@ -49,6 +49,10 @@ def _check_strategy(config: Config) -> None:
         raise ConfigError(
             f"clustering.vector={config.clustering.vector}: strategy {strategy.name} does not choose by these clusters"
         )
+    if config.clustering.k is not None and (config.strategy.lifetime is not None or config.strategy.unit != "samples"):
+        raise ConfigError(
+            "clustering.k.per_budget goes with a budget in samples for each timestep; name clustering.k_grid"
+        )
     if strategy.targets and isinstance(config.stream, FileStream) and not config.stream.targets:
         raise ConfigError(
             f"strategy {strategy.name} selects for targets; give stream.targets, a few samples of each skill"
