@@ -16,10 +16,18 @@ from liit.engine.settings.streams import DigitsStream
 
 LLAVA = [158, 40, 83, 72, 9, 80, 66, 22, 48, 86]
 """Thousands of samples of each set of LLaVA-665K (arXiv 2310.03744, Table 7)."""
-M3IT = [566747, 97765, 14575, 30000, 118312, 30000, 30000, 20000, 4991, 5000]
-M3IT += [30000, 13568, 39463, 11414, 26074, 27113, 30001, 9009, 17056, 12726, 1190, 30000, 29372, 25000, 15000]
-M3IT += [5000, 50000, 90000, 164735, 18341, 6000, 3000, 6513, 6513, 5994, 1848]
-"""Training samples of each set of M3IT, by its card."""
+M3IT = {
+    "captions": (679087, [566747, 97765, 14575]),
+    "classification": (238303, [30000, 118312, 30000, 30000, 20000, 4991, 5000]),
+    "VQA": (177633, [30000, 13568, 39463, 11414, 26074, 27113, 30001]),
+    "knowledge": (39981, [9009, 17056, 12726, 1190]),
+    "reasoning": (99372, [30000, 29372, 25000, 15000]),
+    "generation": (145000, [5000, 50000, 90000]),
+    "Chinese": (192076, [164735, 18341, 6000, 3000]),
+    "video": (20868, [6513, 6513, 5994, 1848]),
+}
+"""Training samples of each kind of M3IT and of its sets, by its card."""
+M3IT_SETS = [size for _, sizes in M3IT.values() for size in sizes]
 
 
 def evenness(sizes: Sequence[float]) -> float:
@@ -28,9 +36,15 @@ def evenness(sizes: Sequence[float]) -> float:
     return float(-(shares * np.log(shares)).sum() / np.log(len(sizes)))
 
 
+def test_the_sets_sum_to_what_the_publishers_say() -> None:
+    assert round(sum(LLAVA) / 665, 2) == 1
+    for kind, (total, sizes) in M3IT.items():
+        assert sum(sizes) == total, kind
+
+
 def test_the_shipped_skew_is_the_power_whose_evenness_is_nearest_that_of_the_published_releases() -> None:
-    shares = np.array([1000 * sum(LLAVA), sum(M3IT)]) / (1000 * sum(LLAVA) + sum(M3IT))
-    published = np.array([evenness(LLAVA), evenness(M3IT)])
+    shares = np.array([1000 * sum(LLAVA), sum(M3IT_SETS)]) / (1000 * sum(LLAVA) + sum(M3IT_SETS))
+    published = np.array([evenness(LLAVA), evenness(M3IT_SETS)])
 
     def distance(skew: float) -> float:
         ours = np.array([evenness(skewed(release, skew)) for release in RELEASES[:2]])
