@@ -121,7 +121,7 @@ def timed(run: Callable[..., Any]) -> Callable[..., Any]:
 def child(config: Config) -> None:
     """The run itself, with stand-ins for the model."""
     from liit.engine import lifelong
-    from liit.engine.data import ingest
+    from liit.engine.data import ingest, reading
     from liit.engine.evaluation import generations
     from liit.engine.fleet import planned
     from liit.engine.fleet.connect import connect
@@ -130,6 +130,7 @@ def child(config: Config) -> None:
     from liit.engine.training import teaching
 
     replaced = [
+        (reading, "SplitReader", stand_ins.Read),
         (ingest, "PartWriter", stand_ins.Written),
         (scoring, "ProfileWorker", stand_ins.Scored),
         (generations, "Answerer", stand_ins.Answered),

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from liit.engine.data import ingest
+from liit.engine.data.reading import SplitReader
 from liit.engine.run.profiles import packed
 from liit.engine.scoring.profile_spec import ProfilerSpec
 
@@ -91,6 +92,14 @@ class Scored:
         keys_n = np.array([sample["key"] for sample in samples], np.uint64)
         ids = pa.array([sample["id"] for sample in samples], pa.string())
         return profiled(ids, keys_n, self.spec, self.model)
+
+
+class Read(SplitReader):
+    """The reader of splits, and a mark of when it began."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        mark_the_first()
 
 
 class Written(ingest.PartWriter):

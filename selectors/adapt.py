@@ -11,7 +11,7 @@ from liit.selectors.coverage import added, ccs
 from liit.selectors.density import density_budgets
 from liit.selectors.directions import directions
 from liit.selectors.kmeans import means
-from liit.selectors.multiway import choose_scores
+from liit.selectors.multiway import choose_scores, values_of
 from liit.selectors.priority import priority
 from liit.selectors.protocol import Choice, Options, Pool, choice, settled
 
@@ -59,12 +59,11 @@ def _multiway(
 ) -> Choice:
     """even: of a smaller budget, clusters lose alike; else in proportion to their budgets."""
     columns = [pool.score(name) for name in scores]
-    scores_NS = np.stack([*columns, np.full(len(pool), np.nan, np.float32)], axis=1)  # column -1: chance
-    chosen_K = choose_scores(scores_NS, labels_N, len(budget_K), min_size=min_size, bins=bins, trim=trim)
+    chosen_K = choose_scores(columns, labels_N, len(budget_K), min_size=min_size, bins=bins, trim=trim)
     index_n, stratum_n, rank_n = [np.empty(0, np.int64)], [np.empty(0, np.int32)], [np.empty(0)]
     for k in np.flatnonzero(budget_K):
         members = np.flatnonzero(labels_N == k)
-        values = scores_NS[members, chosen_K[k]]
+        values = values_of(columns, chosen_K[k], members)
         picked, stratum = ccs(
             values, pool.keys_N[members], int(budget_K[k]), bins=bins, trim=trim, seed=seed, timestep=timestep
         )

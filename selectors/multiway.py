@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from liit.selectors.priority import Indices
 from liit.selectors.strata import strata, trimmed_range
 
 NO_ENTROPY = -np.inf
@@ -41,12 +42,12 @@ def choose_score(
     """
     if scores_NS.ndim != 2 or scores_NS.shape[1] != len(names):
         raise ValueError(f"scores of shape {scores_NS.shape} for the names {list(names)}; pass a column for each name")
-    best = _best(_counting(scores_NS, bins, trim))
+    best = _best(_counting(list(scores_NS.T), bins, trim))
     return None if best < 0 else best
 
 
 def choose_scores(
-    scores_NS: NDArray[np.floating],
+    columns: Sequence[NDArray[np.floating]],
     labels_N: NDArray[np.integer],
     n_clusters: int,
     *,
@@ -54,7 +55,7 @@ def choose_scores(
     bins: int = 50,
     trim: float = 0.05,
 ) -> NDArray[np.int64]:
-    """The column of highest entropy in each cluster; -1 where every score is constant or missing.
+    """Which of the S columns (N,) has the highest entropy in each cluster; -1 where every score is constant or missing.
 
     A cluster smaller than `min_size` is too small to judge: it takes the score that is best over all samples, of those
     that vary within it.
@@ -62,22 +63,27 @@ def choose_scores(
     size_K = np.bincount(labels_N, minlength=n_clusters)
     by_cluster = np.split(np.argsort(labels_N, kind="stable"), np.cumsum(size_K))
     small_K = size_K < min_size
-    overall_S = _entropies(scores_NS, bins, trim) if small_K.any() else np.empty(0)
+    overall_S = _entropies(columns, bins, trim) if small_K.any() else np.empty(0)
     chosen_K = np.full(n_clusters, -1)
     for k, members in enumerate(by_cluster[:n_clusters]):
-        own_S = _counting(scores_NS[members], bins, trim)
+        own_S = _counting([column_N[members] for column_N in columns], bins, trim)
         chosen_K[k] = _best(np.where(own_S > NO_ENTROPY, overall_S, NO_ENTROPY) if small_K[k] else own_S)
     return chosen_K
 
 
-def _entropies(scores_NS: NDArray[np.floating], bins: int, trim: float) -> NDArray[np.float64]:
-    return np.array([score_entropy(column_N, bins=bins, trim=trim) for column_N in scores_NS.T])
+def values_of(columns: Sequence[NDArray[np.floating]], which: int, among: Indices) -> NDArray[np.floating]:
+    """The values of a chosen column; NaN, which lets chance decide, where none was chosen."""
+    return columns[which][among] if which >= 0 else np.full(len(among), np.nan, np.float32)
 
 
-def _counting(scores_NS: NDArray[np.floating], bins: int, trim: float) -> NDArray[np.float64]:
+def _entropies(columns: Sequence[NDArray[np.floating]], bins: int, trim: float) -> NDArray[np.float64]:
+    return np.array([score_entropy(column_N, bins=bins, trim=trim) for column_N in columns])
+
+
+def _counting(columns: Sequence[NDArray[np.floating]], bins: int, trim: float) -> NDArray[np.float64]:
     """Entropies, but -inf for a score that too few have."""
-    known_S = np.isfinite(scores_NS).mean(axis=0) if len(scores_NS) else np.zeros(scores_NS.shape[1])
-    return np.where(known_S >= KNOWN, _entropies(scores_NS, bins, trim), NO_ENTROPY)
+    known_S = np.array([np.isfinite(column_N).mean() if len(column_N) else 0 for column_N in columns])
+    return np.where(known_S >= KNOWN, _entropies(columns, bins, trim), NO_ENTROPY)
 
 
 def _best(entropy_S: NDArray[np.float64]) -> int:

@@ -16,7 +16,7 @@ from liit.selectors.adapt import PARTS
 from liit.selectors.budgets import uniform
 from liit.selectors.clustering import cluster
 from liit.selectors.coverage import added, ccs
-from liit.selectors.multiway import choose_scores
+from liit.selectors.multiway import choose_scores, values_of
 from liit.selectors.priority import Indices, Keys, smallest
 from liit.selectors.protocol import Choice, Options, Pool, choice, settled
 
@@ -110,14 +110,13 @@ def _by_score(
     min_size: int,
 ) -> Choice:
     columns = [pool.score(name) for name in scores]
-    scores_NS = np.stack([*columns, np.full(len(pool), np.nan, np.float32)], axis=1)  # column -1: chance
     groups = int(levels.group_F.max()) + 1
-    chosen_G = choose_scores(scores_NS, levels.group_F[levels.fine_N], groups, min_size=min_size, bins=bins, trim=trim)
+    chosen_G = choose_scores(columns, levels.group_F[levels.fine_N], groups, min_size=min_size, bins=bins, trim=trim)
     index_n, stratum_n, rank_n = [np.empty(0, np.int64)], [np.empty(0, np.int32)], [np.empty(0)]
     for fine, members in enumerate(_members(levels)):
         if not budget_F[fine]:
             continue
-        values, keys = scores_NS[members, chosen_G[levels.group_F[fine]]], pool.keys_N[members]
+        values, keys = values_of(columns, chosen_G[levels.group_F[fine]], members), pool.keys_N[members]
         chosen, stratum = ccs(values, keys, int(budget_F[fine]), bins=bins, trim=trim, seed=seed, timestep=timestep)
         index_n.append(members[chosen])
         stratum_n.append(stratum)

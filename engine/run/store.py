@@ -22,6 +22,7 @@ from liit.engine.run.recipe import Recipe
 from liit.engine.run.rules import versions
 from liit.engine.run.storage.locks import InUse, Lock
 from liit.engine.run.superseding import complete, set_aside, supersede
+from liit.engine.run.tables import give_back
 
 FORGOTTEN = ".forgotten"
 """The end of a profile's name while it is removed; it stays where a process ended meanwhile."""
@@ -222,6 +223,7 @@ class Store:
         partial.replace(final)
         self._settle(final, read_json(note))
         self._note(recipe.name, "finished", clock)
+        give_back()
 
     def _settle(self, final: Path, record: dict[str, Any]) -> None:
         """Write down that a result is whole."""

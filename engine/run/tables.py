@@ -1,7 +1,10 @@
 """Schemas of everything that flows between the stages. Tables are sets of rows, keyed by id."""
 
+import ctypes
+import gc
 import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 import numpy.typing as npt
@@ -159,3 +162,11 @@ def slices(table: pa.Table, rows: int) -> Iterator[pa.Table]:
 def sort_by_key(table: pa.Table) -> pa.Table:
     """Rows in the order of their keys: the canonical order of a set of rows, whatever files they came from."""
     return table if is_by_key(table) else table.sort_by("key")
+
+
+def give_back() -> None:
+    """Memory that freed tables and arrays left in this process's pools goes back to the system."""
+    gc.collect()
+    pa.default_memory_pool().release_unused()
+    with suppress(AttributeError):  # glibc alone has it
+        ctypes.CDLL(None).malloc_trim(0)
