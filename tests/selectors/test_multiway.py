@@ -48,7 +48,7 @@ def test_constant_and_missing_scores_are_never_chosen(dead: float) -> None:
     assert choose_score(values, NAMES) == 3
     values[:, 3] = dead
     assert choose_score(values, NAMES) is None
-    assert choose_scores(values.T, np.arange(300) % 2, 2).tolist() == [-1, -1]
+    assert choose_scores(list(values.T), np.arange(300) % 2, 2).tolist() == [-1, -1]
 
 
 def test_a_score_that_hardly_varies_is_the_last_resort() -> None:
@@ -67,7 +67,7 @@ def test_each_cluster_chooses_for_itself() -> None:
     values = scores(4000)
     values[labels == 2, 0] = 1.0
     expected = [choose_score(values[labels == k], NAMES) for k in range(4)]
-    assert choose_scores(values.T, labels, 4).tolist() == expected
+    assert choose_scores(list(values.T), labels, 4).tolist() == expected
     assert expected[2] != 0
 
 
@@ -77,13 +77,13 @@ def test_a_small_cluster_takes_the_score_that_is_best_overall_and_varies_within_
     values = scores(3000)
     values[labels == 2, 0] = 0.5
     overall = np.argsort([-score_entropy(column) for column in values.T])
-    assert choose_scores(values.T, labels, 4).tolist() == [overall[0], overall[0], overall[1], -1]
+    assert choose_scores(list(values.T), labels, 4).tolist() == [overall[0], overall[0], overall[1], -1]
 
 
 def test_order_of_samples_does_not_matter() -> None:
     values, labels = scores(2000), np.random.default_rng(3).integers(5, size=2000)
     order = np.random.default_rng(4).permutation(2000)
-    assert (choose_scores(values[order].T, labels[order], 5) == choose_scores(values.T, labels, 5)).all()
+    assert (choose_scores(list(values[order].T), labels[order], 5) == choose_scores(list(values.T), labels, 5)).all()
 
 
 def test_columns_without_names_are_refused() -> None:
@@ -96,4 +96,4 @@ def test_a_score_counts_where_95_of_100_have_it(missing: int) -> None:
     values = scores(1000).reshape(10, 100, 4)[0]
     values[:missing, 0] = np.nan
     assert (choose_score(values, NAMES) == 0) == (missing == 5)
-    assert choose_scores(values.T, np.zeros(100, int), 1).tolist() == [choose_score(values, NAMES)]
+    assert choose_scores(list(values.T), np.zeros(100, int), 1).tolist() == [choose_score(values, NAMES)]

@@ -119,7 +119,7 @@ def test_no_cluster_is_scored_by_what_is_constant_or_missing_in_it(data: Any, si
     )
     scores = np.array(data.draw(st.lists(column, min_size=1, max_size=4)), np.float32).T
     labels = np.array(data.draw(st.lists(st.integers(0, 3), min_size=size, max_size=size)), int)
-    chosen = choose_scores(scores.T, labels, 4 + empty, min_size=30)
+    chosen = choose_scores(list(scores.T), labels, 4 + empty, min_size=30)
     assert (chosen[4:] == -1).all()
     for k in range(4):
         own = scores[labels == k].T
