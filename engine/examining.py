@@ -130,6 +130,10 @@ class Examining:
         held = (exam.made for exam in self.exams if exam.of.holds(t))
         return tuple(sorted(held, key=lambda made: made.path))
 
+    def skills(self, t: int) -> dict[str, str]:
+        """The skill of each set that `holding` has, by its key."""
+        return {exam.of.key: exam.of.skill for exam in self.exams if exam.of.holds(t)}
+
     def examine(self, t: int, adapter: Made | None) -> Made | None:
         """The model of timestep t asked and judged → evaluation.json; None where nothing is asked."""
         asked = [exam for exam in self.exams if exam.of.until is None]

@@ -66,7 +66,7 @@ def walk(config: Config, store: Store) -> Walked:
             profile = stages.score(t, pool, adapter)
             clusters = stages.cluster(t, profile)
             targets = targeting.profile(t, split, adapter)
-            selection = stages.select(t, pool, profile, clusters, targets)
+            selection = stages.select(t, pool, profile, clusters, targets, examining.skills(t))
             learning.look_at(t, selection, pool, clusters)
             adapter = learning.train(t, selection, adapter)
         elif t == 0:

@@ -182,9 +182,15 @@ class Stages:
         return self.clusters[t]
 
     def select(
-        self, t: int, pool: Made, profile: Made | None, clusters: Made | None, targets: Made | None = None
+        self,
+        t: int,
+        pool: Made,
+        profile: Made | None,
+        clusters: Made | None,
+        targets: Made | None = None,
+        asked: Mapping[str, str] | None = None,
     ) -> Made:
-        """pool, profile, clusters, targets → selection."""
+        """pool, profile, clusters, targets → selection; asked: the skill of each evaluation set that there is at t, by key."""
         config, count, releases = self.config.at(t), len(self.releases), [made.path for made in self.releases[: t + 1]]
         lifetime = config.strategy.lifetime is not None
         settings: dict[str, object] = {
@@ -194,11 +200,13 @@ class Stages:
         }
         if self.strategy(t).targets:
             settings["skills"] = dict(self.skills)
+        if self.strategy(t).skills:
+            settings["asked"] = dict(asked or {})
         if lifetime or config.strategy.unit == "flops":
             settings |= {"timesteps": count, "training": {"epochs": config.training.epochs}}
         made = self.store.make(
             f"t{t:02d}/selection.parquet",
-            lambda partial, clock: select(self.step(t), t, count, releases, config, self.skills, partial),
+            lambda partial, clock: select(self.step(t), t, count, releases, config, self.skills, partial, asked),
             settings=settings,
             parents=(
                 pool,

@@ -13,6 +13,7 @@ from liit.selectors.d2 import d2
 from liit.selectors.density import density
 from liit.selectors.icons import icons
 from liit.selectors.less import less
+from liit.selectors.oracles import oracle_skills, oracle_tasks
 from liit.selectors.priority import priority
 from liit.selectors.protocol import Choice, Options, Pool, Strategy, because, choice, settled
 from liit.selectors.ranking import DIRECTIONS, outwards, ranked
@@ -81,6 +82,8 @@ STRATEGIES: dict[str, Strategy] = {
         Strategy("sequential", _newest, whole=True),
         Strategy("multi-task", _everything, whole=True, from_base=True, once=True),
         Strategy("given", _given, whole=True, given=True),
+        Strategy("oracle-tasks", oracle_tasks, tasks=True),
+        Strategy("oracle-skills", oracle_skills, tasks=True, skills=True),
         Strategy("perplexity", _by("nll", "highest"), ("nll",)),
         Strategy("image-grounding", _by("image_grounding", "highest"), ("image_grounding",)),
         Strategy("el2n", _by("el2n", "highest"), ("el2n",)),

@@ -32,6 +32,8 @@ def part(pool: Pool, rows_n: Indices, taken: Callable[[NDArray[Any], Indices], N
         distance_N=None if pool.distance_N is None else pool.distance_N[rows_n],
         targets=pool.targets,
         given_M=pool.given_M,
+        tasks_N=None if pool.tasks_N is None else pool.tasks_N[rows_n],
+        skills_K=pool.skills_K,
     )
 
 

@@ -31,9 +31,16 @@ class Pool:
     distance_N: NDArray[np.float32] | None = None  # to the centroid of its cluster
     targets: Mapping[str, NDArray[Any]] = field(default_factory=dict)  # skill -> (n_s, P), the strategy's first vector
     given_M: Keys | None = None  # of what another run selected
+    tasks_N: NDArray[np.int32] | None = None  # which known task each is of, from 0: for oracles alone
+    skills_K: NDArray[np.int32] | None = None  # which skill each task is of
 
     def __post_init__(self) -> None:
-        columns = {"arrival": self.arrival_N, "labels": self.labels_N, "distance": self.distance_N}
+        columns = {
+            "arrival": self.arrival_N,
+            "labels": self.labels_N,
+            "distance": self.distance_N,
+            "tasks": self.tasks_N,
+        }
         at_hand = {} if isinstance(self.vectors, Opened) else self.vectors
         for name, column in [*columns.items(), *self.scores.items(), *at_hand.items()]:
             if column is not None:
@@ -85,6 +92,18 @@ class Pool:
         if self.given_M is None:
             raise ValueError("the pool has no selection of another run; name the run, as strategy.run does")
         return self.given_M
+
+    def tasks(self) -> NDArray[np.int32]:
+        """(N,) the known task of each sample. Raises ValueError where none are known."""
+        if self.tasks_N is None:
+            raise ValueError("the pool has no known tasks; pass that of each sample, which an oracle looks at")
+        return self.tasks_N
+
+    def skills(self) -> NDArray[np.int32]:
+        """(N,) the skill that each sample's task is of. Raises ValueError where none are known."""
+        if self.skills_K is None:
+            raise ValueError("the pool has no known skills; pass that of each task, which an oracle looks at")
+        return self.skills_K[self.tasks()]
 
 
 @dataclass(frozen=True)
@@ -163,7 +182,8 @@ class Strategy:
     `choose(pool, budget, seed, timestep, options)` depends on the set of rows of the pool, never on their order.
 
     Raises:
-        ValueError: it prunes and looks at the newest release alone: of the rest there is nothing to prune it by.
+        ValueError: it prunes and looks at the newest release alone: of the rest there is nothing to prune it by; or it wants
+            skills and no tasks, which skills are of.
     """
 
     name: str
@@ -176,6 +196,8 @@ class Strategy:
     whole: bool = False  # the budget does not apply: the choice is what the method's definition says
     targets: bool = False  # needs `targets`, the first of `vectors` for samples of each skill that is wanted
     given: bool = False  # needs `given_M`, what another run selected
+    tasks: bool = False  # an oracle: needs `tasks_N`, labels that no method may look at
+    skills: bool = False  # an oracle that needs `skills_K` as well
     from_base: bool = False  # trained from the base model instead of the last timestep's adapter
     newest: bool = False  # chooses among the newest release alone, and nothing else is scored
     once: bool = False  # trained a single time, when the last release is there
@@ -185,6 +207,8 @@ class Strategy:
             raise ValueError(
                 f"strategy {self.name}: `prunes` needs the whole pool scored, `newest` scores a part; drop one"
             )
+        if self.skills and not self.tasks:
+            raise ValueError(f"strategy {self.name}: `skills` are of tasks; declare `tasks` too")
 
     def learns(self, t: int, last: int) -> bool:
         """Whether timestep t of a stream that ends at `last` trains: t0 is the base model, and some train at the end alone."""
@@ -222,6 +246,8 @@ def rehearse(strategy: Strategy, options: Options, skills: Collection[str] = ())
         distance_N=np.empty(0, np.float32),
         targets={skill: np.zeros((1, 2)) for skill in skills or [str(options.get("skill"))]},
         given_M=np.empty(0, np.uint64),
+        tasks_N=np.empty(0, np.int32),
+        skills_K=np.empty(0, np.int32),
     )
     chosen(strategy, nothing, 1, 0, 0, options)
 

@@ -17,10 +17,13 @@ from ray import tune
 from sklearn.metrics import normalized_mutual_info_score
 
 from liit.engine.answers.accuracy import summary
+from liit.engine.choosing.known import of_releases
 from liit.engine.comparison.cells import Cell, run_cell, same_settings
 from liit.engine.run.files import read_table
 from liit.engine.run.fingerprints import fingerprint
+from liit.engine.run.kinds import asked_in, skills_of
 from liit.engine.run.profiles import read_profile, read_vectors
+from liit.engine.settings.config import load
 from liit.engine.settings.settling import settle
 from liit.selectors import catalog
 from liit.selectors.clustering import cluster
@@ -36,8 +39,10 @@ class Selection(tune.Trainable):
     """Choices from one profile. An actor reads it once and makes trial after trial from it.
 
     Reported: `k`, `wss` of the clusters; `nmi` of clusters and known tasks; `balance`, the entropy of the chosen samples' tasks
-    over that of equal shares; `tasks`, how many tasks have a chosen sample; `largest_task`, the share of the one that has most;
-    `share/<task>`, of every known task; `overlap`, the share of samples that the first trial's settings choose too; `seconds`.
+    over that of equal shares; `effective_kinds` and `rare_covered` of them (`selectors/kinds.py`), and `effective_skills`, where
+    evaluation sets say the skill of tasks; `tasks`, how many tasks have a chosen sample; `largest_task`, the share of that which
+    has most; `share/<task>`, of each known task; `overlap`, the share of samples that the first trial's settings choose too;
+    `seconds`.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -72,7 +77,10 @@ class Source:
         table = read_profile(profile, [field.name for field in schema if pa.types.is_float32(field.type)])
         self.keys_N = table["key"].to_numpy()
         self.scores = {name: table[name].to_numpy() for name in table.schema.names if name not in ("id", "key")}
+        run = profile.resolve().parents[1]
+        self.releases = run / "releases"
         self.arrival_N, self.task_N = self._known(table["key"])
+        self.skills = skills_of(run, asked_in(run, load(run / "config.yaml", "config")))
         self._vectors: dict[str, np.ndarray] = {}
         self._found: dict[str, tuple[dict[str, Any], np.ndarray]] = {}
         self._clusters: dict[str, tuple[Any, float]] = {}
@@ -103,6 +111,8 @@ class Source:
                 "nmi": float(normalized_mutual_info_score(self.task_N, labels_N)),
             }
         pool = Pool(self.keys_N, self.arrival_N, self.scores, vectors, labels_N, distance_N)
+        if strategy.tasks:
+            pool = of_releases(pool, strategy, [self.releases], lambda: self.skills)
         began = time.perf_counter()
         made = chosen(strategy, pool, int(trial.get("budget", self.budget)), seed, int(self.arrival_N.max()), options)
         figures["seconds"] = took + time.perf_counter() - began
@@ -126,10 +136,17 @@ class Source:
             "balance": float(-(some * np.log(some)).sum() / np.log(max(len(known), 2))),
             "effective_kinds": effective(chosen_K),
             "rare_covered": coverage(pool_K, chosen_K),
+            **self._skills(known, chosen_K),
             "tasks": len(some),
             "largest_task": float(share.max(initial=0.0)),
             **{f"{SHARE}{task}": float(part) for task, part in zip(known, share, strict=True)},
         }
+
+    def _skills(self, tasks: np.ndarray, chosen_K: np.ndarray) -> dict[str, float]:
+        """`effective_skills` of so many chosen samples of each task; nothing where no evaluation set asks for one."""
+        of = np.array([self.skills.get(task, "") for task in tasks.tolist()])
+        counts = [chosen_K[of == skill].sum() for skill in np.unique(of[of != ""])]
+        return {"effective_skills": effective(np.array(counts, np.int64))} if counts else {}
 
     def _vector(self, name: str) -> np.ndarray:
         if name not in self._vectors:
@@ -142,11 +159,10 @@ class Source:
 
     def _known(self, keys: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
         """Arrival of every sample and its known task, its data set where there is none."""
-        releases = self.profile.resolve().parents[1] / "releases"
-        known = read_table(releases, ["key", "dataset", "arrival", "task"])
+        known = read_table(self.releases, ["key", "dataset", "arrival", "task"])
         at = pc.index_in(keys, known["key"].combine_chunks()).combine_chunks()
         if at.null_count:
-            raise ValueError(f"{at.null_count} samples of {self.profile} are not in {releases}")
+            raise ValueError(f"{at.null_count} samples of {self.profile} are not in {self.releases}")
         task = pc.coalesce(known["task"], known["dataset"])
         return known["arrival"].take(at).to_numpy(), np.array(task.take(at).to_pylist(), dtype=str)
 

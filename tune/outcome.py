@@ -128,7 +128,8 @@ class Outcome:
 
     @staticmethod
     def _clusters(trial: dict[str, Any]) -> bool:
-        return catalog.get(trial.get("strategy", "adapt-inf")).clusters
+        strategy = catalog.get(trial.get("strategy", "adapt-inf"))
+        return strategy.clusters or strategy.own_clusters
 
     def _dumped(self, file: Path, own: list[str]) -> dict[str, Any]:
         dumped: dict[str, Any] = read(file, own).model_dump(mode="json", exclude={"output"})

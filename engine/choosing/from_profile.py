@@ -16,9 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from liit.engine.choosing.insisted import NOTHING, Insisted
+from liit.engine.choosing.known import of_releases
 from liit.engine.choosing.selection import target_vectors
 from liit.engine.choosing.subset import Chosen, choose_from
 from liit.engine.data.pool import tasks
+from liit.engine.run.kinds import skills_of
 from liit.engine.run.profiles import arrivals, column_names, read_profile, read_vectors, taken
 from liit.engine.settings.config import read as read_config
 from liit.engine.settings.streams import FileStream
@@ -97,15 +99,19 @@ class ProfileFolder:
             )
 
     def targets(self, strategy: Strategy) -> dict[str, np.ndarray]:
-        return target_vectors(self._targets, strategy.vectors[0], _skills(self.folder.resolve().parents[1]))
+        return target_vectors(
+            self._targets, strategy.vectors[0], {one.name: one.skill for one in _stream(self._run).targets}
+        )
+
+    def known(self, pool: Pool, ids: pa.ChunkedArray, strategy: Strategy, t: int) -> Pool:
+        def skills() -> dict[str, str]:
+            sets = [one for one in _stream(self._run).evaluations if one.holds(t)]
+            return skills_of(self._run, {one.key: one.skill for one in sets})
+
+        return of_releases(pool, strategy, self._releases("choose by another strategy"), skills)
 
     def tasks(self, ids: pa.ChunkedArray) -> pa.ChunkedArray:
-        releases = sorted(self.folder.resolve().parents[1].glob("releases/*.parquet"))
-        if not releases:
-            raise ValueError(
-                f"{self.folder} does not lie in a run with releases, so tasks are unknown; bound data sets"
-            )
-        return tasks(releases, ids)
+        return tasks(self._releases("bound data sets"), ids)
 
     def taken(self, vectors_ND: np.ndarray, rows_n: np.ndarray) -> np.ndarray:
         return taken(self.folder, vectors_ND, rows_n)
@@ -115,18 +121,26 @@ class ProfileFolder:
         return int(step[1]) if step else int(arrival_N.max(initial=0))
 
     @property
+    def _run(self) -> Path:
+        return self.folder.resolve().parents[1]
+
+    def _releases(self, instead: str) -> list[Path]:
+        releases = sorted(self._run.glob("releases/*.parquet"))
+        if not releases:
+            raise ValueError(f"{self.folder} does not lie in a run with releases, so tasks are unknown; {instead}")
+        return releases
+
+    @property
     def _targets(self) -> Path:
         return self.folder.with_name("targets")
 
 
-def _skills(run: Path) -> dict[str, str]:
-    """The skill of each data set of a run's target split: as configured, or as written down with the embedded stream."""
+def _stream(run: Path) -> FileStream:
+    """The stream of a run: as configured, or as written down where it is the embedded one."""
     written = run / "data" / "stream.json"
     if written.is_file():
-        stream = FileStream.model_validate_json(written.read_text(encoding="utf-8"))
-    else:
-        configured = read_config(run / "config.yaml", []).stream
-        if not isinstance(configured, FileStream):
-            raise ValueError(f"{written} does not exist; without it the skills of the target split are unknown")
-        stream = configured
-    return {one.name: one.skill for one in stream.targets}
+        return FileStream.model_validate_json(written.read_text(encoding="utf-8"))
+    configured = read_config(run / "config.yaml", []).stream
+    if not isinstance(configured, FileStream):
+        raise ValueError(f"{written} does not exist; without it the skills of the run's sets are unknown")
+    return configured

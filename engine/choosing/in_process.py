@@ -14,7 +14,8 @@ import pandas as pd
 import pyarrow as pa
 
 from liit.engine.choosing import from_profile
-from liit.engine.choosing.insisted import Insisted, quotas_of
+from liit.engine.choosing.insisted import Insisted, data_sets, quotas_of
+from liit.engine.choosing.known import with_known
 from liit.engine.choosing.subset import choose_from
 from liit.engine.run.reading import by_id
 from liit.engine.run.tables import key_of
@@ -55,7 +56,7 @@ def choose(
         targets: for strategies that select for a target split, the profile of some samples of each skill, by skill. Those of a
             run's folder lie beside its profile.
         always, never: ids of samples that are chosen, and that are not, whatever the strategy.
-        quotas: as `strategy.quotas` of a configuration. Tasks are a run's, or a frame's column `task`.
+        quotas: as `strategy.quotas` of a configuration. Tasks are a run's, or a frame's column `task`, as for the oracles.
 
     Returns:
         A row for each chosen sample by id, in the order of the keys: key, cluster, scorer (the score that chose, or `always`),
@@ -144,9 +145,21 @@ class ProfileFrame:
     def targets(self, strategy: Strategy) -> dict[str, np.ndarray]:
         return {skill: self.wanted[skill].vectors(strategy.vectors[0]) for skill in sorted(self.wanted)}
 
+    def known(self, pool: Pool, ids: pa.ChunkedArray, strategy: Strategy, t: int) -> Pool:
+        if strategy.skills:
+            raise ValueError(
+                f"strategy {strategy.name} asks a run's evaluation sets for the skill of each task; pass the path of its profile"
+            )
+
+        def coded(column: str) -> tuple[np.ndarray, list[str]]:
+            found = (self.tasks(ids) if column == "task" else data_sets(ids)).combine_chunks().dictionary_encode()
+            return found.indices.fill_null(-1).to_numpy(), found.dictionary.to_pylist()
+
+        return with_known(pool, strategy, coded, dict)
+
     def tasks(self, ids: pa.ChunkedArray) -> pa.ChunkedArray:
         if "task" not in self.usable:
-            raise ValueError(f"{self.name} has no column task, which quotas by task go by")
+            raise ValueError(f"{self.name} has no column task, which quotas by task and oracles go by")
         named = [task if isinstance(task, str) else None for task in self.usable["task"]]
         return pa.chunked_array([pa.array(named, pa.string())])
 

@@ -11,8 +11,10 @@ import pyarrow as pa
 from liit.engine.choosing.budget import spend
 from liit.engine.choosing.given import keys_given
 from liit.engine.choosing.insisted import around, insisted_on
+from liit.engine.choosing.known import of_releases
 from liit.engine.data.pool import ids_of, tasks
 from liit.engine.run.files import read_table, write_table
+from liit.engine.run.kinds import skills_of
 from liit.engine.run.profiles import arrivals, read_profile, read_scores, read_vectors, taken
 from liit.engine.run.progress import log
 from liit.engine.run.tables import SELECTION, sort_by_key
@@ -30,17 +32,21 @@ def select(
     config: Config,
     skills: Mapping[str, str],
     partial: Path,
+    asked: Mapping[str, str] | None = None,
 ) -> None:
     """Write the SELECTION rows of a timestep from its pool, and from profile, clusters and targets where the strategy needs
     them.
 
     timesteps: how many the stream has. releases: those until now. skills: the skill of each data set of the target split.
+    asked: that of each evaluation set, by its key, for an oracle.
     """
     strategy = catalog.get(config.strategy.name, config.clustering.vector)
     scores = strategy.scores_for(config.strategy.options)
     pool = pool_arrays(timestep, scores, strategy.vectors, strategy.clusters)
     if strategy.targets:
         pool = replace(pool, targets=target_vectors(timestep / "targets", strategy.vectors[0], skills))
+    if strategy.tasks:
+        pool = of_releases(pool, strategy, releases, lambda: skills_of(timestep.parent, asked or {}))
     insisted, wishes = insisted_on(config.strategy), None
     ids = ids_of([timestep / "pool.parquet"], pool.keys_N) if insisted or strategy.given else None
     if strategy.given and ids is not None:

@@ -38,6 +38,10 @@ class Profile(Protocol):
         """Skill to the vectors (n, D) that the strategy compares with."""
         ...
 
+    def known(self, pool: Pool, ids: pa.ChunkedArray, strategy: Strategy, t: int) -> Pool:
+        """The pool with what an oracle looks at. Raises ValueError as `known.with_known` does."""
+        ...
+
     def tasks(self, ids: pa.ChunkedArray) -> pa.ChunkedArray:
         """The task of each of the samples of `pool`. Raises ValueError where it is not known."""
         ...
@@ -93,6 +97,8 @@ def choose_from(
     if strategy.targets:
         pool = replace(pool, targets=profile.targets(strategy))
     t = profile.timestep(pool.arrival_N) if timestep is None else timestep
+    if strategy.tasks:
+        pool = profile.known(pool, ids, strategy, t)
 
     def choose(among: Pool, count: int) -> Choice:
         return chosen(strategy, among, count, seed, t, options)

@@ -23,7 +23,6 @@ from liit.engine.comparison.sharing import adopt, passes, shares
 from liit.engine.data.stream import open_stream
 from liit.engine.main import begin, commit
 from liit.engine.models.experts import Experts, is_experts
-from liit.engine.pages.kinds import of_run
 from liit.engine.run.files import appearing, read_json, write_json
 from liit.engine.run.fingerprints import fingerprint
 from liit.engine.run.progress import log
@@ -256,8 +255,8 @@ def _result(cell: Cell, stream: FileStream, store: Store) -> dict[str, Any]:
 
 
 def _kinds(run: Run) -> list[dict[str, float]]:
-    """How even each selection is over known tasks (`pages/kinds.py`)."""
-    rows = of_run(run).reset_index().to_dict("records")
+    """How even each selection is over known tasks (`run/kinds.py`)."""
+    rows = run.kinds.reset_index().to_dict("records")
     return [{str(name): float(value) for name, value in row.items()} for row in rows]
 
 

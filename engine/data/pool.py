@@ -159,6 +159,22 @@ def lengths(releases: list[Path], keys_N: Keys) -> npt.NDArray[np.int32]:
     return _filled(np.empty(len(keys_N), np.int32), releases, keys_N, "length", pa.ChunkedArray.to_numpy)
 
 
+def coded(releases: list[Path], keys_N: Keys, column: str) -> tuple[npt.NDArray[np.int32], list[str]]:
+    """(N,) which name a column of text says of each sample, -1 where none, and these names; keys ascending.
+
+    Raises KeyError as `ids_of` does.
+    """
+    place: dict[str, int] = {}
+
+    def read(values: pa.ChunkedArray) -> npt.NDArray[np.int32]:
+        names = pc.unique(values).drop_null()
+        own_u = np.array([*(place.setdefault(name, len(place)) for name in names.to_pylist()), -1], np.int32)
+        found: npt.NDArray[np.int32] = own_u[pc.fill_null(pc.index_in(values, names), -1).to_numpy()]
+        return found
+
+    return _filled(np.empty(len(keys_N), np.int32), releases, keys_N, column, read), list(place)
+
+
 def tasks(releases: list[Path], ids: pa.ChunkedArray) -> pa.ChunkedArray:
     """The task that each of these samples names, null where it names none, in the order of their keys.
 

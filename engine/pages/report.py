@@ -9,7 +9,6 @@ import pandas as pd
 from liit.engine.pages import figures
 from liit.engine.pages.alluvial import alluvial
 from liit.engine.pages.figures import Picture
-from liit.engine.pages.kinds import of_run
 from liit.engine.pages.page import Section, write_page
 from liit.engine.pages.report_data import GROUPS, RunFolder
 from liit.engine.pages.report_past import since_then
@@ -127,7 +126,7 @@ def flow(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
 
 def balance(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
     """How even each selection is over the tasks that samples name."""
-    table = of_run(run.tables)
+    table = run.tables.kinds
     if len(table):
         yield Section(
             "Kinds of task",

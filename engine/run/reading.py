@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from liit.engine.run.files import read_json, read_table
+from liit.engine.run.kinds import asked_in, kinds
 from liit.engine.run.profiles import arrivals, column_names, unpacked
 from liit.engine.run.tables import QUARANTINE, REMOVED, sort_by_key
 
@@ -151,6 +152,11 @@ class Run:
             drift = {name: np.inf if far is None else far for name, far in one["drift"].items()}
             rows.append({**{key: one[key] for key in ("group", "samples", "sampled", "moved")}, **drift})
         return pd.DataFrame(rows).set_index("group")
+
+    @property
+    def kinds(self) -> pd.DataFrame:
+        """How even each selection is over known tasks and skills, as `kinds.py` says; empty where no sample names a task."""
+        return kinds(self.root, self.timesteps, asked_in(self.root, self.config))
 
     @property
     def quarantine(self) -> pd.DataFrame:

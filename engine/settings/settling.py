@@ -57,6 +57,10 @@ def _check_strategy(config: Config) -> None:
         raise ConfigError(
             f"strategy {strategy.name} selects for targets; give stream.targets, a few samples of each skill"
         )
+    if strategy.skills and isinstance(config.stream, FileStream) and not config.stream.evaluations:
+        raise ConfigError(
+            f"strategy {strategy.name} goes by what evaluation sets ask for; give stream.evaluations, whose rows name their task"
+        )
     if strategy.targets and "sketch" in strategy.vectors and config.scoring.gradient.gradient == "zero-order":
         raise ConfigError(
             f"strategy {strategy.name} compares gradients of samples and targets by their inner products, which zero-order "

@@ -14,7 +14,7 @@ from liit.engine.choosing.clustering import cluster_pool
 from liit.engine.choosing.selection import select
 from liit.engine.run.files import write_json, write_table
 from liit.engine.run.profiles import packed
-from liit.engine.run.tables import POOL, SELECTION, key_of
+from liit.engine.run.tables import POOL, SAMPLE, SELECTION, key_of
 from liit.engine.settings.config import Config
 from liit.jobs.choose import app, read_grid
 from liit.selectors import catalog
@@ -25,6 +25,8 @@ SIZES = {"base": 90, "words": 120, "pairs": 60}
 WIDTHS = {"sketch": 16, "embedding": 8, "coincide": 12, "projector": 10}
 GRID = (3, 4, 5, 6, 8)
 SKILLS = {"exam-a": "vqa", "exam-b": "vqa", "exam-c": "language"}
+ASKED = {"asked": "vqa", "asked-too": "language", "later@t03": "knowledge"}
+"""Evaluation sets by key, the last from t3 on; each has samples of tasks of its own."""
 
 
 def make_step(step: Path, failed: int = 0, **dropped: bool) -> Path:
@@ -71,8 +73,35 @@ def add_targets(step: Path, only: tuple[str, ...] = tuple(SKILLS), vectors: tupl
     }
     (step / "targets").mkdir()
     write_table(step / "targets" / "part-0000000.parquet", pa.table(columns))
-    sets = [{"name": name, "path": f"{name}.json", "skill": SKILLS[name]} for name in only]
-    stream = {"kind": "files", "releases": [{"name": "base", "path": "base.json"}], "targets": sets}
+    configure(step, [{"name": name, "path": f"{name}.json", "skill": SKILLS[name]} for name in only])
+
+
+def add_tasks(step: Path) -> list[Path]:
+    """Releases of which two samples of three name one of seven tasks, large and small, and evaluation sets that ask for six."""
+    for folder in ("releases", "exam"):
+        (step.parent / folder).mkdir()
+    for t, (name, size) in enumerate(SIZES.items()):
+        rows = [
+            {"id": f"{name}/{i}", "key": key_of(f"{name}/{i}"), "dataset": name, "arrival": t, "task": task_of(name, i)}
+            for i in range(size)
+        ]
+        write_table(step.parent / f"releases/{t:02d}-{name}.parquet", pa.Table.from_pylist(rows, schema=SAMPLE))
+    for place, key in enumerate(ASKED):
+        asked = [{"id": f"{key}/{i}", "task": f"task {2 * place + i}"} for i in range(2)]
+        write_table(step.parent / f"exam/{key}.parquet", pa.Table.from_pylist(asked, schema=SAMPLE))
+    configure(step, [])
+    return sorted((step.parent / "releases").glob("*.parquet"))
+
+
+def task_of(name: str, i: int) -> str | None:
+    return f"task {int((key_of(f'{name}/{i}') % 1000 / 1000) ** 2 * 7)}" if i % 3 else None
+
+
+def configure(step: Path, targets: list[dict[str, str]]) -> None:
+    parts = [(key, *key.split("@t")) for key in ASKED]
+    sets = [{"name": n, "path": "a.json", "skill": ASKED[key], "since": int(*t or "0")} for key, n, *t in parts]
+    releases = [{"name": name, "path": f"{name}.json"} for name in SIZES]
+    stream = {"kind": "files", "releases": releases, "targets": targets, "evaluations": sets}
     write_json(step.parent / "config.yaml", {"stream": stream})
 
 
@@ -88,9 +117,11 @@ def test_a_profile_alone_gives_the_selection_of_the_run(name: str, tmp_path: Pat
     told = {"strategy": {"name": name, "budget": 40, "options": options}, "seed": 7, "clustering": {"k_grid": GRID}}
     if strategy.targets:
         add_targets(step, vectors=strategy.vectors)
+    releases = add_tasks(step) if strategy.tasks else []
+    asked = {key: skill for key, skill in ASKED.items() if key != "later@t03"}  # at t2
     if strategy.clusters:
         cluster_pool(step / "profile", strategy.vectors[0], GRID, 7, step / "clusters.parquet")
-    select(step, 2, 3, [], Config.model_validate(told), SKILLS, step / "selection.parquet")
+    select(step, 2, 3, releases, Config.model_validate(told), SKILLS, step / "selection.parquet", asked)
     given = [part for key, value in options.items() for part in ("--option", f"{key}={value}")]
     done = call(step / "profile", tmp_path / "out.parquet", "--seed", 7, "--k-grid", "3-6,8", *given, strategy=name)
     assert done.exit_code == 0, done.output

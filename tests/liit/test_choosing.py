@@ -11,14 +11,16 @@ import pytest
 import liit
 from liit.engine.run.files import read_table
 from liit.engine.run.profiles import arrivals
+from liit.engine.run.progress import start_logging
 from liit.engine.run.reading import by_id, profile_frame
 from liit.selectors import catalog
-from tests.jobs.test_choose import GRID, SKILLS, add_targets, call, make_step
+from tests.jobs.test_choose import GRID, SKILLS, add_targets, add_tasks, call, make_step, task_of
 
 
 def frame_of(step: Path) -> pd.DataFrame:
     table = read_table(step / "profile")
-    return profile_frame(table).assign(arrival=arrivals(step / "profile", table["key"].to_numpy()))
+    frame = profile_frame(table).assign(arrival=arrivals(step / "profile", table["key"].to_numpy()))
+    return frame.assign(task=[task_of(name, int(i)) for name, i in frame.index.str.split("/")])
 
 
 def targets_of(step: Path) -> dict[str, pd.DataFrame]:
@@ -31,11 +33,12 @@ def targets_of(step: Path) -> dict[str, pd.DataFrame]:
 def step(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A timestep with a profile, three rows of which failed."""
     made = make_step(tmp_path_factory.mktemp("choosing") / "run" / "t02", failed=3)
+    add_tasks(made)
     add_targets(made, vectors=("sketch", "embedding", "projector"))
     return made
 
 
-@pytest.mark.parametrize("name", [name for name in catalog.STRATEGIES if not catalog.get(name).given])
+@pytest.mark.parametrize("name", [n for n in catalog.STRATEGIES if not (catalog.get(n).given or catalog.get(n).skills)])
 def test_a_frame_gives_what_the_job_gives_from_the_folder_and_so_do_its_rows_in_any_order(
     name: str, step: Path, tmp_path: Path
 ) -> None:
@@ -127,3 +130,18 @@ def test_targets_that_are_not_wanted_or_not_enough_are_refused(step: Path) -> No
 def test_targets_of_a_folder_lie_beside_it(step: Path) -> None:
     with pytest.raises(ValueError, match=r"the target split of .* lies beside it; leave targets out"):
         liit.choose(step / "profile", strategy="less", budget=5, targets=targets_of(step))
+
+
+def test_an_oracle_says_what_it_looks_at_and_what_it_lacks(step: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    start_logging()
+    frame = frame_of(step)
+    liit.choose(frame, strategy="oracle-tasks", budget=5)
+    said = "strategy oracle-tasks looks at known tasks, which no method may: it is for analysis only"
+    assert said in capsys.readouterr().out
+    liit.choose(step / "profile", strategy="oracle-skills", budget=5)
+    with pytest.raises(ValueError, match="oracle-skills asks a run's evaluation sets for the skill of each task"):
+        liit.choose(frame, strategy="oracle-skills", budget=5)
+    with pytest.raises(ValueError, match="the profile has no column task, which quotas by task and oracles go by"):
+        liit.choose(frame.drop(columns="task"), strategy="oracle-tasks", budget=5)
+    with pytest.raises(ValueError, match="oracle-tasks: none of 267 samples names its task; give rows a column task"):
+        liit.choose(frame.assign(task=None), strategy="oracle-tasks", budget=5)

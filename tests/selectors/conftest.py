@@ -17,7 +17,8 @@ def _floating_point_errors_raise() -> Iterator[None]:
 
 @pytest.fixture
 def pool_of() -> Callable[[int], Pool]:
-    """Pools of any size: three releases, seven clusters, three skills, seven scores, one often missing, one constant."""
+    """Pools of any size: three releases, seven clusters, twelve tasks of four skills, targets of three; seven scores, one of them
+    often missing, one constant."""
 
     def make(size: int) -> Pool:
         chance = np.random.default_rng(size)
@@ -33,6 +34,8 @@ def pool_of() -> Callable[[int], Pool]:
             distance_N=chance.random(size, dtype=np.float32),
             targets={skill: chance.normal(size=(n, 16)) for skill, n in (("vqa", 5), ("caption", 1), ("chat", 9))},
             given_M=np.arange(0, 10 * size, 3, dtype=np.uint64),
+            tasks_N=(12 * chance.random(size) ** 3).astype(np.int32),
+            skills_K=np.array([0, 0, 0, 1, 1, 2, 3, 3, 3, 3, 3, 3], np.int32),
         )
 
     return make

@@ -50,6 +50,8 @@ def permuted(pool: Pool, order: np.ndarray) -> Pool:
         pool.distance_N[order],
         pool.targets,
         pool.given_M,
+        None if pool.tasks_N is None else pool.tasks_N[order],
+        pool.skills_K,
     )
 
 
@@ -103,6 +105,8 @@ def test_a_strategy_reads_nothing_but_what_it_declares(name: str, pool_of: Make)
         distance_N=None,
         targets=pool.targets if strategy.targets else {},
         given_M=pool.given_M if strategy.given else None,
+        tasks_N=pool.tasks_N if strategy.tasks else None,
+        skills_K=pool.skills_K if strategy.skills else None,
     )
     assert told(bare, strategy.choose(bare, 90, 0, 2, {})) == told(pool, strategy.choose(pool, 90, 0, 2, {}))
 

@@ -23,6 +23,8 @@ from liit.tune.runner import run_trials
 from liit.tune.spaces import Study, names, overrides, read_study
 
 TASKS, EACH = 6, 60
+SKILLS = {"vqa": (0, 1), "text": (2,)}
+"""Tasks that evaluation sets ask for."""
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,11 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_json(run / "t01" / "profile" / "columns.json", {})
     known = {"key": pa.array(keys), "dataset": ["set"] * count, "arrival": pa.array([1] * count, pa.int32())}
     write_table(run / "releases" / "01-set.parquet", pa.table({**known, "task": [f"task {one}" for one in task]}))
+    for skill, of in SKILLS.items():
+        (run / "exam").mkdir(exist_ok=True)
+        write_table(run / "exam" / f"{skill}.parquet", pa.table({"task": [f"task {one}" for one in of]}))
+    (run / "data").mkdir()
+    write_json(run / "data" / "stream.json", {"evaluations": [{"name": skill, "skill": skill} for skill in SKILLS]})
     (run / "config.yaml").write_text(yaml.safe_dump(yaml.safe_load(DEFAULT.read_text())))
     return run / "t01" / "profile"
 
@@ -113,6 +120,32 @@ def test_a_trial_reports_what_can_be_computed_by_hand(profile: Path) -> None:
     assert figures["tasks"] == TASKS
     assert len(chosen) == 60
     assert Source(profile, 60).choose({"k": TASKS, "vector": "embedding"})[0]["nmi"] < 0.2
+
+
+def test_oracles_say_what_balance_there_can_be_at_most(profile: Path) -> None:
+    source = Source(profile, 60)
+    for seed in range(3):
+        by = {
+            name: source.choose({"strategy": name, "seed": seed})[0]
+            for name in ("random", "oracle-tasks", "oracle-skills")
+        }
+        assert by["random"]["effective_kinds"] < by["oracle-tasks"]["effective_kinds"] == pytest.approx(TASKS)
+        assert by["random"]["effective_skills"] < by["oracle-skills"]["effective_skills"] == pytest.approx(2)
+        shares = [by["oracle-skills"][f"share/task {task}"] for task in range(TASKS)]
+        assert shares == pytest.approx([1 / 6, 1 / 6, 1 / 3, 1 / 9, 1 / 9, 1 / 9], abs=0.02)
+
+
+def test_the_best_strata_are_of_the_vector_that_was_best(profile: Path) -> None:
+    study = read_study(
+        "strata", ["space.vector=[sketch, embedding]", "space.options=[{fine: 18, groups: 6}]", "space.seed=[0]"]
+    )
+    trials = study.trials()
+    found = [{"trial": trial, "figures": Source(profile, 60).choose(trial)[0]} for trial in trials]
+    assert found[0]["figures"]["effective_kinds"] == pytest.approx(TASKS)
+    best = Outcome(study, found, profile).configuration(Outcome(study, found, profile).best())
+    assert best["clustering"]["vector"] == "sketch"
+    assert best["strategy"]["name"] == "two-level"
+    assert best["strategy"]["options"] == {"fine": 18, "groups": 6}
 
 
 @pytest.mark.usefixtures("ray_cluster")

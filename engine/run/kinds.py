@@ -4,7 +4,7 @@ Tasks are what the samples themselves say; a sample that says none counts nowher
 whose samples are of this task.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,45 +13,44 @@ import pandas as pd
 import pyarrow as pa
 
 from liit.engine.run.files import read_json, read_table
-from liit.engine.run.reading import Run
 from liit.engine.run.tables import found_at, sort_by_key
 from liit.selectors.kinds import coverage, effective, rare
 
 COLUMNS = ("kinds", "in the pool", "effective", "by chance", "rare", "rare covered", "skills", "effective skills")
 
 
-def of_run(run: Run) -> pd.DataFrame:
-    """`kinds` of a run, with the evaluation sets of its configuration, or of the embedded stream when it is composed."""
-    composed = run.root / "data" / "stream.json"
-    stream = read_json(composed) if composed.is_file() else run.config["stream"]
-    return kinds(run.root, run.timesteps, list(stream.get("evaluations", ())))
+def asked_in(root: Path, config: Mapping[str, Any]) -> dict[str, str]:
+    """The skill of each evaluation set by its key: as configured, or of the embedded stream once it is composed."""
+    composed = root / "data" / "stream.json"
+    stream = read_json(composed) if composed.is_file() else config["stream"]
+    sets = [(one, one.get("since", 0)) for one in stream.get("evaluations", ())]
+    return {f"{one['name']}{f'@t{since:02d}' if since else ''}": one["skill"] for one, since in sets}
 
 
-def kinds(root: Path, timesteps: list[int], evaluations: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def kinds(root: Path, timesteps: list[int], asked: Mapping[str, str]) -> pd.DataFrame:
     """A row for each timestep that has a selection; none where no sample names a task.
 
     kinds: how many are chosen; in the pool: how many that has; effective: exp of the entropy of the selection's shares, and by
     chance: of the pool's; rare: kinds of which chance expects less than one sample, and the share of them that the selection
     has; skills: how many its tasks ask for, and how many effectively.
 
-    evaluations: name, since and skill of each set.
+    asked: the skill of each evaluation set, by its key.
     """
     known = _known(root)
-    skills = skills_of(root, evaluations)
+    skills = skills_of(root, asked)
     found = {t: _row(root / f"t{t:02d}", known, skills) for t in timesteps} if len(known) else {}
     there = {t: row for t, row in found.items() if row is not None}
     return pd.DataFrame(list(there.values()), index=pd.Index(there, name="timestep"), columns=list(COLUMNS))
 
 
-def skills_of(root: Path, evaluations: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The skill of each task that evaluation sets have samples of; of several, the first set's."""
+def skills_of(root: Path, asked: Mapping[str, str]) -> dict[str, str]:
+    """The skill of each task that evaluation sets have samples of; of several, the first set's. asked: as `kinds` has it."""
     skills: dict[str, str] = {}
-    for one in evaluations:
-        since = one.get("since", 0)
-        path = root / "exam" / f"{one['name']}{f'@t{since:02d}' if since else ''}.parquet"
+    for key, skill in asked.items():
+        path = root / "exam" / f"{key}.parquet"
         if path.exists():
             for task in read_table(path, ["task"])["task"].unique().to_pylist():
-                skills.setdefault(task, one["skill"])
+                skills.setdefault(task, skill)
     skills.pop(None, None)  # type: ignore[call-overload]
     return skills
 
