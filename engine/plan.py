@@ -13,9 +13,9 @@ from liit.engine.forecast import Step, forecast, questions
 from liit.engine.remaining import remaining
 from liit.engine.run.deciding import Verdict, finished
 from liit.engine.run.planning import Plan, timestep_of
+from liit.engine.run.progress import duration, size
 from liit.engine.run.status import STAGES
 from liit.engine.run.store import Reached
-from liit.engine.run.words import duration, size
 from liit.engine.settings.config import Config
 from liit.engine.settings.phases import why_fixed
 from liit.engine.settings.streams import DigitsStream

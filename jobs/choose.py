@@ -72,6 +72,8 @@ def choose(
         log.error("error: %s", error)
         raise typer.Exit(REFUSED) from error
     say(chosen, Console(width=None if os.isatty(1) else 110))
+    if told := kinds_told(profile, chosen):
+        log.info("%s", told)
     log.info("selection: %s", output)
 
 
@@ -115,6 +117,28 @@ def read_grid(text: str) -> tuple[int, ...]:
     if not grid or min(grid) < 1:
         raise ValueError(f"k grid {text!r} holds no number of clusters, or one below 1")
     return tuple(dict.fromkeys(grid))
+
+
+def kinds_told(profile: Path, chosen: "Chosen") -> str | None:
+    """How many kinds of task a choice is of, and effectively; None where the profile lies in no run whose samples name tasks."""
+    import numpy as np
+
+    from liit.engine.data.pool import tasks
+    from liit.selectors.kinds import coverage, effective, rare
+
+    releases = sorted(profile.resolve().parents[1].glob("releases/*.parquet"))
+    if not releases:
+        return None
+    parts = (chosen.pool, chosen.rows)
+    pool, mine = (Counter(tasks(releases, part["id"]).drop_null().to_pylist()) for part in parts)
+    if not pool:
+        return None
+    pool_K, chosen_K = (np.array([of[name] for name in pool], np.int64) for of in (pool, mine))
+    rare_K = rare(pool_K, int(chosen_K.sum()))
+    return (
+        f"kinds of task: {(chosen_K > 0).sum()} of {len(pool_K)}, effectively {effective(chosen_K):.1f}, by chance "
+        f"{effective(pool_K):.1f}; {coverage(pool_K, chosen_K):.0%} of {rare_K.sum()} rare ones"
+    )
 
 
 def say(chosen: "Chosen", console: "Console") -> None:

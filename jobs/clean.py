@@ -31,8 +31,7 @@ def clean(
     from liit.engine.lasting.cleaning import clean as let_go
     from liit.engine.lasting.cleaning import leaving
     from liit.engine.main import REFUSED
-    from liit.engine.run.progress import log, start_logging
-    from liit.engine.run.words import size
+    from liit.engine.run.progress import log, size, start_logging
 
     start_logging()
     try:

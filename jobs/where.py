@@ -90,7 +90,7 @@ def _counted(found: "Life") -> str:
 
 
 def _image(image: "Image") -> str:
-    from liit.engine.run.words import size
+    from liit.engine.run.progress import size
 
     if image.path is None:
         return f"bytes in the table, {size(image.bytes or 0)}"

@@ -17,7 +17,7 @@ from ray import tune
 from sklearn.metrics import normalized_mutual_info_score
 
 from liit.engine.answers.accuracy import summary
-from liit.engine.choosing.known import of_releases
+from liit.engine.choosing.selection import of_releases
 from liit.engine.comparison.cells import Cell, run_cell, same_settings
 from liit.engine.run.files import read_table
 from liit.engine.run.fingerprints import fingerprint

@@ -16,8 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from liit.engine.choosing.insisted import NOTHING, Insisted
-from liit.engine.choosing.known import of_releases
-from liit.engine.choosing.selection import target_vectors
+from liit.engine.choosing.selection import of_releases, target_vectors
 from liit.engine.choosing.subset import Chosen, choose_from
 from liit.engine.data.pool import tasks
 from liit.engine.run.kinds import skills_of

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from liit.engine.choosing import from_profile
 from liit.engine.choosing.insisted import Insisted, data_sets, quotas_of
-from liit.engine.choosing.known import with_known
+from liit.engine.choosing.selection import with_known
 from liit.engine.choosing.subset import choose_from
 from liit.engine.run.reading import by_id
 from liit.engine.run.tables import key_of

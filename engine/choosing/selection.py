@@ -1,6 +1,6 @@
 """The subset that a timestep trains on, with the reason for every sample of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial as partial_of
 from pathlib import Path
@@ -11,8 +11,7 @@ import pyarrow as pa
 from liit.engine.choosing.budget import spend
 from liit.engine.choosing.given import keys_given
 from liit.engine.choosing.insisted import around, insisted_on
-from liit.engine.choosing.known import of_releases
-from liit.engine.data.pool import ids_of, tasks
+from liit.engine.data.pool import coded, ids_of, tasks
 from liit.engine.run.files import read_table, write_table
 from liit.engine.run.kinds import skills_of
 from liit.engine.run.profiles import arrivals, read_profile, read_scores, read_vectors, taken
@@ -21,7 +20,10 @@ from liit.engine.run.tables import SELECTION, sort_by_key
 from liit.engine.settings.config import Config
 from liit.selectors import catalog
 from liit.selectors.opened import Opened
-from liit.selectors.protocol import Choice, Pool, chosen
+from liit.selectors.protocol import Choice, Pool, Strategy, chosen
+
+Coded = Callable[[str], tuple[np.ndarray, list[str]]]
+"""(N,) which of the names a column (`task`, `dataset`) says of each sample of a pool, -1 where none; and the names."""
 
 
 def select(
@@ -111,6 +113,47 @@ def target_vectors(profile: Path, name: str, skills: Mapping[str, str]) -> dict[
         unknown = table["id"][int(np.argmax(skill_n == ""))]
         raise ValueError(f"the run's configuration names no target set of {unknown}, so its skill is unknown")
     return {str(skill): vectors[skill_n == skill] for skill in np.unique(skill_n)}
+
+
+def with_known(pool: Pool, strategy: Strategy, named: Coded, skills: Callable[[], Mapping[str, str]]) -> Pool:
+    """The pool with what an oracle looks at; a sample that names no task is of a task of its data set.
+
+    skills: of tasks, as evaluation sets ask them. Tasks that none asks for are of one more skill.
+
+    Raises ValueError where no sample names a task, or no evaluation set asks for one of them.
+    """
+    log.info("strategy %s looks at known tasks, which no method may: it is for analysis only", strategy.name)
+    code_N, names = named("task")
+    lacks_N = code_N < 0
+    if len(pool) and lacks_N.all():
+        raise ValueError(
+            f"strategy {strategy.name}: none of {len(pool)} samples names its task; give rows a column task, "
+            "or choose by another strategy"
+        )
+    tasks_N = code_N
+    sets: list[str] = []
+    if lacks_N.any():
+        set_N, sets = named("dataset")
+        tasks_N = np.where(lacks_N, len(names) + set_N, code_N).astype(np.int32)
+    pool = replace(pool, tasks_N=tasks_N)
+    return replace(pool, skills_K=_skills(strategy, names, len(sets), skills())) if strategy.skills else pool
+
+
+def of_releases(pool: Pool, strategy: Strategy, releases: list[Path], skills: Callable[[], Mapping[str, str]]) -> Pool:
+    """`with_known` from the samples of a run. Raises KeyError where one of them is in no release."""
+    return with_known(pool, strategy, lambda column: coded(releases, pool.keys_N, column), skills)
+
+
+def _skills(strategy: Strategy, names: list[str], others: int, of: Mapping[str, str]) -> np.ndarray:
+    """(K,) the skill of each named task and of so many others, from 0; the last is of those that nothing asks for."""
+    if names and not any(name in of for name in names):
+        raise ValueError(
+            f"strategy {strategy.name}: no evaluation set has samples of any of the {len(names)} tasks, such as {names[0]}; "
+            "give the rows of evaluation sets a column task"
+        )
+    place = {skill: at for at, skill in enumerate(sorted(set(of.values())))}
+    asked = [place[of[name]] if name in of else len(place) for name in names]
+    return np.array([*asked, *[len(place)] * others], np.int32)
 
 
 def pool_arrays(timestep: Path, scores: tuple[str, ...], vectors: tuple[str, ...], clusters: bool) -> Pool:

@@ -39,7 +39,7 @@ class Profile(Protocol):
         ...
 
     def known(self, pool: Pool, ids: pa.ChunkedArray, strategy: Strategy, t: int) -> Pool:
-        """The pool with what an oracle looks at. Raises ValueError as `known.with_known` does."""
+        """The pool with what an oracle looks at. Raises ValueError as `selection.with_known` does."""
         ...
 
     def tasks(self, ids: pa.ChunkedArray) -> pa.ChunkedArray:

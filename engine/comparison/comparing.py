@@ -12,8 +12,7 @@ from liit.engine.comparison.contrast_page import write_contrast
 from liit.engine.fleet.faults import told
 from liit.engine.forecast import forecast
 from liit.engine.main import FAILED, REFUSED
-from liit.engine.run.progress import log, start_logging
-from liit.engine.run.words import duration
+from liit.engine.run.progress import duration, log, start_logging
 from liit.engine.settings.config import ConfigError, located
 from liit.engine.settings.settling import JOBS, lasting
 

@@ -8,7 +8,7 @@ from liit.engine.fleet.nodes import Node, Silence
 from liit.engine.fleet.placing import as_placed
 from liit.engine.fleet.planned import cpus_of_actor
 from liit.engine.health.footprint import Footprint
-from liit.engine.run.words import size
+from liit.engine.run.progress import size
 from liit.engine.settings.sections import Resources
 
 HERE = "here"

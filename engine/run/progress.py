@@ -1,4 +1,4 @@
-"""What a person sees: a bar on a terminal, a plain line now and then in a log."""
+"""What a person sees: a bar on a terminal, a plain line now and then in a log; bytes and seconds in words."""
 
 import logging
 import sys
@@ -66,3 +66,19 @@ class Bar:
             self.said = now
             left = (now - self._pace[0]) / (done - self._pace[1]) * (self.total - done)
             log.info("%s: %d/%d %s, %.0f s left %s", self.label, done, self.total, self.unit, left, note)
+
+
+def size(count: float) -> str:
+    """So many bytes."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def duration(seconds: float) -> str:
+    """So many seconds."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

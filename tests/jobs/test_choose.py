@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,34 @@ def test_a_profile_alone_gives_the_selection_of_the_run(name: str, tmp_path: Pat
     assert chosen.schema.equals(SELECTION)
     assert chosen.equals(pq.read_table(step / "selection.parquet"))
     assert len(chosen) == 40 or strategy.whole
+
+
+def test_where_tasks_are_known_it_is_said_how_many_kinds_a_choice_is_of(tmp_path: Path) -> None:
+    step = make_step(tmp_path / "run" / "t02")
+    assert "kinds of task" not in call(step / "profile", tmp_path / "out", strategy="random").output
+    add_tasks(step)
+    done = call(step / "profile", tmp_path / "out", strategy="oracle-tasks", budget=50)
+    assert done.exit_code == 0, done.output
+    chosen = Counter(task_of(*place(name)) for name in pq.read_table(tmp_path / "out")["id"].to_pylist())
+    pool = Counter(task_of(name, i) for name, size in SIZES.items() for i in range(size))
+    figures = [
+        np.exp(-sum(n / of.total() * np.log(n / of.total()) for n in of.values()))
+        for of in (named(chosen), named(pool))
+    ]
+    assert figures[0] > figures[1] + 1
+    said = " ".join(done.output.split())
+    assert (
+        f"kinds of task: 7 of 7, effectively {figures[0]:.1f}, by chance {figures[1]:.1f}; 100% of 0 rare ones" in said
+    )
+
+
+def place(sample: str) -> tuple[str, int]:
+    name, _, i = sample.partition("/")
+    return name, int(i)
+
+
+def named(of: Counter[str | None]) -> Counter[str | None]:
+    return Counter({name: count for name, count in of.items() if name is not None})
 
 
 def test_targets_profiled_for_another_strategy_are_refused_by_name(tmp_path: Path) -> None:

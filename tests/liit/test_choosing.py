@@ -14,13 +14,13 @@ from liit.engine.run.profiles import arrivals
 from liit.engine.run.progress import start_logging
 from liit.engine.run.reading import by_id, profile_frame
 from liit.selectors import catalog
-from tests.jobs.test_choose import GRID, SKILLS, add_targets, add_tasks, call, make_step, task_of
+from tests.jobs.test_choose import GRID, SKILLS, add_targets, add_tasks, call, make_step, place, task_of
 
 
 def frame_of(step: Path) -> pd.DataFrame:
     table = read_table(step / "profile")
     frame = profile_frame(table).assign(arrival=arrivals(step / "profile", table["key"].to_numpy()))
-    return frame.assign(task=[task_of(name, int(i)) for name, i in frame.index.str.split("/")])
+    return frame.assign(task=pd.Series({one: task_of(*place(one)) for one in frame.index}))
 
 
 def targets_of(step: Path) -> dict[str, pd.DataFrame]:
