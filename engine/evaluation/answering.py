@@ -7,10 +7,13 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import pyarrow as pa
 import torch
 
 from liit.engine.data.readers.images import open_image
+from liit.engine.evaluation.alike import first_alike
+from liit.engine.evaluation.merging import CannotMerge, merged_to_answer
 from liit.engine.fleet import planned
 from liit.engine.fleet.fitting import fitting
 from liit.engine.fleet.parts import Batches, tasks_of
@@ -21,12 +24,15 @@ from liit.engine.models.encoding import Encoded, collate, encode_prompt, pad_id_
 from liit.engine.models.experts import Experts, adapter_of, is_experts, routed
 from liit.engine.models.responses import stop_ids
 from liit.engine.run.files import read_table
+from liit.engine.run.progress import log
 from liit.engine.run.store import Clock
 from liit.engine.settings.config import Config
 from liit.engine.settings.specs import TemplateSpec
 
 Sample = Mapping[str, Any]
 GIVEN = pa.schema([("id", pa.string()), ("answer", pa.string())])
+ROOM = "room"
+"""A planned sample's tokens beside its own: those of its answer, at most."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +68,24 @@ class Speaker:
     ) -> None:
         self.processor = loading.load_processor(model["path"], model["revision"], template)
         self.experts = Experts.load(Path(adapter)) if adapter and is_experts(Path(adapter)) else None
-        loaded = loading.load_model(**model, adapter=None if self.experts else adapter)
-        if self.experts:
-            loaded = with_adapters(loaded, self.experts.adapters())
-        self.model: Any = loaded.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.apart: str | None = None
+        """Why the adapter is not merged into the base, where it is not."""
+        self.model: Any = self._loaded(model, adapter).to("cuda" if torch.cuda.is_available() else "cpu")
         self.max_length, self.new_tokens = max_length, new_tokens
+
+    def _loaded(self, model: Mapping[str, Any], adapter: str | None) -> Any:
+        """With an adapter in its weights: a LoRA apart computes two more products for every linear and token."""
+        base = loading.load_model(**model)
+        if self.experts:
+            return with_adapters(base, self.experts.adapters())
+        if adapter is None:
+            return base
+        try:
+            return merged_to_answer(base, Path(adapter))
+        except CannotMerge as why:
+            self.apart = str(why)
+            del base
+            return loading.load_model(**model, adapter=adapter)
 
     def answer(self, samples: Sequence[Sample]) -> list[str]:
         """What the model writes in place of each sample's last assistant turn.
@@ -79,6 +98,8 @@ class Speaker:
 
     def answers_to(self, prompts: Prompts) -> list[str]:
         """The part of `answer` that needs the model."""
+        if self.apart:
+            log.warning("the adapter stays apart from its base, so answers take longer: %s", self.apart)
         with self.speaking(prompts.samples):
             return fitting(self._written, prompts, no_room)
 
@@ -155,17 +176,22 @@ def answered(
     label: str,
     clock: Clock,
     queries: Sequence[Path] = (),
+    whole: bool = True,
 ) -> dict[str, Any]:
     """What a worker's actors say of each of these samples, by id; part files lie in `folder` until the caller removes it.
 
-    Batches are of one data set, so what is said of it does not depend on what else is asked.
+    Equal prompts are answered once. Batches are of one data set, by length, and filled by tokens; what is said of a sample
+    depends neither on what else is asked, but for equal prompts, nor on who answers or where a run was stopped.
 
     Args:
         samples: id, key, length and dataset of each; `files` hold their SAMPLE rows, among others maybe.
         new_tokens: of an answer at most, by data set.
         queries: what the samples look like (`task_features.py`), by which each finds its expert.
+        whole: what the worker makes of a sample depends on its references too, not on its prompt alone.
     """
     samples, limits = routed(samples, adapter, queries), config.evaluation
+    first_N = first_alike(files, samples, new_tokens, whole)
+    asked = samples.take(pa.array(np.unique(first_N)))
     arguments = {
         "model": config.model.model_dump(include={"path", "revision", "dtype", "attention"}),
         "adapter": None if adapter is None else str(adapter),
@@ -173,9 +199,11 @@ def answered(
         "new_tokens": new_tokens,
         "template": config.model.template(),
     }
-    tasks = tasks_of(files, samples["key"].to_numpy(), {"expert": samples["expert"]})
-    longest = max(new_tokens.values())
-    batches = Batches(limits.samples_per_batch, limits.tokens_per_batch, ("dataset", "expert"), longest)
+    room = pa.array([new_tokens[name] for name in asked["dataset"].to_pylist()], pa.int32())
+    tasks = tasks_of(files, asked["key"].to_numpy(), {"expert": asked["expert"], ROOM: room})
+    batches = Batches(limits.samples_per_batch, limits.tokens_per_batch, ("dataset", "expert"), ROOM)
     job = planned.Job(label, worker, arguments, tasks, batches)
     given = pa.concat_tables([read_table(part) for part in planned.run(folder, job, config.resources, clock.tick)])
-    return dict(zip(given["id"].to_pylist(), given["answer"].to_pylist(), strict=True))
+    answers = dict(zip(given["id"].to_pylist(), given["answer"].to_pylist(), strict=True))
+    ids = samples["id"].to_pylist()
+    return {name: answers[ids[first]] for name, first in zip(ids, first_N.tolist(), strict=True)}

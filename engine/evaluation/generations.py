@@ -66,8 +66,10 @@ def generate(
         files = [one.exam for one in asked]
         limits = {one.of.name: one.of.max_new_tokens for one in asked}
         queries = [one.queries for one in asked if one.queries is not None]
-        worker = Recaller if config.evaluation.losses else Answerer
-        given = answered(worker, new.select(KNOWN), files, limits, adapter, config, folder, label, clock, queries)
+        whole = config.evaluation.losses
+        worker = Recaller if whole else Answerer
+        samples = new.select(KNOWN)
+        given = answered(worker, samples, files, limits, adapter, config, folder, label, clock, queries, whole)
         known = pa.concat_tables([known, _rows(new, given)])
     write_table(partial, known)
     remove(folder)

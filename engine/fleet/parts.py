@@ -106,14 +106,14 @@ def marked(mask: bytes, count: int) -> npt.NDArray[np.bool_]:
 class Batches:
     """The planned batches of a part, by (length, key), the same for whoever makes them."""
 
-    samples: int
-    """Of a batch, at most."""
+    samples: int | None
+    """Of a batch, at most; None: as many as their tokens allow."""
     tokens: int
     """Of a batch, padding included, at most."""
     by: tuple[str, ...] = ()
     """Columns of text, of which a batch has one value each."""
-    beyond: int = 0
-    """Tokens that each sample may get beside its own."""
+    beyond: str | None = None
+    """The column of the tokens that a sample may get beside its own."""
 
     def __call__(self, file: str, group: int, mask: bytes, **told: list[Any]) -> Iterator[list[dict[str, Any]]]:
         """The samples of each batch as mappings, sorted by key; memory holds the part as a table, and one batch so."""
@@ -122,8 +122,11 @@ class Batches:
         table = table.filter(pa.array(marked(mask, len(table))))
         for name, values in told.items():
             table = table.append_column(name, pa.array(values))
-        keys_n, lengths_n = table["key"].to_numpy(), table["length"].to_numpy() + self.beyond
-        batch_n = plan_groups(self._groups(table), keys_n, lengths_n, self.samples, self.tokens)
+        keys_n, lengths_n = table["key"].to_numpy(), table["length"].to_numpy()
+        if self.beyond is not None:
+            lengths_n = lengths_n + table[self.beyond].to_numpy()
+        most = len(keys_n) if self.samples is None else self.samples
+        batch_n = plan_groups(self._groups(table), keys_n, lengths_n, most, self.tokens)
         order_n = np.lexsort((keys_n, batch_n))
         starts = np.flatnonzero(np.diff(batch_n[order_n], prepend=-1))
         for rows in np.split(order_n, starts)[1:]:

@@ -6,9 +6,9 @@ from typing import Any
 
 import yaml
 
+from liit.engine.evaluation.merging import Cast
 from liit.engine.handing import card_tables
 from liit.engine.handing.licence import licence_of
-from liit.engine.handing.merging import Cast
 from liit.engine.handing.paths import without_paths
 from liit.engine.handing.source import Source
 

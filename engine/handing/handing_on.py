@@ -9,10 +9,11 @@ from pathlib import Path
 
 import torch
 
+from liit.engine.evaluation.merging import CannotMerge, Cast, merge_into
 from liit.engine.handing import adapter_folder, servers
 from liit.engine.handing.base_files import write_base_files
 from liit.engine.handing.card import Facts, write_card
-from liit.engine.handing.merging import Cast, merge_into, save_merged
+from liit.engine.handing.merging import save_merged
 from liit.engine.handing.paths import is_path, refuse_paths, without_paths
 from liit.engine.handing.probing import logits, probe, same
 from liit.engine.handing.source import Source, source
@@ -87,7 +88,10 @@ def _merge(of: Source, folder: Path, handed: Handed) -> Facts:
     base = loading.load_model(model.path, revision=model.revision, dtype="auto", attention=model.attention)
     prompt = probe(of.processor)
     before = logits(base, of.processor, prompt)
-    merged, cast = merge_into(base, of.adapter)
+    try:
+        merged, cast = merge_into(base, of.adapter)
+    except CannotMerge as why:
+        raise ValueError(f"{of.adapter} is not merged: {why}; hand it on without --merged") from why
     after = logits(merged, of.processor, prompt)
     if torch.equal(before, after):
         raise ValueError(

@@ -9,13 +9,15 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-RULES = 3
+RULES = 4
 CHANGES: dict[int, str] = {
     2: "where a response begins and ends is decided by tokens, answers are judged by the field's own normalisations, "
     "published data is read in more shapes, pictures are turned upright, gradients are added in float32, rows that are not "
     "finite leave the pool, every byte of a model's weights counts, zero-order gradients of half precision move further, and the "
     "sketches of a fresh LoRA are of the one that training begins with",
     3: "batches are planned within the parts of a release, no longer over the whole pool",
+    4: "a model answers with its adapter merged into its weights, equal prompts are answered once, and batches of questions are "
+    "filled by tokens and by their own set's longest answer",
 }
 """What changed with each number, for the person whose earlier results are of another."""
 PACKAGES = ("torch", "transformers", "peft", "deepspeed", "ray")

@@ -218,8 +218,10 @@ class Strategy(Settings):
 
 
 class Evaluation(Settings):
-    samples_per_batch: PositiveInt = 64
+    samples_per_batch: PositiveInt | None = None
+    """None: as many as their tokens allow."""
     tokens_per_batch: PositiveInt = 16384
+    """Of prompts, padding included, and of their answers as long as they may be."""
     batches_per_file: PositiveInt = Field(1, exclude=True)
     """Of no effect, as `scoring.batches_per_file`."""
     losses: bool = False

@@ -76,14 +76,16 @@ def test_tasks_are_the_same_in_whatever_order_samples_are_planned(tables: list[P
     assert [batches_of(task, by) for task in one] == [batches_of(task, by) for task in other]
 
 
-def test_batches_hold_their_limits_and_one_value_of_each_column(tables: list[Path]) -> None:
+@pytest.mark.parametrize("most", [5, None])
+def test_batches_hold_their_limits_and_one_value_of_each_column(tables: list[Path], most: int | None) -> None:
     keys = np.arange(COUNT, dtype=np.uint64)
     names = pa.array(["x", "x/b", "b"], pa.string()).take(keys // 5 % 3)
-    for task in tasks_of(tables, keys, {"expert": names}):
-        found = batches_of(task, Batches(5, 120, ("dataset", "expert"), beyond=10))
+    room = pa.array(10 * (keys % 3))
+    for task in tasks_of(tables, keys, {"expert": names, "room": room}):
+        found = batches_of(task, Batches(most, 120, ("dataset", "expert"), beyond="room"))
         for batch in found:
-            lengths = [one["length"] + 10 for one in batch]
-            assert len(batch) <= 5
+            lengths = [one["length"] + 10 * (one["key"] % 3) for one in batch]
+            assert most is None or len(batch) <= most
             assert len(batch) * max(lengths) <= 120 or len(batch) == 1
             assert len({(one["dataset"], one["expert"]) for one in batch}) == 1
             assert [one["key"] for one in batch] == sorted(one["key"] for one in batch)

@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from liit.engine.evaluation.answering import end_ids
+from liit.engine.evaluation.merging import Cast, merge_into
 from liit.engine.handing import handing_on
 from liit.engine.handing.handing_on import hand_on
-from liit.engine.handing.merging import Cast, merge_into
 from liit.engine.models.loading import load_model, load_processor
 from liit.engine.run.files import read_json, write_json
 from tests.engine.handing.made_up import made_up_run, naive, write_adapter
