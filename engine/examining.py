@@ -6,6 +6,7 @@ An evaluation set is no input of what was trained before it came: it keeps its q
 Models of all timesteps are asked what they have not been asked, and judged anew where the metric is another.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from liit.engine.data.readers.sample import Bad
 from liit.engine.data.reading import TooManyBadSamples, unscorable
 from liit.engine.evaluation.evaluation import evaluate, keep_first_of_each
 from liit.engine.evaluation.generations import Asked, exam_rows, generate
+from liit.engine.handing.to_serve import to_serve
 from liit.engine.pages.afterwards import taught_and_asked
 from liit.engine.run.deciding import finished
 from liit.engine.run.files import read_json, read_table, write_json, write_table
@@ -148,7 +150,7 @@ class Examining:
         told = config.model.model_dump(include={"dtype", "attention", "max_length"}) | config.model.told()
         return {
             "model": {"weights": self.stages.model_mark, **told},
-            "evaluation": config.evaluation.model_dump(),
+            "evaluation": config.evaluation.answered_by(),
         }
 
     def _generate(self, t: int, asked: list[Exam], adapter: Made | None) -> Made:
@@ -162,7 +164,10 @@ class Examining:
             old = stages.step(t) / "generations.parquet"
             before = old if old.is_file() else None
             of = [exam.asked() for exam in asked]
-            generate(of, path_of(adapter), stages.config, before, partial, f"t{t} evaluate", clock)
+            mine, config = path_of(adapter), stages.config
+            server = config.evaluation.server
+            serve = None if server is None else functools.partial(to_serve, server.command, mine, config)
+            generate(of, mine, config, before, partial, f"t{t} evaluate", clock, serve)
 
         return stages.store.make(
             f"t{t:02d}/generations.parquet",

@@ -17,7 +17,8 @@ from liit.engine.data import stream
 from liit.engine.data.ingest import ingest
 from liit.engine.data.readers import checks
 from liit.engine.data.readers.formats import raw_rows
-from liit.engine.evaluation.answering import Speaker, answered
+from liit.engine.evaluation.answering import Speaker
+from liit.engine.evaluation.asking import answered
 from liit.engine.holding.task_features import first_question
 from liit.engine.models.encoding import PLACEHOLDER, TooLong
 from liit.engine.run.files import read_json, read_table, remove, write_table
@@ -102,7 +103,7 @@ class Conversations:
                 "max_new_tokens": LONGEST,
                 "turns": fingerprint(sorted(self.wanted.items())),
                 "model": model,
-                "evaluation": self.config.evaluation.model_dump(),
+                "evaluation": self.config.evaluation.model_dump(exclude={"server"}),
             },
             parents=(self.held, *there(self.asked)),
         )

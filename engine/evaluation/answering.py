@@ -1,38 +1,29 @@
-"""A model's greedy answers by Ray Data actors, in planned batches, with the expert of each sample where there are some."""
+"""A model's greedy answers to a batch of samples, with the expert of each where there are some."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
 import pyarrow as pa
 import torch
 
 from liit.engine.data.readers.images import open_image
-from liit.engine.evaluation.alike import first_alike
 from liit.engine.evaluation.merging import CannotMerge, merged_to_answer
-from liit.engine.fleet import planned
 from liit.engine.fleet.fitting import fitting
-from liit.engine.fleet.parts import Batches, tasks_of
-from liit.engine.fleet.running import TaskError, Worker
+from liit.engine.fleet.running import TaskError
 from liit.engine.models import loading
 from liit.engine.models.adapters import speaking_as, with_adapters
 from liit.engine.models.encoding import Encoded, collate, encode_prompt, pad_id_of, tokenizer_of
-from liit.engine.models.experts import Experts, adapter_of, is_experts, routed
+from liit.engine.models.experts import Experts, adapter_of, is_experts
 from liit.engine.models.responses import stop_ids
-from liit.engine.run.files import read_table
 from liit.engine.run.progress import log
-from liit.engine.run.store import Clock
-from liit.engine.settings.config import Config
 from liit.engine.settings.specs import TemplateSpec
 
 Sample = Mapping[str, Any]
 GIVEN = pa.schema([("id", pa.string()), ("answer", pa.string())])
-ROOM = "room"
-"""A planned sample's tokens beside its own: those of its answer, at most."""
 
 
 @dataclass(frozen=True)
@@ -163,47 +154,3 @@ def end_ids(model: Any, processor: Any) -> set[int]:
     """Ids that end an answer: of the chat template and the tokenizer, and of the model's own generation settings."""
     own = model.generation_config.eos_token_id
     return {*stop_ids(processor), *([] if own is None else [own] if isinstance(own, int) else own)}
-
-
-def answered(
-    worker: Callable[..., Worker],
-    samples: pa.Table,
-    files: Sequence[Path],
-    new_tokens: Mapping[str, int],
-    adapter: Path | None,
-    config: Config,
-    folder: Path,
-    label: str,
-    clock: Clock,
-    queries: Sequence[Path] = (),
-    whole: bool = True,
-) -> dict[str, Any]:
-    """What a worker's actors say of each of these samples, by id; part files lie in `folder` until the caller removes it.
-
-    Equal prompts are answered once. Batches are of one data set, by length, and filled by tokens; what is said of a sample
-    depends neither on what else is asked, but for equal prompts, nor on who answers or where a run was stopped.
-
-    Args:
-        samples: id, key, length and dataset of each; `files` hold their SAMPLE rows, among others maybe.
-        new_tokens: of an answer at most, by data set.
-        queries: what the samples look like (`task_features.py`), by which each finds its expert.
-        whole: what the worker makes of a sample depends on its references too, not on its prompt alone.
-    """
-    samples, limits = routed(samples, adapter, queries), config.evaluation
-    first_N = first_alike(files, samples, new_tokens, whole)
-    asked = samples.take(pa.array(np.unique(first_N)))
-    arguments = {
-        "model": config.model.model_dump(include={"path", "revision", "dtype", "attention"}),
-        "adapter": None if adapter is None else str(adapter),
-        "max_length": config.model.max_length,
-        "new_tokens": new_tokens,
-        "template": config.model.template(),
-    }
-    room = pa.array([new_tokens[name] for name in asked["dataset"].to_pylist()], pa.int32())
-    tasks = tasks_of(files, asked["key"].to_numpy(), {"expert": asked["expert"], ROOM: room})
-    batches = Batches(limits.samples_per_batch, limits.tokens_per_batch, ("dataset", "expert"), ROOM)
-    job = planned.Job(label, worker, arguments, tasks, batches)
-    given = pa.concat_tables([read_table(part) for part in planned.run(folder, job, config.resources, clock.tick)])
-    answers = dict(zip(given["id"].to_pylist(), given["answer"].to_pylist(), strict=True))
-    ids = samples["id"].to_pylist()
-    return {name: answers[ids[first]] for name, first in zip(ids, first_N.tolist(), strict=True)}

@@ -2,7 +2,7 @@
 model."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from liit.engine.evaluation.answering import Answerer, answered
+from liit.engine.evaluation.answering import Answerer
+from liit.engine.evaluation.asking import answered
 from liit.engine.evaluation.recalling import Recaller
 from liit.engine.run.files import files_of, read_table, remove, write_table
 from liit.engine.run.progress import log
@@ -51,28 +52,34 @@ def generate(
     partial: Path,
     label: str,
     clock: Clock,
+    to_serve: Callable[[Path], Mapping[str, str]] | None = None,
 ) -> None:
     """Write the GENERATION rows of a model: those that it has in `before`, and an answer to every question that has none.
 
     A question is the same by its pixels, its words and the length that its answer may have.
+
+    to_serve: where `evaluation.server` answers: what the words in its command stand for, made in a folder that may be there from
+    an earlier call.
     """
     known = GENERATION.empty_table() if before is None else read_table(before)
     questions = pa.concat_tables([QUESTION.empty_table(), *map(questions_of, asked)])
     new = questions.filter(pc.invert(pc.is_in(questions["question"], _there(known)["question"].combine_chunks())))
     if len(known) and len(new):
         log.info("%s: %d of %d questions have an answer already", label, len(questions) - len(new), len(questions))
-    folder = partial.with_name(f"{partial.name}.answers")
+    folder, served = (partial.with_name(f"{partial.name}.{kind}") for kind in ("answers", "served"))
     if len(new):
         files = [one.exam for one in asked]
         limits = {one.of.name: one.of.max_new_tokens for one in asked}
         queries = [one.queries for one in asked if one.queries is not None]
         whole = config.evaluation.losses
         worker = Recaller if whole else Answerer
+        places = None if to_serve is None else to_serve(served)
         samples = new.select(KNOWN)
-        given = answered(worker, samples, files, limits, adapter, config, folder, label, clock, queries, whole)
+        given = answered(worker, samples, files, limits, adapter, config, folder, label, clock, queries, whole, places)
         known = pa.concat_tables([known, _rows(new, given)])
     write_table(partial, known)
     remove(folder)
+    remove(served)
 
 
 def questions_of(asked: Asked) -> pa.Table:

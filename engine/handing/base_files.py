@@ -6,12 +6,11 @@ Files are copied as the base has them, for whoever reads them by name, and the c
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from transformers import GenerationConfig
 
 from liit.engine.evaluation.answering import end_ids
-from liit.engine.handing.source import Source
 from liit.engine.models import processors
 from liit.engine.models.encoding import pad_id_of
 from liit.engine.run.files import read_json, write_json
@@ -39,7 +38,17 @@ PATHS = ("_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_
 """Keys of a JSON file under which older versions left paths of whoever saved it."""
 
 
-def write_base_files(source: Source, model: Any, folder: Path, adapter: bool) -> None:
+class Based(Protocol):
+    """A base: where its files lie here, and its processor as a run used it."""
+
+    @property
+    def folder(self) -> Path: ...
+
+    @property
+    def processor(self) -> Any: ...
+
+
+def write_base_files(source: Based, model: Any, folder: Path, adapter: bool) -> None:
     """Write all of these beside the weights in `folder`; model: the base, whose generation settings count."""
     for file in sorted(source.folder.iterdir()):
         if file.is_dir() and file.name in FOLDERS:
@@ -69,7 +78,7 @@ def _copy(file: Path, target: Path) -> None:
     shutil.copyfile(file, target)  # follows links, which the cache of the hub is made of
 
 
-def _settle_template(source: Source, folder: Path) -> None:
+def _settle_template(source: Based, folder: Path) -> None:
     """Where the run's chat template is another than the base's (it had none, or is told a date): that one, in its own file."""
     used = source.processor.chat_template
     own = _own_template(source)
@@ -87,7 +96,7 @@ def _settle_template(source: Source, folder: Path) -> None:
         (folder / FOLDERS[0] / f"{name}.jinja").write_text(text, encoding="utf-8")
 
 
-def _own_template(source: Source) -> Any:
+def _own_template(source: Based) -> Any:
     """The chat template that whoever loads the base's files gets: a text, several by name, or none."""
     from transformers import AutoTokenizer
 
@@ -96,7 +105,7 @@ def _own_template(source: Source) -> Any:
     return AutoTokenizer.from_pretrained(source.folder).chat_template
 
 
-def _write_generation(source: Source, model: Any, folder: Path) -> None:
+def _write_generation(source: Based, model: Any, folder: Path) -> None:
     """generation_config.json as the base has it, with every token that ended an answer of the run, and the one that pads.
 
     As JSON: `save_pretrained` refuses what bases are published with, such as a temperature without sampling.

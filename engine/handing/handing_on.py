@@ -13,7 +13,7 @@ from liit.engine.evaluation.merging import CannotMerge, Cast, merge_into
 from liit.engine.handing import adapter_folder, servers
 from liit.engine.handing.base_files import write_base_files
 from liit.engine.handing.card import Facts, write_card
-from liit.engine.handing.merging import save_merged
+from liit.engine.handing.merging import SHARD, save_merged
 from liit.engine.handing.paths import is_path, refuse_paths, without_paths
 from liit.engine.handing.probing import logits, probe, same
 from liit.engine.handing.source import Source, source
@@ -21,9 +21,6 @@ from liit.engine.handing.tensors import read_whole
 from liit.engine.models import loading
 from liit.engine.models.experts import BASE, Experts
 from liit.engine.run.files import read_json, remove
-
-SHARD = "5GB"
-"""Of merged weights, at most; what the hub takes well."""
 
 
 @dataclass

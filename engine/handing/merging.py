@@ -5,6 +5,9 @@ from typing import Any
 
 from transformers import GenerationConfig
 
+SHARD = "5GB"
+"""Of merged weights, at most; what the hub takes well."""
+
 
 def save_merged(model: Any, folder: Path, shard: str) -> None:
     """Write weights in safetensors, none above `shard`, tied ones once, and config.json; no path of this machine.

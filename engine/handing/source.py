@@ -54,15 +54,19 @@ class Source:
     @cached_property
     def folder(self) -> Path:
         """Where the base's files lie here. Raises OSError for a hub id that is neither cached nor reachable."""
-        path, revision = self.config.model.path, self.config.model.revision
-        local = Path(locate(path)).expanduser()
-        return local if local.is_dir() else Path(snapshot_download(path, revision=revision, allow_patterns=list(SMALL)))
+        return files_of(self.config.model.path, self.config.model.revision)
 
     @cached_property
     def processor(self) -> Any:
         """As the run used it: its chat template with arguments and date written in."""
         model = self.config.model
         return load_processor(model.path, model.revision, model.template())
+
+
+def files_of(path: str, revision: str | None) -> Path:
+    """Where the small files of a model lie here. Raises OSError for a hub id that is neither cached nor reachable."""
+    local = Path(locate(path)).expanduser()
+    return local if local.is_dir() else Path(snapshot_download(path, revision=revision, allow_patterns=list(SMALL)))
 
 
 def source(run: Path, timestep: int | None, base: str | None) -> Source:

@@ -12,7 +12,6 @@ from liit.engine.settings.remote import hidden
 from liit.engine.settings.sections import (
     Clustering,
     Estimate,
-    Evaluation,
     Model,
     Pool,
     Resources,
@@ -20,7 +19,7 @@ from liit.engine.settings.sections import (
     Strategy,
     Tracking,
 )
-from liit.engine.settings.streams import DigitsStream, FileStream
+from liit.engine.settings.streams import DigitsStream, Evaluation, FileStream
 from liit.engine.settings.training import Judged, Tasks, Training
 
 

@@ -217,18 +217,6 @@ class Strategy(Settings):
     """By what the first timesteps choose instead; None: all by `name`."""
 
 
-class Evaluation(Settings):
-    samples_per_batch: PositiveInt | None = None
-    """None: as many as their tokens allow."""
-    tokens_per_batch: PositiveInt = 16384
-    """Of prompts, padding included, and of their answers as long as they may be."""
-    batches_per_file: PositiveInt = Field(1, exclude=True)
-    """Of no effect, as `scoring.batches_per_file`."""
-    losses: bool = False
-    """Also the loss of each reference, in nats a token: how much is left of a skill whose answers are all wrong by now. One
-    forward more for each sample."""
-
-
 class Resources(Settings):
     """What Ray is asked for. A running cluster is used where there is one, else a local one is started."""
 

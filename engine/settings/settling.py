@@ -76,6 +76,11 @@ def _check_training(config: Config, strategy: Strategy) -> None:
     """Raises ConfigError for what holds on to the past where the strategy has none, or would compare unlike things."""
     training, scoring = config.training, config.scoring
     _check_gate(config)
+    if training.experts and config.evaluation.server is not None:
+        raise ConfigError(
+            "evaluation.server has one set of weights, and training.experts several, of which each sample finds its own; "
+            "leave one of the two out"
+        )
     if training.experts and config.model.adapter is not None:
         raise ConfigError(
             "model.adapter is one adapter, which training.experts begins without; leave one of the two out"

@@ -1,8 +1,9 @@
 """Where a stream's releases and evaluation sets are, and what is told of each."""
 
+import re
 from typing import Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from liit.engine.settings.base import AnyPlace, Settings
 from liit.engine.settings.metric_options import options_of
@@ -153,4 +154,69 @@ class FileStream(Settings):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"names {twice} are used twice; ids begin with the name, so each must be unique")
+        return self
+
+
+class Server(Settings):
+    """A server of others with the interface of OpenAI, such as vLLM's, that answers in place of the built-in engine."""
+
+    command: str
+    """Starts it, without a shell. {port} is a free port; {merged} the folder of the merged model, or {model} the base and
+    {adapter} the adapter's folder; these are made where they stand in it."""
+    name: str | None = None
+    """What requests call the model, with the same words in it. None: {merged} where the command has it, else {model}. vLLM knows
+    an adapter by the name that --lora-modules gives it."""
+    actors: PositiveInt = 1
+    """Servers, each on a node that has room for it."""
+    cpus: PositiveFloat = 1
+    """Of a server, that Ray keeps for it."""
+    gpus: float = Field(0, ge=0)
+    health: str = "/health"
+    """What is asked for until it answers with 200."""
+    start_s: PositiveFloat = 900
+    """Seconds within which it must be healthy."""
+    in_flight: PositiveInt = 32
+    """Requests at a time."""
+    timeout_s: PositiveFloat = 600
+    """Seconds that one may take."""
+    retries: int = Field(4, ge=0)
+    """Of one that fails, with growing waits."""
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> "Server":
+        words = set(re.findall(r"\{(\w+)\}", self.command)) & {"port", "merged", "model", "adapter"}
+        if "port" not in words:
+            raise ValueError("evaluation.server.command has no {port} in it, by which the server is reached")
+        if not words & {"merged", "model"} or {"merged", "adapter"} <= words:
+            raise ValueError(
+                "evaluation.server.command needs {merged}, or {model} and {adapter}, to know whom it serves"
+            )
+        return self
+
+
+class Evaluation(Settings):
+    """How models are asked."""
+
+    samples_per_batch: PositiveInt | None = None
+    """None: as many as their tokens allow."""
+    tokens_per_batch: PositiveInt = 16384
+    """Of prompts, padding included, and of their answers as long as they may be."""
+    batches_per_file: PositiveInt = Field(1, exclude=True)
+    """Of no effect, as `scoring.batches_per_file`."""
+    losses: bool = False
+    """Also the loss of each reference, in nats a token: how much is left of a skill whose answers are all wrong by now. One
+    forward more for each sample."""
+    server: Server | None = None
+    """None: answers are the built-in engine's."""
+
+    def answered_by(self) -> dict[str, Any]:
+        """What an answer depends on: of a server who it is, and neither where it runs nor how often it is asked."""
+        if self.server is None:
+            return self.model_dump(exclude={"server"})
+        return {"server": self.server.model_dump(include={"command", "name"})}
+
+    @model_validator(mode="after")
+    def _a_server_has_no_losses(self) -> "Evaluation":
+        if self.server and self.losses:
+            raise ValueError("evaluation.losses needs the model itself; leave it out, or evaluation.server")
         return self

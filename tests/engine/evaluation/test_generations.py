@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from liit.engine.data.copies import content_hash
-from liit.engine.evaluation.answering import Answerer, answered
+from liit.engine.evaluation.answering import Answerer
+from liit.engine.evaluation.asking import answered
 from liit.engine.evaluation.generations import KNOWN, Asked, generate, questions_of
 from liit.engine.run.files import read_table, write_table
 from liit.engine.run.store import Clock
