@@ -75,8 +75,8 @@ class Speaker:
             return merged_to_answer(base, Path(adapter))
         except CannotMerge as why:
             self.apart = str(why)
-            del base
-            return loading.load_model(**model, adapter=adapter)
+        del base  # changed in part; here no traceback holds it, so there are never two in memory
+        return loading.load_model(**model, adapter=adapter)
 
     def answer(self, samples: Sequence[Sample]) -> list[str]:
         """What the model writes in place of each sample's last assistant turn.

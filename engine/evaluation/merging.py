@@ -3,12 +3,13 @@
 In bfloat16 a sum keeps 8 bits: an update smaller than a 256th of its weight is rounded away, whatever was computed before.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel
 from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import ModulesToSaveWrapper
@@ -60,7 +61,8 @@ def merge_into(base: nn.Module, adapter: Path) -> tuple[Any, Cast]:
     """The base with the adapter's LoRA and its trained projector in its weights, and what the cast did.
 
     base: in the types that it is stored in; it is changed. One weight at a time is float32, never the whole model. Raises
-    CannotMerge for a quantised base, and for an adapter that is more than LoRA of linears and trained copies of modules.
+    CannotMerge for a quantised base, for an adapter that is more than LoRA of linears and trained copies of modules, and for one
+    of a weight that another module has too: merged, it would change what that computes.
     """
     if getattr(base, "is_quantized", False):
         raise CannotMerge("the base is quantised")
@@ -96,8 +98,16 @@ def merged_to_answer(base: nn.Module, adapter: Path) -> Any:
 
 
 def _refuse(model: PeftModel) -> None:
-    """What is not W + s B A, or whose bias was trained too."""
+    """What is not W + s B A, whose bias was trained too, or whose W is tied."""
+    if not isinstance(model.peft_config["default"], LoraConfig):
+        raise CannotMerge("it is no LoRA")
+    times = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
     for name, module in model.get_base_model().named_modules():
+        inside = module.original_module if isinstance(module, ModulesToSaveWrapper) else module
+        if isinstance(module, BaseTunerLayer | ModulesToSaveWrapper) and any(
+            times[id(parameter)] > 1 for parameter in inside.parameters()
+        ):
+            raise CannotMerge(f"the weight of {name} is tied to that of another module")
         if not isinstance(module, BaseTunerLayer):
             continue
         plain = isinstance(module, LoraLinear) and type(module.get_base_layer()) is nn.Linear

@@ -20,7 +20,7 @@ from PIL import Image
 from liit.engine.answers.judging import FIRST_WAIT_S, PASSING
 from liit.engine.data.readers.images import open_image
 from liit.engine.evaluation.answering import GIVEN
-from liit.engine.evaluation.serving import Serving, filled
+from liit.engine.evaluation.serving import LOCAL, Serving, filled
 from liit.engine.fleet.running import TaskError
 from liit.engine.models import loading
 from liit.engine.models.layout import layout_of
@@ -28,8 +28,8 @@ from liit.engine.models.rendering import Form, Message, messages_of
 from liit.engine.settings.specs import TemplateSpec
 
 Sample = Mapping[str, Any]
-LOCAL = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""The server is on this machine: no proxy of the environment stands between."""
+SHOWN = 300
+"""Characters of what a server says of a request that it refuses."""
 
 
 class Served:
@@ -47,7 +47,7 @@ class Served:
         """server: `evaluation.server`. places: what the words in its command stand for. model: `path` and `revision` of the
         base, whose processor says what its chat template takes."""
         self.told, self.places, self.folder, self.new_tokens = server, places, Path(folder), new_tokens
-        own = "{merged}" if "{merged}" in server["command"] else "{model}"
+        own = "{merged}" if "{merged}" in server["command"] else "{adapter}"
         self.name = filled(server["name"] or own, places)
         self.processor = loading.load_processor(model["path"], model["revision"], template)
 
@@ -70,8 +70,8 @@ class Served:
             try:
                 answers = [one.result() for one in asked]
             except BaseException:
-                pool.shutdown(cancel_futures=True)
-                serving.stop()
+                pool.shutdown(wait=False, cancel_futures=True)
+                serving.stop()  # what is under way ends with it
                 del self.serving
                 raise
         return pa.table({"id": [sample["id"] for sample in samples], "answer": answers}, schema=GIVEN)
@@ -132,4 +132,4 @@ def _reason(error: Exception) -> tuple[str, bool]:
         return f"{type(error).__name__}: {error}", True
     with error:
         words = error.read(2000).decode(errors="replace").strip()
-    return f"HTTP {error.code}: {' '.join(words.split())}", error.code in PASSING
+    return f"HTTP {error.code}: {' '.join(words.split())[:SHOWN]}", error.code in PASSING

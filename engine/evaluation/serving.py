@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
@@ -17,6 +17,8 @@ from liit.engine.fleet.running import TaskError
 from liit.engine.run.progress import log
 
 LAST_LINES, LOOK_S, GONE_S = 8, 0.2, 60
+LOCAL = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""The server is on this machine: no proxy of the environment stands between."""
 
 
 def filled(text: str, places: Mapping[str, str]) -> str:
@@ -46,7 +48,7 @@ class Serving:
     def wait(self, health: str, seconds: float) -> None:
         """Until it is healthy. Raises TaskError with the last lines of its log where it has ended, or takes too long."""
         until = time.monotonic() + seconds
-        while not _answers(self.address + health):
+        while not _answers(self.address + health) or self.ended:  # whoever else answers at its port, where it has ended
             if self.ended:
                 raise TaskError(f"the server of evaluation.server has ended before it was healthy; {self.said()}")
             if time.monotonic() > until:
@@ -66,13 +68,18 @@ class Serving:
         """And wait until every process of it is gone."""
         assert self._minded.stdin is not None
         self._minded.stdin.close()
-        wait_until_gone(self.note.parent)
+        _wait(lambda: self.ended, GONE_S)
 
 
 def wait_until_gone(folder: Path, seconds: float = GONE_S) -> bool:
     """Whether all servers whose notes lie in the folder are gone within so many seconds: they hold memory of GPUs until then."""
+    return _wait(lambda: not list(folder.glob("*.there")), seconds)
+
+
+def _wait(done: Callable[[], bool], seconds: float) -> bool:
+    """Whether it was done within so many seconds."""
     until = time.monotonic() + seconds
-    while list(folder.glob("*.there")):
+    while not done():
         if time.monotonic() > until:
             return False
         time.sleep(LOOK_S)
@@ -98,7 +105,7 @@ def _see_off(folder: Path) -> None:
 
 
 def _answers(address: str) -> bool:
-    with suppress(OSError, HTTPException), urllib.request.urlopen(address, timeout=5) as reply:
+    with suppress(OSError, HTTPException), LOCAL.open(address, timeout=5) as reply:
         return bool(reply.status == 200)
     return False
 

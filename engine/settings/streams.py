@@ -1,6 +1,7 @@
 """Where a stream's releases and evaluation sets are, and what is told of each."""
 
 import re
+import shlex
 from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -164,14 +165,14 @@ class Server(Settings):
     """Starts it, without a shell. {port} is a free port; {merged} the folder of the merged model, or {model} the base and
     {adapter} the adapter's folder; these are made where they stand in it."""
     name: str | None = None
-    """What requests call the model, with the same words in it. None: {merged} where the command has it, else {model}. vLLM knows
-    an adapter by the name that --lora-modules gives it."""
+    """What requests call the model, with the same words in it. None: {merged} where the command has it, else {adapter}. vLLM
+    knows an adapter by the name that --lora-modules gives it."""
     actors: PositiveInt = 1
     """Servers, each on a node that has room for it."""
     cpus: PositiveFloat = 1
     """Of a server, that Ray keeps for it."""
     gpus: float = Field(0, ge=0)
-    health: str = "/health"
+    health: str = Field("/health", pattern="^/")
     """What is asked for until it answers with 200."""
     start_s: PositiveFloat = 900
     """Seconds within which it must be healthy."""
@@ -187,10 +188,19 @@ class Server(Settings):
         words = set(re.findall(r"\{(\w+)\}", self.command)) & {"port", "merged", "model", "adapter"}
         if "port" not in words:
             raise ValueError("evaluation.server.command has no {port} in it, by which the server is reached")
-        if not words & {"merged", "model"} or {"merged", "adapter"} <= words:
+        if len(words & {"merged", "adapter"}) != 1:  # {model} alone would be the base at every timestep
             raise ValueError(
                 "evaluation.server.command needs {merged}, or {model} and {adapter}, to know whom it serves"
             )
+        if "--api-key" in self.command:
+            raise ValueError(
+                "evaluation.server.command has a key in it, which every copy of the configuration would show, and requests have "
+                "none; leave out --api-key, and have the server listen on 127.0.0.1 alone"
+            )
+        try:
+            shlex.split(self.command)
+        except ValueError as error:
+            raise ValueError(f"evaluation.server.command cannot be split into words: {error}") from error
         return self
 
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from safetensors.torch import load_file
 
 from liit.engine.evaluation.answering import Answerer
 from liit.engine.evaluation.merging import CannotMerge, merge_into
 from liit.engine.handing.handing_on import hand_on
-from liit.engine.models.loading import load_model
+from liit.engine.models.loading import load_model, load_processor
 from tests.engine.handing.made_up import made_up_run, write_adapter
 
 
@@ -83,6 +83,36 @@ def test_what_is_no_plain_lora_is_not_merged(tiny_llama: str, tmp_path: Path, to
     with pytest.raises(CannotMerge, match=says):
         merge_into(load_model(tiny_llama), tmp_path / "adapter")
     assert answerer(tiny_llama, tmp_path / "adapter").answer(asked(2)) != []
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")  # that is what this is about
+@pytest.mark.parametrize("told", [{"target_modules": ["lm_head"]}, {"modules_to_save": ["lm_head"]}])
+def test_a_weight_that_another_module_has_too_is_not_merged_into(
+    tiny_llama: str, tmp_path: Path, told: dict[str, Any]
+) -> None:
+    """The input embedding would become another with it."""
+    model: Any = load_model(tiny_llama)
+    model.config.tie_word_embeddings = True
+    model.tie_weights()
+    model.save_pretrained(tmp_path / "tied")
+    load_processor(tiny_llama).save_pretrained(tmp_path / "tied")
+    base: Any = load_model(str(tmp_path / "tied"))
+    assert base.lm_head.weight is base.model.embed_tokens.weight
+    made = get_peft_model(base, LoraConfig(r=2, init_lora_weights=False, **{"target_modules": ["q_proj"], **told}))
+    made.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
+    one = answerer(str(tmp_path / "tied"), tmp_path / "adapter")
+    assert one.apart == "the weight of lm_head is tied to that of another module"
+    answers = one.answer(asked(6))
+    one.model = load_model(str(tmp_path / "tied"), adapter=str(tmp_path / "adapter"))
+    assert answers == one.answer(asked(6))
+
+
+def test_what_is_no_lora_stays_apart(tiny_llama: str, tmp_path: Path) -> None:
+    made = get_peft_model(load_model(tiny_llama), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3))
+    made.save_pretrained(tmp_path / "adapter")
+    one = answerer(tiny_llama, tmp_path / "adapter")
+    assert one.apart == "it is no LoRA"
+    assert hasattr(one.model, "peft_config")
 
 
 def test_a_quantised_base_is_not_merged_into(tiny_llama: str, tmp_path: Path) -> None:

@@ -43,15 +43,19 @@ def loaded(folder: str, base: str | None) -> tuple[Any, Any]:
     return model.eval(), (AutoProcessor if sees else AutoTokenizer).from_pretrained(folder)
 
 
-@torch.no_grad()
 def answer(model: Any, processor: Any, row: dict[str, Any]) -> str:
     images = iter(row["images"])
     messages = [{"role": turn["role"], "content": content(turn["text"], images)} for turn in row["conversation"][:-1]]
+    return written(model, processor, messages, NEW_TOKENS)
+
+
+@torch.no_grad()
+def written(model: Any, processor: Any, messages: list[dict[str, Any]], most: int) -> str:
     inputs = processor.apply_chat_template(
         messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
     )
     inputs = {k: v.to(model.dtype) if v.is_floating_point() else v for k, v in inputs.items()}
-    out = model.generate(**inputs, do_sample=False, max_new_tokens=NEW_TOKENS)
+    out = model.generate(**inputs, do_sample=False, max_new_tokens=most)
     new = out[0, inputs["input_ids"].shape[1] :]
     text: str = getattr(processor, "tokenizer", processor).decode(new, skip_special_tokens=True)
     return text.strip()
