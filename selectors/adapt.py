@@ -10,7 +10,7 @@ from liit.selectors.budgets import proportional, uniform
 from liit.selectors.coverage import added, ccs
 from liit.selectors.density import density_budgets
 from liit.selectors.directions import directions
-from liit.selectors.kmeans import means
+from liit.selectors.kmeans import means, members_of
 from liit.selectors.multiway import choose_scores, values_of
 from liit.selectors.priority import priority
 from liit.selectors.protocol import Choice, Options, Pool, choice, settled
@@ -29,7 +29,7 @@ def adapt_inf(pool: Pool, budget: int, seed: int, timestep: int, options: Option
     parts = settled(options, **PARTS, budgets="uniform", weight=None)
     labels_N, kind = pool.labels(), parts.pop("budgets")
     budget_K = _budgets(pool, labels_N, budget, kind, parts.pop("weight"))
-    return _multiway(pool, labels_N, budget_K, kind == "uniform", seed, timestep, **parts)
+    return multiway(pool, labels_N, budget_K, kind == "uniform", seed, timestep, **parts)
 
 
 def random_clusters(pool: Pool, budget: int, seed: int, timestep: int, options: Options) -> Choice:
@@ -42,10 +42,10 @@ def random_clusters(pool: Pool, budget: int, seed: int, timestep: int, options: 
         raise ValueError(f"k is {parts['k']}; pass at least one cluster")
     hashed_N = priority(pool.keys_N, "random clusters", seed, timestep)
     labels_N = (hashed_N % np.uint64(parts.pop("k"))).astype(np.int32)
-    return _multiway(pool, labels_N, uniform(np.bincount(labels_N), budget), True, seed, timestep, **parts)
+    return multiway(pool, labels_N, uniform(np.bincount(labels_N), budget), True, seed, timestep, **parts)
 
 
-def _multiway(
+def multiway(
     pool: Pool,
     labels_N: NDArray[np.int32],
     budget_K: NDArray[np.int64],
@@ -56,20 +56,27 @@ def _multiway(
     bins: int,
     trim: float,
     min_size: int,
+    group_K: NDArray[np.int32] | None = None,
 ) -> Choice:
-    """even: of a smaller budget, clusters lose alike; else in proportion to their budgets."""
+    """Of each cluster its budget by CCS, on the score that discriminates best in it.
+
+    even: of a smaller budget, clusters lose alike; else in proportion to their budgets. group_K: clusters of one group are judged
+    together; None: each by itself.
+    """
     columns = [pool.score(name) for name in scores]
-    chosen_K = choose_scores(columns, labels_N, len(budget_K), min_size=min_size, bins=bins, trim=trim)
+    group_K = np.arange(len(budget_K), dtype=np.int32) if group_K is None else group_K
+    groups = int(group_K.max(initial=-1)) + 1
+    chosen_G = choose_scores(columns, group_K[labels_N], groups, min_size=min_size, bins=bins, trim=trim)
+    chosen_K = chosen_G[group_K]
     index_n, stratum_n, rank_n = [np.empty(0, np.int64)], [np.empty(0, np.int32)], [np.empty(0)]
-    for k in np.flatnonzero(budget_K):
-        members = np.flatnonzero(labels_N == k)
-        values = values_of(columns, chosen_K[k], members)
-        picked, stratum = ccs(
-            values, pool.keys_N[members], int(budget_K[k]), bins=bins, trim=trim, seed=seed, timestep=timestep
-        )
+    for k, members in enumerate(members_of(labels_N, len(budget_K))):
+        if not budget_K[k]:
+            continue
+        values, keys = values_of(columns, chosen_K[k], members), pool.keys_N[members]
+        picked, stratum = ccs(values, keys, int(budget_K[k]), bins=bins, trim=trim, seed=seed, timestep=timestep)
         index_n.append(members[picked])
         stratum_n.append(stratum)
-        place = added(stratum, pool.keys_N[members[picked]], seed, timestep)
+        place = added(stratum, keys[picked], seed, timestep)
         rank_n.append(place.astype(np.float64) if even else (place + 1) / len(picked))
     index = np.concatenate(index_n)
     scorer_n = np.array([*scores, None], object)[chosen_K[labels_N[index]]]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liit.selectors.directions import BLOCK_NUMBERS, BLOCK_ROWS, Directions, directions
-from liit.selectors.kmeans import Partition, assign, distances, lloyd, means, start
+from liit.selectors.kmeans import Partition, assign, distances, lloyd, means, members_of, start
 from liit.selectors.priority import Indices, Keys, smallest
 
 ROWS_PER_CELL = 20  # on average, at least: fewer say nothing about a cell
@@ -105,6 +105,4 @@ def _split(
 
 def _grouped(labels_N: NDArray[np.int32]) -> list[Indices]:
     """Positions of each label that occurs, ascending."""
-    counts = np.bincount(labels_N)
-    groups = np.split(np.argsort(labels_N, kind="stable"), np.cumsum(counts)[:-1])
-    return [group for group in groups if len(group)]
+    return [members for members in members_of(labels_N) if len(members)]

@@ -15,6 +15,7 @@ from scipy.sparse import csr_array
 
 from liit.selectors.cells import cells
 from liit.selectors.directions import directions
+from liit.selectors.kmeans import members_of
 from liit.selectors.priority import Indices, Keys, priority, smallest
 from liit.selectors.protocol import Choice, Options, Pool, choice, settled
 from liit.selectors.similarity import neighbours
@@ -80,7 +81,7 @@ def graph(embeddings_ND: NDArray[Any], keys_N: Keys, k: int, seed: int) -> csr_a
     if n_rows > WHOLE:
         labels_N = cells(embeddings_ND, keys_N, -(-2 * n_rows // WHOLE), seed=seed, largest=WHOLE).labels_N
     froms, tos, weights = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0)]
-    for members in np.split(np.argsort(labels_N, kind="stable"), np.cumsum(np.bincount(labels_N))[:-1]):
+    for members in members_of(labels_N):
         near_nk, cosine_nk = neighbours(rows.take(members), k)
         froms.append(np.repeat(members, near_nk.shape[1]))
         tos.append(members[near_nk.ravel()])

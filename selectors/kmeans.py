@@ -16,7 +16,7 @@ from scipy.sparse import csc_array, csr_array
 
 from liit.selectors.blocks import in_order, one_thread
 from liit.selectors.directions import Directions
-from liit.selectors.priority import Keys, smallest
+from liit.selectors.priority import Indices, Keys, smallest
 
 SEEDING_ROWS = 1 << 14
 SEEDING_ITERATIONS = 25
@@ -238,3 +238,9 @@ def _gathered(rows: Directions, look: Callable[[slice], _Block], sizes: Sequence
         Partition(labels_N, counts_K[of], sums_KP[of], squares_K[of])
         for labels_N, of in zip(labels_SN, sets, strict=True)
     ]
+
+
+def members_of(labels_N: NDArray[np.integer], n_clusters: int = 0) -> list[Indices]:
+    """The rows of each cluster, ascending."""
+    size_K = np.bincount(labels_N, minlength=n_clusters)
+    return np.split(np.argsort(labels_N, kind="stable"), np.cumsum(size_K))[:-1]

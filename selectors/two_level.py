@@ -12,12 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from liit.selectors.adapt import PARTS
+from liit.selectors.adapt import PARTS, multiway
 from liit.selectors.budgets import uniform
 from liit.selectors.clustering import cluster
-from liit.selectors.coverage import added, ccs
-from liit.selectors.multiway import choose_scores, values_of
-from liit.selectors.priority import Indices, Keys, smallest
+from liit.selectors.kmeans import members_of
+from liit.selectors.priority import Keys, smallest
 from liit.selectors.protocol import Choice, Options, Pool, choice, settled
 
 MEMBERS = 8  # samples of a fine cluster, at least, on average
@@ -49,7 +48,7 @@ def two_level(pool: Pool, budget: int, seed: int, timestep: int, options: Option
     if inside == "chance":
         return _by_chance(pool, levels, budget_F, seed, timestep)
     told = {name: parts[name] for name in PARTS}
-    return _by_score(pool, levels, budget_F, seed, timestep, **told)
+    return multiway(pool, levels.fine_N, budget_F, False, seed, timestep, **told, group_K=levels.group_F)
 
 
 def two_levels(
@@ -84,43 +83,9 @@ def budgets(levels: TwoLevels, budget: int) -> NDArray[np.int64]:
     return budget_F
 
 
-def _members(levels: TwoLevels) -> list[Indices]:
-    """The samples of each fine cluster."""
-    counts_F = np.bincount(levels.fine_N, minlength=len(levels.group_F))
-    return np.split(np.argsort(levels.fine_N, kind="stable"), np.cumsum(counts_F)[:-1])
-
-
 def _by_chance(pool: Pool, levels: TwoLevels, budget_F: NDArray[np.int64], seed: int, timestep: int) -> Choice:
     picked = [
         members[smallest(pool.keys_N[members], int(count), "two-level", seed, timestep)]
-        for members, count in zip(_members(levels), budget_F, strict=True)
+        for members, count in zip(members_of(levels.fine_N, len(budget_F)), budget_F, strict=True)
     ]
     return choice(pool, np.concatenate(picked))
-
-
-def _by_score(
-    pool: Pool,
-    levels: TwoLevels,
-    budget_F: NDArray[np.int64],
-    seed: int,
-    timestep: int,
-    scores: tuple[str, ...],
-    bins: int,
-    trim: float,
-    min_size: int,
-) -> Choice:
-    columns = [pool.score(name) for name in scores]
-    groups = int(levels.group_F.max()) + 1
-    chosen_G = choose_scores(columns, levels.group_F[levels.fine_N], groups, min_size=min_size, bins=bins, trim=trim)
-    index_n, stratum_n, rank_n = [np.empty(0, np.int64)], [np.empty(0, np.int32)], [np.empty(0)]
-    for fine, members in enumerate(_members(levels)):
-        if not budget_F[fine]:
-            continue
-        values, keys = values_of(columns, chosen_G[levels.group_F[fine]], members), pool.keys_N[members]
-        chosen, stratum = ccs(values, keys, int(budget_F[fine]), bins=bins, trim=trim, seed=seed, timestep=timestep)
-        index_n.append(members[chosen])
-        stratum_n.append(stratum)
-        rank_n.append((added(stratum, keys[chosen], seed, timestep) + 1) / len(chosen))
-    index = np.concatenate(index_n)
-    scorer_n = np.array([*scores, None], object)[chosen_G[levels.group_F[levels.fine_N[index]]]]
-    return choice(pool, index, scorer_n, np.concatenate(stratum_n), np.concatenate(rank_n))

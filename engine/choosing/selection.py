@@ -19,6 +19,7 @@ from liit.engine.run.progress import log
 from liit.engine.run.tables import SELECTION, sort_by_key
 from liit.engine.settings.config import Config
 from liit.selectors import catalog
+from liit.selectors.kmeans import members_of
 from liit.selectors.opened import Opened
 from liit.selectors.protocol import Choice, Pool, Strategy, chosen
 
@@ -90,7 +91,7 @@ def percentiles(choice: Choice, pool: Pool) -> np.ndarray:
     NaN for chance, and where the strategy made the score itself.
     """
     labels_N = np.zeros(len(pool), np.int32) if pool.labels_N is None else pool.labels_N
-    members_K = np.split(np.argsort(labels_N, kind="stable"), np.cumsum(np.bincount(labels_N))[:-1])
+    members_K = members_of(labels_N)
     found, label_n = np.full(len(choice.index_n), np.nan, np.float32), labels_N[choice.index_n]
     for scorer in {name for name in choice.scorer_n if name in pool.scores}:
         values_N, by_scorer_n = pool.score(scorer), choice.scorer_n == scorer
@@ -169,7 +170,6 @@ def pool_arrays(timestep: Path, scores: tuple[str, ...], vectors: tuple[str, ...
         if not np.array_equal(grouped["key"].to_numpy(), keys_N):
             raise RuntimeError(f"{timestep}: clusters and profile hold different samples")
         labels_N, distance_N = grouped["cluster"].to_numpy(), grouped["distance"].to_numpy()
-        del grouped
     return Pool(
         keys_N=keys_N,
         arrival_N=arrivals(profile, keys_N),

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from liit.engine.data.readers.images import open_image
 from liit.engine.pages.page import Example
 from liit.engine.run.files import files_of, read_json, read_table
-from liit.engine.run.profiles import column_names, read_scores, read_vectors_at
+from liit.engine.run.profiles import column_names, read_scores, read_vectors_of
 from liit.engine.run.reading import Run
 from liit.selectors.priority import smallest
 
@@ -122,9 +122,11 @@ class RunFolder:
     def vectors(self, name: str, positions: np.ndarray) -> np.ndarray | None:
         """Unit rows of a vector of the profiled timestep; None where it was not profiled."""
         assert self.profiled is not None
+        assert self.newest is not None
         if name not in read_json(self.profiled / "profile" / "columns.json"):
             return None
-        rows = read_vectors_at(self.profiled / "profile", name, positions).astype(np.float32)
+        keys = self.newest.index[positions].to_numpy()
+        rows = read_vectors_of(self.profiled / "profile", name, keys).astype(np.float32)
         norm = np.linalg.norm(rows, axis=1, keepdims=True)
         return np.divide(rows, norm, out=np.zeros_like(rows), where=norm > 0)
 

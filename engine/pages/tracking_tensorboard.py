@@ -1,15 +1,10 @@
-"""A timestep as a TensorBoard event file of the run folder, written by this thread: `SummaryWriter` has one of its own, whose
-errors nobody can catch."""
+"""A timestep as a TensorBoard event file of the run folder."""
 
-import time
 from contextlib import closing
 from pathlib import Path
 
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.summary import scalar
-
 from liit.engine.settings.config import Config
+from liit.engine.training.live_loss import event_file, point
 
 
 def to_tensorboard(
@@ -22,7 +17,6 @@ def to_tensorboard(
         path.unlink()
     points = [(name, value, t) for name, value in figures.items()]
     points += [(name, value, step) for name, curve in curves.items() for step, value in enumerate(curve, start=1)]
-    folder.mkdir(exist_ok=True)
-    with closing(EventsWriter(str(folder / "events"), f".t{t:02d}")) as file:
+    with closing(event_file(folder, f".t{t:02d}")) as file:
         for name, value, step in points:
-            file.write_event(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
+            file.write_event(point(name, step, value))

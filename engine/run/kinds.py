@@ -36,9 +36,9 @@ def kinds(root: Path, timesteps: list[int], asked: Mapping[str, str]) -> pd.Data
 
     asked: the skill of each evaluation set, by its key.
     """
-    known = _known(root)
+    keys_N, code_N, names = _known(root)
     skills = skills_of(root, asked)
-    found = {t: _row(root / f"t{t:02d}", known, skills) for t in timesteps} if len(known) else {}
+    found = {t: _row(root / f"t{t:02d}", keys_N, code_N, names, skills) for t in timesteps} if names else {}
     there = {t: row for t, row in found.items() if row is not None}
     return pd.DataFrame(list(there.values()), index=pd.Index(there, name="timestep"), columns=list(COLUMNS))
 
@@ -55,21 +55,22 @@ def skills_of(root: Path, asked: Mapping[str, str]) -> dict[str, str]:
     return skills
 
 
-def _known(root: Path) -> pa.Table:
-    """Key and task of all samples that name one, in the order of the keys."""
+def _known(root: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """(N,) keys of all samples that name a task, ascending, (N,) which of the names each says, and the names."""
     tables = [read_table(path, ["key", "task"]) for path in sorted(root.glob("releases/*.parquet"))]
     if not tables:
-        return pa.table({"key": pa.array([], pa.uint64()), "task": pa.array([], pa.string())})
+        return np.empty(0, np.uint64), np.empty(0, np.int32), []
     whole = pa.concat_tables(tables)
-    return sort_by_key(whole.filter(whole["task"].is_valid()))
+    named = sort_by_key(whole.filter(whole["task"].is_valid()))
+    coded = named["task"].combine_chunks().dictionary_encode()
+    return named["key"].to_numpy(), coded.indices.to_numpy(), coded.dictionary.to_pylist()
 
 
-def _row(step: Path, known: pa.Table, skills: Mapping[str, str]) -> dict[str, float] | None:
+def _row(
+    step: Path, keys_N: np.ndarray, code_N: np.ndarray, names: list[str], skills: Mapping[str, str]
+) -> dict[str, float] | None:
     if not (step / "selection.parquet").is_file():
         return None
-    coded = known["task"].combine_chunks().dictionary_encode()
-    names = coded.dictionary.to_pylist()
-    code_N, keys_N = coded.indices.to_numpy(), known["key"].to_numpy()
     pool_K, chosen_K = (
         _counted(read_table(step / f"{name}.parquet", ["key"])["key"].to_numpy(), keys_N, code_N, len(names))
         for name in ("pool", "selection")

@@ -92,19 +92,14 @@ def read_vectors(folder: Path, name: str) -> np.ndarray:
     return matrix
 
 
-def read_vectors_at(folder: Path, name: str, positions_n: np.ndarray) -> np.ndarray:
-    """(n, D) float16: the rows of `read_vectors` at these positions, ascending; no others are held."""
+def read_vectors_of(folder: Path, name: str, keys_n: np.ndarray) -> np.ndarray:
+    """(n, D) float16: a vector of the samples with these keys, ascending, all of which the profile has; no others are held."""
     parts = sorted(folder.glob("*.parquet"))
-    place_M = _places(parts)
-    wanted_M = found_at(positions_n.astype(np.uint64), np.where(place_M < 0, len(place_M), place_M).astype(np.uint64))
-    width = pq.read_schema(parts[0]).field(name).type.byte_width // NUMBER.itemsize
-    rows_nD = np.empty((len(positions_n), width), NUMBER)
-    start = 0
+    rows_nD = np.empty((len(keys_n), pq.read_schema(parts[0]).field(name).type.byte_width // NUMBER.itemsize), NUMBER)
     for part in parts:
-        wanted = wanted_M[start : start + pq.read_metadata(part).num_rows]
-        start += len(wanted)
-        if (wanted >= 0).any():
-            rows_nD[wanted[wanted >= 0]] = unpacked(pq.read_table(part, columns=[name])[name])[wanted >= 0]
+        at = found_at(keys_n, pq.read_table(part, columns=["key"])["key"].to_numpy())
+        if (at >= 0).any():
+            rows_nD[at[at >= 0]] = unpacked(pq.read_table(part, columns=[name])[name])[at >= 0]
     return rows_nD
 
 

@@ -30,6 +30,16 @@ def live_loss(root: Path, t: int, expert: str) -> Iterator[Callable[[int, float]
         curve.end()
 
 
+def event_file(folder: Path, ending: str) -> EventsWriter:
+    """One that TensorBoard finds in a folder, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return EventsWriter(str(folder / "events"), ending)
+
+
+def point(name: str, step: int, value: float) -> Event:
+    return Event(wall_time=time.time(), step=step, summary=scalar(name, value))
+
+
 class _Curve:
     """An event file with one scalar; None in its place once it could not be written."""
 
@@ -37,14 +47,13 @@ class _Curve:
         self.folder, self.t, self.name, self.flushed = folder, t, name, time.monotonic()
         self.file: EventsWriter | None = None
         with self._told():
-            folder.mkdir(parents=True, exist_ok=True)
-            self.file = EventsWriter(str(folder / "events"), f".t{t:02d}.live")
+            self.file = event_file(folder, f".t{t:02d}.live")
 
     def show(self, step: int, loss: float) -> None:
         if self.file is None:
             return
         with self._told():
-            self.file.write_event(Event(wall_time=time.time(), step=step, summary=scalar(self.name, loss)))
+            self.file.write_event(point(self.name, step, loss))
             if time.monotonic() - self.flushed > FLUSH_SECONDS:
                 self.file.flush()
                 self.flushed = time.monotonic()

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from liit.engine.run.files import remove
 from liit.engine.run.progress import log
 from liit.engine.training.finite import refuse_noted
 from liit.engine.training.job import TrainJob
@@ -56,7 +57,7 @@ def _drop_torn(job: TrainJob) -> None:
     except ValueError:
         log.warning("%s was not written to its end: this training begins again", snapshot)
         for path in job.folder.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            remove(path)
 
 
 def _trainer(job: TrainJob) -> Any:

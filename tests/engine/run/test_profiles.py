@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from liit.engine.run.profiles import packed, read_profile, read_vectors, read_vectors_at, unpacked
+from liit.engine.run.profiles import packed, read_profile, read_vectors, read_vectors_of, unpacked
 from liit.engine.scoring.profile_spec import FEATURES, ProfilerSpec
 from liit.engine.scoring.profiler import Profiler, Row
 from liit.engine.scoring.scoring import columns_of, profile_table, width
@@ -36,7 +36,8 @@ def test_vectors_come_back_by_key_without_those_of_failed_samples(tmp_path: Path
     found = read_vectors(folder, "sketch")
     assert np.array_equal(found, np.stack([second[1], first[0], second[0], first[2]]))
     for few in ([], [0], [1, 3], [0, 1, 2, 3]):
-        assert np.array_equal(read_vectors_at(folder, "sketch", np.array(few, int)), found[few])
+        keys = np.array([1, 7, 8, 9], np.uint64)[few]
+        assert np.array_equal(read_vectors_of(folder, "sketch", keys), found[few])
     table = read_profile(folder, ["nll"])
     assert table["key"].to_pylist() == table["nll"].to_pylist() == [1, 7, 8, 9]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["profile"], "the mapped file has no name"
