@@ -109,14 +109,10 @@ def ray_cluster() -> Iterator[None]:
 
     from liit.engine.fleet.connect import STAYING
 
-    os.environ.update(STAYING)
     root = str(Path(__file__).resolve().parent.parent)
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": root, "HF_HUB_OFFLINE": "1"}},
-    )
-    yield
-    ray.shutdown()
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in (STAYING | {"PYTHONPATH": root}).items():
+            environment.setenv(name, value)  # as a `runtime_env` Ray would start every worker in a process of its own
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+        yield
+        ray.shutdown()

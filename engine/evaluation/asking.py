@@ -14,6 +14,7 @@ from liit.engine.fleet import planned
 from liit.engine.fleet.parts import Batches, tasks_of
 from liit.engine.fleet.running import Worker
 from liit.engine.models.experts import routed
+from liit.engine.models.weights import light
 from liit.engine.run.files import read_table
 from liit.engine.run.store import Clock
 from liit.engine.settings.config import Config
@@ -67,7 +68,8 @@ def answered(
     room = pa.array([new_tokens[name] for name in asked["dataset"].to_pylist()], pa.int32())
     tasks = tasks_of(files, asked["key"].to_numpy(), {"expert": asked["expert"], ROOM: room})
     batches = Batches(limits.samples_per_batch, limits.tokens_per_batch, ("dataset", "expert"), ROOM)
-    job = planned.Job(label, worker, arguments, tasks, batches)
+    small = light(config.model.path, config.model.revision)
+    job = planned.Job(label, worker, arguments, tasks, batches, light=small)
     with nobody_left(folder):
         given = pa.concat_tables([read_table(part) for part in planned.run(folder, job, resources, clock.tick)])
     answers = dict(zip(given["id"].to_pylist(), given["answer"].to_pylist(), strict=True))

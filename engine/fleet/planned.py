@@ -49,6 +49,8 @@ class Job:
     """The planned batches of a task, by what it says: called where the worker is."""
     pooled: bool = True
     """Whether workers are held by an actor pool, with its GPUs; else by Ray's task processes, which outlive the job."""
+    light: bool = False
+    """Whether a worker is small enough to be kept by such a process, where `resources.warm` is left to that."""
     unit: str = "samples"
     """What `Task.rows` counts, in words."""
 
@@ -116,7 +118,7 @@ def _stream(tasks: Sequence[Task], folder: Path, job: Job, resources: Resources)
         "loaders": loaders_of_actor(resources, cpus),
         "ahead": resources.read_ahead_gb * 1e9 / 2,  # an actor has two tasks: one that it runs, and the next
     }
-    if job.pooled and not resources.warm:
+    if job.pooled and not _warm(resources, job):
         done = dataset.map_batches(
             TaskRunner,
             fn_constructor_kwargs=make,
@@ -141,6 +143,12 @@ def _stream(tasks: Sequence[Task], folder: Path, job: Job, resources: Resources)
             compute=ray.data.TaskPoolStrategy(min(resources.actor_count, len(tasks)) if job.pooled else None),
         )
     yield from done.iter_rows()
+
+
+def _warm(resources: Resources, job: Job) -> bool:
+    if resources.warm == "auto":
+        return job.light and not resources.gpus_per_actor
+    return resources.warm
 
 
 def cpus_of_actor(resources: Resources, total: float) -> float:

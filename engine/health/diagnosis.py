@@ -77,7 +77,7 @@ def hardware(
     resources = as_placed(resources, nodes)
     gpus, cpus = sum(node.gpus for node in nodes), sum(node.cpus for node in nodes)
     has, wrong, asked = f"{_amount(gpus, cpus)} on {_all(nodes)}", [], []
-    actor = (0 if resources.warm else resources.gpus_per_actor, cpus_of_actor(resources, cpus))
+    actor = (0 if resources.warm is True else resources.gpus_per_actor, cpus_of_actor(resources, cpus))
     worker = (resources.gpus_per_worker, resources.cpus_per_worker)
     for key, count, each in (("resources.actors", resources.actor_count, actor), ("training.workers", workers, worker)):
         asked.append(f"{key}={count} of {_amount(*each)}")

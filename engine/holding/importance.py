@@ -25,6 +25,7 @@ from liit.engine.fleet import planned
 from liit.engine.fleet.fitting import fitting
 from liit.engine.fleet.parts import Batches, tasks_of
 from liit.engine.models import adapters, anatomy, loading
+from liit.engine.models.weights import light
 from liit.engine.run.files import appearing, read_table, remove
 from liit.engine.run.store import Clock
 from liit.engine.scoring.gradients import Linear, Recorder, lora_gradients
@@ -57,7 +58,8 @@ def measure(
     _write(table, chosen, groups)
     batches = Batches(scoring.samples_per_batch, min(scoring.tokens_per_batch, rule.tokens_per_batch))
     tasks = tasks_of([table], chosen["key"].to_numpy())
-    job = planned.Job(label, ImportanceWorker, arguments, tasks, batches)
+    small = light(spec.model, spec.revision)
+    job = planned.Job(label, ImportanceWorker, arguments, tasks, batches, light=small)
     parts: dict[str, list[Path]] = {}
     for (task, _), part in zip(groups, planned.run(work, job, config.resources, clock.tick), strict=True):
         _check(part)

@@ -9,6 +9,8 @@ from huggingface_hub import try_to_load_from_cache
 from liit.engine.models.loading import locate
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+LIGHT = 10**9
+"""Bytes of weights that a process may keep while others do something else."""
 START = 2**20
 """Bytes of each file that tell models apart: beyond the header of safetensors, weights begin."""
 
@@ -28,6 +30,13 @@ def missing_weights(path: str, revision: str | None = None) -> list[str]:
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise ValueError(f"model {path}: {index} is damaged ({type(error).__name__}: {error})") from error
     return sorted(name for name in names if not (folder / name).is_file())
+
+
+def light(path: str, revision: str | None = None) -> bool:
+    """Whether a model's weights are few, so that processes may keep them; of one that is not here it is not known."""
+    folder = _folder(path, revision)
+    files = [] if folder is None else list(folder.glob("*.safetensors"))
+    return bool(files) and sum(file.stat().st_size for file in files) < LIGHT
 
 
 def files_mark(path: str, revision: str | None = None) -> str:

@@ -223,7 +223,7 @@ class Store:
         partial.replace(final)
         self._settle(final, read_json(note))
         self._note(recipe.name, "finished", clock)
-        give_back()
+        give_back(clock.seconds)
 
     def _settle(self, final: Path, record: dict[str, Any]) -> None:
         """Write down that a result is whole."""

@@ -164,8 +164,11 @@ def sort_by_key(table: pa.Table) -> pa.Table:
     return table if is_by_key(table) else table.sort_by("key")
 
 
-def give_back() -> None:
-    """Memory that freed tables and arrays left in this process's pools goes back to the system."""
+def give_back(after_s: float) -> None:
+    """Memory that freed tables and arrays left in this process's pools goes back to the system, where work took some seconds:
+    it takes a third of one itself."""
+    if after_s < 5:
+        return
     gc.collect()
     pa.default_memory_pool().release_unused()
     with suppress(AttributeError):  # glibc alone has it

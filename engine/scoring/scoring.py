@@ -19,6 +19,7 @@ from liit.engine.fleet.parts import Batches, tasks_of
 from liit.engine.models import loading
 from liit.engine.models.experts import routed
 from liit.engine.models.fingerprint import fingerprint as model_fingerprint
+from liit.engine.models.weights import light
 from liit.engine.run.files import read_json, read_table, write_json
 from liit.engine.run.fingerprints import file_fingerprint, fingerprint
 from liit.engine.run.profiles import NUMBER, packed, read_profile
@@ -132,7 +133,9 @@ class Samples:
         tasks = [replace(task, name=f"{part}{task.name}") for task in tasks_of(self.releases, keys_n, told)]
         scoring, by = self.config.scoring, ("expert",) if "expert" in told else ()
         batches = Batches(scoring.samples_per_batch, scoring.tokens_per_batch, by)
-        job = planned.Job(label, ProfileWorker, {"spec": asdict(self.spec), "model": self.model}, tasks, batches)
+        arguments = {"spec": asdict(self.spec), "model": self.model}
+        small = light(self.spec.model, self.spec.revision)
+        job = planned.Job(label, ProfileWorker, arguments, tasks, batches, light=small)
         return planned.run(folder, job, self.config.resources, clock.tick)
 
     @cached_property

@@ -236,9 +236,9 @@ class Resources(Settings):
     8 at most; without one none, since the model itself takes the CPUs."""
     read_ahead_gb: PositiveFloat = 1
     """Memory of an actor for images and tokens that its loaders have ready before its model asks for them, about."""
-    warm: bool = False
-    """Score and answer in Ray's own processes, which stay, in place of actors, which load every library anew at every stage: for
-    small models on CPUs."""
+    warm: bool | Literal["auto"] = "auto"
+    """Score and answer in Ray's own processes, which stay, in place of actors, which load every library anew at every stage; each
+    keeps the last model that it had. auto: without GPUs, where a model's weights are less than a gigabyte."""
     cpus_per_worker: PositiveFloat = 1
     gpus_per_worker: float = Field(0, ge=0)
 

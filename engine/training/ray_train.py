@@ -65,13 +65,14 @@ def _trainer(job: TrainJob) -> Any:
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     import ray
 
-    if len(ray.nodes()) == 1:  # a node that is taken away takes all of this with it: nothing to watch for
+    alone = len(ray.nodes()) == 1
+    if alone:  # a node that is taken away takes all of this with it: nothing to watch for
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchConfig
 
     resources = {"CPU": job.cpus} | ({"GPU": job.gpus} if job.gpus else {})
-    return TorchTrainer(
+    return _trainer_class(alone)(
         _on_worker,
         train_loop_config={"job": job},
         torch_config=TorchConfig(backend="nccl" if job.gpus else "gloo"),
@@ -85,6 +86,20 @@ def _trainer(job: TrainJob) -> Any:
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),
     )
+
+
+def _trainer_class(alone: bool) -> type:
+    """TorchTrainer without processes, three seconds of CPU each at every training, that would have nothing to do: for Ray
+    Data's sets, of which it gets none, and, alone on a node, for what a controller leaves there that dies before its job."""
+    from ray.train.torch import TorchTrainer
+
+    idle = {"DatasetsCallback", *(["PlacementGroupCleanerCallback"] if alone else [])}
+
+    class Trainer(TorchTrainer):
+        def _create_default_callbacks(self) -> list[Any]:
+            return [each for each in super()._create_default_callbacks() if type(each).__name__ not in idle]
+
+    return Trainer
 
 
 def _on_worker(config: dict[str, TrainJob]) -> None:

@@ -117,6 +117,7 @@ def test_a_conversation_must_say_how_its_turns_are_scored(tmp_path: Path) -> Non
         converse(tmp_path, Release(name="c", path=str(talk)))
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_cluster")
 def test_the_first_timesteps_can_choose_by_another_strategy(settings: dict[str, Any], tmp_path: Path) -> None:
     store = Store(tmp_path / "opened")

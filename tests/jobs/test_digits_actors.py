@@ -40,7 +40,11 @@ def first_choice(folder: Path, name: str, *resources: str) -> tuple[pa.Table, pa
 def test_three_actors_and_none_at_all_choose_what_one_chooses(ingested: Path) -> None:
     profile, selection = first_choice(ingested, "one", "resources.actors=1")
     assert len(selection) == 40
-    for name, resources in (("three", ["resources.actors=3"]), ("warm", ["resources.actors=2", "resources.warm=true"])):
+    others = {
+        "three": ["resources.actors=3", "resources.warm=false"],
+        "warm": ["resources.actors=2", "resources.warm=true"],
+    }
+    for name, resources in others.items():
         again, choice = first_choice(ingested, name, *resources)
         assert again.equals(profile), name
         assert choice.equals(selection), name

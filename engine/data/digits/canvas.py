@@ -9,7 +9,6 @@ from functools import cache
 from typing import Literal, NamedTuple
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 GRID = 4
 CELL = 8
@@ -44,12 +43,16 @@ Scene = tuple[Mark, ...]
 @cache
 def crops() -> np.ndarray:
     """The handwritten digits, (1797, 8, 8) float32 between 0 and 1."""
+    from sklearn.datasets import load_digits  # a second and a half, which no worker needs
+
     return (load_digits().images / 16).astype(np.float32)
 
 
 @cache
 def split_crops(split: Split) -> tuple[np.ndarray, ...]:
     """For each digit 0 to 9, the indices into `crops()` of one set. The three sets are disjoint and cover all."""
+    from sklearn.datasets import load_digits
+
     labels = load_digits().target
     rng = np.random.default_rng(1797)
     chosen = []

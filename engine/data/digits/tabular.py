@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cache, partial
 
 import numpy as np
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, load_wine
 
 from liit.engine.data.digits import language
 from liit.engine.data.digits.canvas import Split
@@ -33,6 +32,8 @@ class Table:
 
 @cache
 def _tables() -> tuple[Table, ...]:
+    from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, load_wine  # as late as in `canvas`
+
     iris, wine, cancer = load_iris(), load_wine(), load_breast_cancer()
     diabetes = load_diabetes(scaled=False)
     level = np.where(diabetes.target > np.median(diabetes.target), "high", "low")

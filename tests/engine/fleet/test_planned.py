@@ -35,6 +35,13 @@ class Doubler:
         return pa.table({"id": [s["id"] for s in samples], "twice": [2 * s["value"] for s in samples]})
 
 
+class Here(Doubler):
+    """Says in which process it is, in place of a result."""
+
+    def __call__(self, samples: list[dict[str, Any]]) -> pa.Table:
+        return pa.table({"id": [s["id"] for s in samples], "twice": [os.getpid() for _ in samples]})
+
+
 def numbers(start: int, stop: int) -> Iterator[list[dict[str, Any]]]:
     """The planned batches of a task: two numbers each."""
     for first in range(start, stop, 2):
@@ -77,6 +84,17 @@ def test_a_permuted_pool_gives_the_permuted_plan() -> None:
 
 def test_a_sample_longer_than_a_batch_has_one_of_its_own() -> None:
     assert plan(np.arange(3, dtype=np.uint64), np.array([5, 500, 6]), 8, 20).tolist() == [0, 1, 0]
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("light", [True, False])
+def test_small_workers_stay_in_their_processes_and_others_end_with_their_job(light: bool, tmp_path: Path) -> None:
+    parts = planned.run(tmp_path, replace(job(4, 4, Here), light=light), Resources(cpus_per_actor=0.5), lambda: None)
+    (process,) = set(result(parts).values())
+    deadline = time.monotonic() + 60
+    while not light and Path(f"/proc/{process}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert Path(f"/proc/{process}").exists() == light
 
 
 @pytest.mark.usefixtures("ray_cluster")

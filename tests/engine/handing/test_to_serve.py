@@ -36,7 +36,9 @@ def config_of(model: str = "digits-base", **more: Any) -> Config:
     return Config.model_validate({"model": {"path": model, "max_length": 400, **more}})
 
 
-@pytest.mark.parametrize(("form", "taught"), [("adapter", True), ("adapter", False), ("merged", False)])
+@pytest.mark.parametrize(
+    ("form", "taught"), [("adapter", True), pytest.param("adapter", False, marks=pytest.mark.long), ("merged", False)]
+)
 def test_each_form_answers_as_the_built_in_engine_does_with_and_without_an_adapter(
     tmp_path: Path, form: str, taught: bool
 ) -> None:

@@ -1,13 +1,14 @@
 """Weights are missed by name, in a folder and in the hub's cache, and models that differ in a byte near the start differ."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
 
-from liit.engine.models.weights import INDEX, SINGLE, files_mark, missing_weights
+from liit.engine.models.weights import INDEX, LIGHT, SINGLE, files_mark, light, missing_weights
 
 
 @pytest.fixture
@@ -29,6 +30,14 @@ def test_a_shard_that_the_index_names_and_the_folder_lacks_is_missed(sharded: Pa
     (sharded / INDEX).write_text("[]")
     with pytest.raises(ValueError, match="is damaged"):
         missing_weights(str(sharded))
+
+
+def test_a_model_is_light_by_all_of_its_shards_and_never_where_it_is_not_here(sharded: Path, tmp_path: Path) -> None:
+    assert light(str(sharded))
+    for name in ("one.safetensors", "two.safetensors"):
+        os.truncate(sharded / name, LIGHT * 2 // 3)
+    assert not light(str(sharded))
+    assert not light(str(tmp_path / "none"))
 
 
 def test_a_model_of_one_file_and_a_shipped_one(tiny_llava: str, tmp_path: Path) -> None:
