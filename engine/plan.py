@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from liit.engine.forecast import Step, forecast, questions
-from liit.engine.remaining import remaining
+from liit.engine.remaining import answered_per_second, remaining
 from liit.engine.run.deciding import Verdict, finished
 from liit.engine.run.planning import Plan, timestep_of
 from liit.engine.run.progress import duration, size
@@ -108,6 +108,7 @@ def say(config: Config, found: Plan, console: Console) -> None:
         "sketches",
         "scoring h",
         "training h",
+        "answers h",
         "about",
         "to do",
     )
@@ -125,6 +126,7 @@ def say(config: Config, found: Plan, console: Console) -> None:
             size(step.sketch_bytes),
             f"{step.scoring_hours * one.left['score']:.2f}",
             f"{step.training_hours * one.left['train']:.2f}",
+            f"{step.answering_seconds * config.resources.actor_count / 3600 * one.left['evaluate']:.2f}",
             duration(one.seconds),
             _told(one),
         )
@@ -134,8 +136,22 @@ def say(config: Config, found: Plan, console: Console) -> None:
     console.print(
         f"Hours are {unit} hours at the stated throughput (`estimate`). About {total} in all → {config.output}"
     )
-    for line in reasons(found):
+    for line in (*answering(config, found, steps), *reasons(found)):
         console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def answering(config: Config, found: Plan, steps: Sequence[Timestep]) -> Iterator[str]:
+    """How many answers a timestep has and how long they take, at the stated rate and at that of this run so far."""
+    count = sum(questions(config).values())
+    if not (count and steps):
+        return
+    line = (
+        f"Answers: {count:,} a timestep, about {duration(steps[0].forecast.answering_seconds)} at the stated throughput"
+    )
+    if measured := answered_per_second(found):
+        t, rate = measured
+        line += f", about {duration(count / rate)} at the {rate:,.1f} a second that t{t} was answered with"
+    yield line
 
 
 def _told(one: Timestep) -> str:

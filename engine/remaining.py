@@ -80,3 +80,16 @@ def _goes_on(found: Plan, name: str, layout: object = None) -> bool:
     known = begun(found.root / name)
     same_layout: bool = known.get("layout") == layout
     return same_layout and known.get("fingerprint") == found.marks()[name]
+
+
+def answered_per_second(found: Plan) -> tuple[int, float] | None:
+    """The first timestep of the run whose model was asked, and the answers a second of all its actors, their start included.
+
+    Later ones may have been asked some questions only, or have taken over what an earlier one said. None where nobody was asked.
+    """
+    for result in sorted(found.root.glob("t[0-9][0-9]/generations.parquet")):
+        seconds = float((finished(result) or {}).get("seconds", 0.0))
+        rows = rows_of(result)
+        if seconds and rows:
+            return int(result.parent.name[1:]), rows / seconds
+    return None

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from liit.engine.lasting.continuing import continued
-from liit.engine.plan import Timestep, plan, timesteps
+from liit.engine.plan import Timestep, answering, plan, timesteps
 from liit.engine.run.files import read_json, read_table, write_json, write_table
+from liit.engine.run.progress import duration
 from liit.engine.settings.config import Config
 from tests.small_run import said
 
@@ -39,6 +40,22 @@ def test_a_run_that_has_not_begun_takes_all_of_its_forecast(settings: dict[str, 
     steps = planned(settings, tmp_path / "new")
     assert [one.seconds for one in steps] == [one.forecast.seconds for one in steps]
     assert steps[0].seconds == QUESTIONS + 1000
+
+
+def test_how_long_answers_take_is_said_at_the_stated_rate_and_at_the_measured_one(
+    settings: dict[str, Any], life: Path, tmp_path: Path
+) -> None:
+    for folder in (tmp_path / "new", life):
+        note = folder / "t00/generations.parquet.made.json"
+        if note.is_file():
+            rows = len(read_table(folder / "t00/generations.parquet"))
+            write_json(note, read_json(note) | {"seconds": 4 * rows})
+        config = Config.model_validate(settings | {"estimate": RATES, "output": str(folder)})
+        found = plan(config)
+        (line,) = answering(config, found, timesteps(config, found))
+        stated = f"Answers: {QUESTIONS} a timestep, about {duration(QUESTIONS)} at the stated throughput"
+        measured = f", about {duration(4 * QUESTIONS)} at the 0.2 a second that t0 was answered with"
+        assert line == stated + (measured if folder == life else "")
 
 
 def test_what_is_kept_and_what_is_judged_again_takes_nothing(settings: dict[str, Any], life: Path) -> None:
