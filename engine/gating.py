@@ -38,15 +38,15 @@ class Gating:
             self.evaluations.append(evaluation)
         rules = self.stages.config.at(t).training.gate
         if t == 0 or _mark(model) == _mark(self.models[before]):
-            self.verdicts.append(Verdict(t, before, before))
+            verdict = Verdict.after(t, before, (), same=True)
         elif not rules or not self._judged(t, evaluation):
-            self.verdicts.append(Verdict(t, t, before))
+            verdict = Verdict.after(t, before, ())
         else:
-            falls = self._falls(t, before, model)
-            self.verdicts.append(Verdict(t, before if falls else t, before, falls))
-            if falls and self.stages.store.acts:
-                log.warning("%s", self.verdicts[-1])
-        return self.models[self.verdicts[-1].stands]
+            verdict = Verdict.after(t, before, self._falls(t, before, model))
+            if verdict.falls and self.stages.store.acts:
+                log.warning("%s", verdict)
+        self.verdicts.append(verdict)
+        return self.models[verdict.stands]
 
     def _judged(self, t: int, evaluation: Made | None) -> bool:
         """Whether something was asked at t, by which its adapter could fall."""
@@ -65,7 +65,7 @@ class Gating:
         def work(partial: Path, clock: Clock) -> None:
             told = self._told(t, clock.record["fingerprint"])
             falls = found() if told is None else told
-            write_json(partial, Verdict(t, before if falls else t, before, falls).record())
+            write_json(partial, Verdict.after(t, before, falls).record())
 
         made = self.stages.store.make(
             f"t{t:02d}/gate.json",

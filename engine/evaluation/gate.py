@@ -39,6 +39,11 @@ class Verdict:
     falls: tuple[Fall, ...] = ()
 
     @classmethod
+    def after(cls, timestep: int, before: int, falls: Sequence[Fall], same: bool = False) -> "Verdict":
+        """The model that stood at `before` goes on standing where a skill fell, or where nothing was trained: `same`."""
+        return cls(timestep, before if falls or same else timestep, before, tuple(falls))
+
+    @classmethod
     def of(cls, timestep: int, record: Mapping[str, Any]) -> "Verdict":
         """As `record` has it."""
         return cls(timestep, record["stands"], record["against"], tuple(Fall(**fall) for fall in record["falls"]))
@@ -56,21 +61,6 @@ class Verdict:
             f"t{self.timestep}: {', '.join(falls)}, so training.gate leaves its adapter aside; "
             f"the {'model' if self.stands == 0 else 'adapter'} of t{self.stands} stands"
         )
-
-
-def standing(models: Sequence[object], values: Sequence[Mapping[str, float]], rules: Sequence[Gate]) -> list[Verdict]:
-    """A verdict for each timestep, from the value of each skill in percent; t0's model stands.
-
-    models: what tells the model that was evaluated at each timestep from others; where nothing was trained it is the one that
-    stood. Raises ValueError for a rule of a skill that has no value.
-    """
-    verdicts: list[Verdict] = []
-    for t, (model, after) in enumerate(zip(models, values, strict=True)):
-        before = verdicts[-1].stands if verdicts else 0
-        falls = fallen(values[before], after, rules)
-        stands = before if falls or model == models[before] else t
-        verdicts.append(Verdict(t, stands, before, falls))
-    return verdicts
 
 
 def fallen(before: Mapping[str, float], after: Mapping[str, float], rules: Sequence[Gate]) -> tuple[Fall, ...]:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from liit.engine.evaluation.gate import Fall, Verdict, fallen, standing, told, verdicts_of
+from liit.engine.evaluation.gate import Fall, Verdict, fallen, told, verdicts_of
 from liit.engine.run.fingerprints import fingerprint
 from liit.engine.run.reading import Run
 from liit.engine.settings.config import Config, ConfigError, read
@@ -17,6 +17,16 @@ from liit.engine.settings.settling import settle
 from liit.engine.settings.training import MACHINE, Gate, Training
 
 EVERY = (Gate(drop=10),)
+
+
+def standing(models: Sequence[object], values: Sequence[Mapping[str, float]], rules: Sequence[Gate]) -> list[Verdict]:
+    """A verdict for each timestep, from the value of each skill; models that are equal are one model."""
+    verdicts: list[Verdict] = []
+    for t, (model, after) in enumerate(zip(models, values, strict=True)):
+        before = verdicts[-1].stands if verdicts else 0
+        falls = fallen(values[before], after, rules)
+        verdicts.append(Verdict.after(t, before, falls, same=model == models[before]))
+    return verdicts
 
 
 def stands(values: Sequence[float], rules: Sequence[Gate] = EVERY, models: Sequence[object] | None = None) -> list[int]:
