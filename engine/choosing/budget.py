@@ -60,7 +60,7 @@ def allowed(timestep: Path, t: int, timesteps: int, pool: float, config: Config)
 def costs(releases: list[Path], keys_N: np.ndarray, config: Config) -> np.ndarray:
     """(N,) float64: what training on each sample costs in the unit of the budget."""
     if config.strategy.unit == "samples":
-        return np.ones(len(keys_N))
+        return np.broadcast_to(1.0, len(keys_N))
     tokens = lengths(releases, keys_N).astype(np.float64)
     return tokens * (flops_per_token(config) if config.strategy.unit == "flops" else 1)
 

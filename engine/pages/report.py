@@ -159,10 +159,10 @@ def clusters(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
             "Within-cluster sum of squares by k, over its largest; the elbow gives k.",
             [figures.curves(frame.swaplevel().rename("WSS over its largest"), "WSS by k")],
         )
-    newest = run.newest
-    if newest is None or "cluster" not in newest or "scorer" not in newest:
+    newest, chosen = run.newest, run.chosen
+    if newest is None or "cluster" not in newest or chosen is None:
         return
-    winners = newest.groupby("cluster")["scorer"].agg(lambda own: own.dropna().mode().get(0, "chance"))
+    winners = chosen.groupby("cluster")["scorer"].agg(lambda own: own.dropna().mode().get(0, "chance"))
     winners = winners[winners.isin(newest.columns)]  # a strategy may have made its score itself
     pictures = []
     for winner, own in winners.groupby(winners):

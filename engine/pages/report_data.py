@@ -1,6 +1,7 @@
 """What the report of a run shows, read from its folder: everything optional, since a strategy may need none of it."""
 
 from base64 import b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -14,16 +15,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from liit.engine.data.readers.images import open_image
+from liit.engine.fleet.parts import read_chunks
 from liit.engine.pages.page import Example
 from liit.engine.run.files import files_of, read_json, read_table
-from liit.engine.run.profiles import column_names, read_scores, read_vectors_of
+from liit.engine.run.profiles import column_names, read_vectors_of, sampled_scores
 from liit.engine.run.reading import Run
+from liit.engine.run.tables import found_at
 from liit.selectors.priority import smallest
 
 THUMBNAIL = 96
 """Pixels of a picture's longer side."""
 TEXT = 300
 """Characters of a question or answer."""
+SHOWN, SALT = 100_000, "report"
+"""Samples that pictures of scores are of, drawn by hash."""
 GROUPS = 30
 """Clusters or tasks that are shown, the largest ones."""
 
@@ -74,31 +79,37 @@ class RunFolder:
         }
 
     @cached_property
-    def known(self) -> pd.DataFrame:
-        """Release and known task (else data set) of every sample, by key."""
-        columns = ["key", "dataset", "arrival", "task"]
-        table = pa.concat_tables([read_table(path, columns) for path in self._releases()])
-        frame = table.select(["key", "arrival"]).to_pandas().set_index("key")
-        for name, values in (("dataset", table["dataset"]), ("task", pc.coalesce(table["task"], table["dataset"]))):
-            frame[name] = values.dictionary_encode().to_pandas().array
+    def newest(self) -> pd.DataFrame | None:
+        """Scores, task, release and cluster (where it has them) of samples of the profiled timestep by key, ascending: of all,
+        or of SHOWN by hash."""
+        if self.profiled is None:
+            return None
+        keys_n, scores = sampled_scores(self.profiled / "profile", self.scores, SHOWN, SALT)
+        frame = pd.DataFrame(scores, index=pd.Index(keys_n, name="key"))
+        frame["arrival"] = _told([self.profiled / "pool.parquet"], keys_n, "arrival")
+        frame["task"] = pd.Categorical(_told(self._releases(), keys_n, "task", "dataset"))
+        if self.used(self.profiled, "clusters.parquet"):
+            frame["cluster"] = _told([self.profiled / "clusters.parquet"], keys_n, "cluster")
         return frame
 
     @cached_property
-    def newest(self) -> pd.DataFrame | None:
-        """Of the profiled timestep: scores, task, release and cluster (where it has them) of every sample by key, ascending; and
-        of those that were selected by which score, none where chance chose."""
-        if self.profiled is None:
+    def chosen(self) -> pd.DataFrame | None:
+        """Cluster (where they have one) of the samples that the profiled timestep chose, and score by which, none where chance
+        chose; by key, ascending."""
+        path = None if self.profiled is None else self.profiled / "selection.parquet"
+        if path is None or not path.is_file():
             return None
-        keys_N, scores = read_scores(self.profiled / "profile", self.scores)
-        frame = pd.DataFrame(scores, index=pd.Index(keys_N, name="key")).join(self.known)
-        for name, columns in (("clusters", ["cluster"]), ("selection", ["scorer", "score"])):
-            path = self.profiled / f"{name}.parquet"
-            if path.is_file() and (name == "selection" or self.used(self.profiled, "clusters.parquet")):
-                table = read_table(path, ["key", *columns]).to_pandas().set_index("key")
-                frame = frame.join(table)
-                if name == "selection":
-                    frame["chosen"] = frame.index.isin(table.index)
-        return frame
+        return read_table(path, ["key", "cluster", "scorer", "score"]).to_pandas().set_index("key").sort_index()
+
+    @property
+    def sizes(self) -> "pd.Series[int]":
+        """Samples of each cluster of the profiled timestep."""
+        assert self.profiled is not None
+        counted = self.table(self.profiled, "summary")
+        if counted is None:  # as in a run that was stopped
+            return self.newest["cluster"].value_counts() if self.newest is not None else pd.Series(dtype=int)
+        sizes: pd.Series[int] = counted.dropna(subset="cluster").groupby("cluster")["samples"].sum()
+        return sizes.set_axis(sizes.index.astype(int))
 
     @property
     def scores(self) -> list[str]:
@@ -110,7 +121,7 @@ class RunFolder:
     def sampled(self, count: int) -> np.ndarray:
         """Positions of `count` rows of `newest`, by hash."""
         assert self.newest is not None
-        return smallest(self.newest.index.to_numpy(), count, "report")
+        return smallest(self.newest.index.to_numpy(), count, SALT)
 
     @property
     def gradients(self) -> dict[str, str]:
@@ -140,6 +151,16 @@ class RunFolder:
                 table = pq.read_table(path, columns=columns, filters=pc.field("key").isin(keys))
                 rows |= {row["key"]: row for row in table.to_pylist()}
         return {key: _example(rows[key], note) for key, note in notes.items() if key in rows}
+
+
+def _told(tables: Sequence[Path], keys_n: np.ndarray, *columns: str) -> list[Any]:
+    """(n,) what tables say of these samples, the first of the columns that says something; keys ascending."""
+    found = np.full(len(keys_n), None, object)
+    for chunk in read_chunks(tables, ["key", *columns]):
+        at_n = found_at(keys_n, chunk["key"].to_numpy())
+        mine = chunk.filter(pa.array(at_n >= 0))
+        found[at_n[at_n >= 0]] = pc.coalesce(*(mine[name] for name in columns)).to_pylist()
+    return found.tolist()
 
 
 def _example(row: dict[str, Any], note: str) -> Example:

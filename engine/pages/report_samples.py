@@ -67,16 +67,13 @@ def at_depths(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
 
 def looked_at(run: RunFolder, results: dict[str, Any]) -> Iterator[Section]:
     """Chosen samples by pseudo-task and by the score that chose them."""
-    newest = run.newest
-    if newest is None or "chosen" not in newest or "cluster" not in newest:
+    newest, chosen = run.newest, run.chosen
+    if newest is None or "cluster" not in newest or chosen is None:
         return
-    chosen = newest[newest["chosen"]]
-    largest = newest["cluster"].value_counts().index[:GROUPS]
+    sizes = run.sizes.nlargest(GROUPS).sort_index()
     by_cluster = {
-        f"pseudo-task {cluster}: {(newest['cluster'] == cluster).sum():,} samples": _spread(
-            chosen[chosen["cluster"] == cluster], EACH
-        )
-        for cluster in sorted(largest)
+        f"pseudo-task {cluster}: {size:,} samples": _spread(chosen[chosen["cluster"] == cluster], EACH)
+        for cluster, size in sizes.items()
     }
     by_reason = {
         f"{scorer}: chose {len(own):,} samples": _spread(own.sort_values("score"), 2 * EACH)

@@ -10,6 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+LARGE = 10 << 20
+"""Bytes of an array that goes back to the system as soon as it is freed (`free_at_once`)."""
+M_MMAP_THRESHOLD = -3  # of malloc.h
+
 # Large types where a table may hold more than 2 GiB: with others, `take` and `sort_by` overflow their offsets.
 TURN = pa.struct([("role", pa.string()), ("text", pa.large_string()), ("context", pa.bool_())])
 # Where an image's bytes stand in the file `path`, which holds many: the so many-th row of Parquet, and the column with the fields
@@ -162,6 +166,14 @@ def slices(table: pa.Table, rows: int) -> Iterator[pa.Table]:
 def sort_by_key(table: pa.Table) -> pa.Table:
     """Rows in the order of their keys: the canonical order of a set of rows, whatever files they came from."""
     return table if is_by_key(table) else table.sort_by("key")
+
+
+def free_at_once() -> None:
+    """From now on this process gives large arrays and tables back to the system as soon as they are freed. Allocators keep them
+    for what comes next, and the peaks of several stages would stand beside one another."""
+    pa.set_memory_pool(pa.system_memory_pool())
+    with suppress(AttributeError):  # glibc alone has it
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
 def give_back(after_s: float) -> None:

@@ -7,11 +7,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from liit.engine.run.profiles import packed, read_profile, read_vectors, read_vectors_of, unpacked
+from liit.engine.run.profiles import (
+    packed,
+    read_profile,
+    read_scores,
+    read_vectors,
+    read_vectors_of,
+    sampled_scores,
+    unpacked,
+)
 from liit.engine.scoring.profile_spec import FEATURES, ProfilerSpec
 from liit.engine.scoring.profiler import Profiler, Row
 from liit.engine.scoring.scoring import columns_of, profile_table, width
 from liit.engine.settings.specs import SketchSpec
+from liit.selectors.priority import smallest
 
 WIDTH = 64
 
@@ -41,6 +50,20 @@ def test_vectors_come_back_by_key_without_those_of_failed_samples(tmp_path: Path
     table = read_profile(folder, ["nll"])
     assert table["key"].to_pylist() == table["nll"].to_pylist() == [1, 7, 8, 9]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["profile"], "the mapped file has no name"
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 9, 30])
+def test_a_sample_by_hash_is_that_of_the_whole_profile_however_it_is_parted(count: int, tmp_path: Path) -> None:
+    folder = tmp_path / "profile"
+    folder.mkdir()
+    keys = np.random.default_rng(1).permutation(40) + 1
+    for at in range(0, 40, 5):
+        part(folder / f"part-{at:02d}.parquet", keys[at : at + 5].tolist(), failed=(int(keys[at]),))
+    every_N, scores = read_scores(folder, ["nll"])
+    mine = smallest(every_N, count, "salt", 3)
+    keys_n, own = sampled_scores(folder, ["nll"], count, "salt", 3)
+    assert np.array_equal(keys_n, every_N[mine])
+    assert np.array_equal(own["nll"], scores["nll"][mine])
 
 
 def test_a_profile_of_failures_alone_has_no_vectors(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
-"""What earlier runs wrote is read as rows of today."""
+"""What earlier runs wrote is read as rows of today, and what was freed is given back."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pyarrow as pa
@@ -52,3 +54,33 @@ def test_other_tables_are_left_alone() -> None:
 def test_samples_of_today_pass_unchanged() -> None:
     table = pa.Table.from_pylist([ROW], schema=SAMPLE)
     assert as_samples(table).equals(table)
+
+
+FREED = """
+import re, sys
+import numpy as np, pyarrow as pa
+from liit.engine.run.tables import free_at_once
+
+def held():
+    return int(re.search(r"RssAnon:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
+
+if sys.argv[1] == "yes":
+    free_at_once()
+pa.array(np.arange(9)).cast(pa.float64())  # what is loaded once
+start, kept = held(), []
+for _ in range(8):
+    arrays = [np.ones(3 << 20), pa.array(np.arange(2 << 20)).cast(pa.float64())]
+    kept.append(np.ones(1000))  # what stays lies between what goes
+    assert held() - start > 30e6
+    del arrays
+print(held() - start)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc, and given back by glibc")
+def test_large_arrays_are_given_back_at_once() -> None:
+    left = {
+        how: int(subprocess.run([sys.executable, "-c", FREED, how], capture_output=True, text=True, check=True).stdout)
+        for how in ("yes", "no")
+    }
+    assert left["yes"] < 5e6 < left["no"]
