@@ -161,6 +161,7 @@ def measured(config: Config) -> dict[str, Any]:
             stand_ins.MARKS: str(marks),
             "PYTHONPATH": f"{here}:{here.parent}",
             "HF_HUB_OFFLINE": "1",
+            "ARROW_DEFAULT_MEMORY_POOL": "system",  # as `import liit` has it, which comes after pyarrow here
         }
         arguments = [sys.executable, "-W", "ignore", __file__, "--child", config.model_dump_json()]
         done = subprocess.run(

@@ -24,10 +24,12 @@ from rich.console import Console
 
 from liit.engine.fleet.parts import rows_of_a_part
 from liit.engine.run.files import write_table
-from liit.engine.run.tables import POOL, QUARANTINE, REMOVED, SAMPLE, key_of
+from liit.engine.run.tables import POOL, QUARANTINE, REMOVED, SAMPLE, free_at_once, key_of
 from liit.engine.settings.config import Config, read
 
 RELEASES, LITE, SKETCH, EMBEDDING = 6, 100_000, 256, 128
+POOLED = {"ARROW_DEFAULT_MEMORY_POOL": "system"}
+"""As `import liit` has it, which comes after pyarrow here."""
 SCORES = ("nll", "image_grounding", "el2n", "entropy")
 console = Console(width=120)
 
@@ -163,6 +165,7 @@ STAGES: dict[str, Callable[[Path, Path], Callable[[], object]]] = {
 def child(stage: str, folder: Path, run: Path) -> dict[str, float]:
     from watching import Watch, anonymous
 
+    free_at_once()
     work = STAGES[stage](folder, run)
     start = anonymous()
     with Watch() as watch:
@@ -172,7 +175,7 @@ def child(stage: str, folder: Path, run: Path) -> dict[str, float]:
 
 def measured(stage: str, folder: Path, run: Path) -> dict[str, Any]:
     command = [sys.executable, "-W", "ignore", __file__, "--child", stage, str(folder), str(run)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | POOLED)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])

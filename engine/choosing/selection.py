@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from liit.engine.choosing.budget import spend
 from liit.engine.choosing.given import keys_given
@@ -14,7 +15,7 @@ from liit.engine.choosing.insisted import around, insisted_on
 from liit.engine.data.pool import coded, ids_of, tasks
 from liit.engine.run.files import read_table, write_table
 from liit.engine.run.kinds import skills_of
-from liit.engine.run.profiles import arrivals, read_profile, read_scores, read_vectors, taken
+from liit.engine.run.profiles import arrivals, read_profile, read_scores, read_vectors, taken, told_of
 from liit.engine.run.progress import log
 from liit.engine.run.tables import SELECTION, sort_by_key
 from liit.engine.settings.config import Config
@@ -166,10 +167,13 @@ def pool_arrays(timestep: Path, scores: tuple[str, ...], vectors: tuple[str, ...
     keys_N, columns = read_scores(profile, scores)
     labels_N = distance_N = None
     if clusters:
-        grouped = sort_by_key(read_table(timestep / "clusters.parquet", ["key", "cluster", "distance"]))
-        if not np.array_equal(grouped["key"].to_numpy(), keys_N):
-            raise RuntimeError(f"{timestep}: clusters and profile hold different samples")
-        labels_N, distance_N = grouped["cluster"].to_numpy(), grouped["distance"].to_numpy()
+        path = timestep / "clusters.parquet"
+        if pq.read_metadata(path).num_rows != len(keys_N):
+            raise ValueError(
+                f"{path} holds other samples than the profile beside it; they are not of the same timestep"
+            )
+        grouped = told_of(path, keys_N, cluster=np.int32, distance=np.float32)
+        labels_N, distance_N = grouped["cluster"], grouped["distance"]
     return Pool(
         keys_N=keys_N,
         arrival_N=arrivals(profile, keys_N),

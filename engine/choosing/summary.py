@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from liit.engine.choosing.insisted import data_sets
+from liit.engine.fleet.parts import read_chunks
 from liit.engine.run.files import read_table, write_table
 from liit.engine.run.tables import QUARANTINE, SUMMARY, found_at, keys_of, sort_by_key
 
@@ -44,8 +45,8 @@ def summarise(timestep: Path, removed: pa.Table, path: Path) -> None:
 def _of_the_pool(timestep: Path, keys_N: np.ndarray, datasets: pa.ChunkedArray, pruned_N: np.ndarray) -> Counts:
     cluster_N = np.full(len(keys_N), -1, np.int32)
     if (timestep / "clusters.parquet").is_file():
-        table = read_table(timestep / "clusters.parquet", ["key", "cluster"])
-        cluster_N[found_at(keys_N, table["key"].to_numpy())] = table["cluster"].to_numpy()
+        for chunk in read_chunks([timestep / "clusters.parquet"], ["key", "cluster"]):
+            cluster_N[found_at(keys_N, chunk["key"].to_numpy())] = chunk["cluster"].to_numpy()
     reasons, reason_N = ["chance"], np.full(len(keys_N), -1, np.int32)
     if (timestep / "selection.parquet").is_file():
         table = read_table(timestep / "selection.parquet", ["key", "scorer"])

@@ -81,12 +81,24 @@ def arrivals(folder: Path, keys_N: np.ndarray) -> np.ndarray:
     path = folder.parent / "pool.parquet"
     if not path.is_file():
         return np.zeros(len(keys_N), np.int32)
-    pool = sort_by_key(read_table(path, ["key", "arrival"]))
-    at_N = found_at(pool["key"].to_numpy(), keys_N)
-    if lacking := int((at_N < 0).sum()):
-        raise ValueError(f"{lacking} samples of {folder} are not in {path}; they are not of the same timestep")
-    arrival_N: np.ndarray = pool["arrival"].to_numpy()[at_N]
-    return arrival_N
+    return told_of(path, keys_N, arrival=np.int32)["arrival"]
+
+
+def told_of(path: Path, keys_N: np.ndarray, **columns: type) -> dict[str, np.ndarray]:
+    """(N,) what the columns of a table, numbers of these types, say of each sample; memory holds a chunk of it. Keys ascending.
+
+    Raises ValueError where the table lacks one of the samples.
+    """
+    found, count = {name: np.zeros(len(keys_N), kind) for name, kind in columns.items()}, 0
+    with pq.ParquetFile(path) as opened:
+        for batch in opened.iter_batches(columns=["key", *columns]):
+            at_n = found_at(keys_N, batch["key"].to_numpy())
+            for name, values in found.items():
+                values[at_n[at_n >= 0]] = batch[name].to_numpy()[at_n >= 0]
+            count += int((at_n >= 0).sum())
+    if count < len(keys_N):
+        raise ValueError(f"{len(keys_N) - count} samples are not in {path}; they are not of the same timestep")
+    return found
 
 
 def read_vectors(folder: Path, name: str) -> np.ndarray:

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-LARGE = 10 << 20
+LARGE = 1 << 19
 """Bytes of an array that goes back to the system as soon as it is freed (`free_at_once`)."""
-M_MMAP_THRESHOLD = -3  # of malloc.h
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # of malloc.h
 
 # Large types where a table may hold more than 2 GiB: with others, `take` and `sort_by` overflow their offsets.
 TURN = pa.struct([("role", pa.string()), ("text", pa.large_string()), ("context", pa.bool_())])
@@ -170,18 +170,18 @@ def sort_by_key(table: pa.Table) -> pa.Table:
 
 def free_at_once() -> None:
     """From now on this process gives large arrays and tables back to the system as soon as they are freed. Allocators keep them
-    for what comes next, and the peaks of several stages would stand beside one another."""
-    pa.set_memory_pool(pa.system_memory_pool())
+    for what comes next, and the peaks of several stages would stand beside one another. Tables, too, where `liit` was imported
+    before pyarrow."""
     with suppress(AttributeError):  # glibc alone has it
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)  # each thread that reads would keep some of its own
 
 
 def give_back(after_s: float) -> None:
-    """Memory that freed tables and arrays left in this process's pools goes back to the system, where work took some seconds:
-    it takes a third of one itself."""
-    if after_s < 5:
-        return
-    gc.collect()
+    """Memory that freed tables and arrays left in this process's pools goes back to the system. Cycles are looked for after work
+    of some seconds alone: that takes a third of one."""
+    if after_s >= 5:
+        gc.collect()
     pa.default_memory_pool().release_unused()
     with suppress(AttributeError):  # glibc alone has it
         ctypes.CDLL(None).malloc_trim(0)
