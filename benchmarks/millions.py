@@ -95,6 +95,7 @@ class Measured(Store):
             "outside": watch.seconds - inside,
             "cpu": watch.cpu,
             "above_start": watch.peak - self.start,
+            "left": anonymous() - self.start,
             "largest": watch.largest,
             "files": files,
             "bytes": size,
@@ -126,6 +127,7 @@ def child(config: Config) -> None:
     from liit.engine.fleet import planned
     from liit.engine.fleet.connect import connect
     from liit.engine.main import begin
+    from liit.engine.run.tables import free_at_once
     from liit.engine.scoring import scoring
     from liit.engine.training import teaching
 
@@ -139,6 +141,7 @@ def child(config: Config) -> None:
     ]
     for module, name, stand_in in replaced:
         setattr(module, name, stand_in)
+    free_at_once()  # as a run does, before Ray's threads are there
     connect(config.resources)
     store = Measured(Path(config.output))
     begin(config, store)
