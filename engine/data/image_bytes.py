@@ -186,5 +186,15 @@ class _Columns:
             self._kept.move_to_end(name)
             return self._kept[name]
 
+    def clear(self) -> None:
+        with self._lock:
+            self._kept.clear()
+            self._bytes = 0
+
 
 _columns = _Columns()
+
+
+def forget_decoded() -> None:
+    """Give back the row groups that are kept for the next picture: for a process that has read all that it wants to."""
+    _columns.clear()

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from liit.engine.data.image_bytes import with_bytes
+from liit.engine.data.image_bytes import forget_decoded, with_bytes
 from liit.engine.run.files import appearing
 from liit.engine.run.tables import SAMPLE, slices
 
@@ -23,6 +23,13 @@ BYTES_PER_BATCH = 256 << 10
 
 def write_rows(path: Path, chunks: Iterable[pa.Table]) -> None:
     """Write SAMPLE rows as an Arrow file, in any order."""
+    try:
+        _write(path, chunks)
+    finally:
+        forget_decoded()
+
+
+def _write(path: Path, chunks: Iterable[pa.Table]) -> None:
     with appearing(path) as temporary, pa.ipc.new_file(str(temporary), SAMPLE.append(PICTURED)) as writer:
         for chunk in (with_bytes(part) for whole in chunks for part in slices(whole, ROWS_AT_A_TIME)):
             if len(chunk):
