@@ -192,6 +192,7 @@ def test_what_is_trained_on_holds_the_pictures_of_parquet_and_refers_to_those_of
         table = spooled(MADE[kind](folder), tmp_path)
         assert with_bytes(table.slice(0, 0)).schema.equals(SAMPLE)
         write_rows(tmp_path / "rows.arrow", [table, table.slice(0, 0)])
+        assert not image_bytes._columns._kept, "whoever trains reads that file, and none of these again"
         rows = Rows(tmp_path / "rows.arrow")
         by_id = {one["id"]: one for one in table.to_pylist()}
         for n in range(COUNT):
