@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from liit.engine.settings.config import Config, ConfigError, located, read
+from liit.engine.settings.refresh import Pruning
 from liit.engine.settings.streams import FileStream
 from liit.selectors import catalog
 from liit.selectors.protocol import Strategy, rehearse
@@ -68,6 +69,13 @@ def _check_strategy(config: Config) -> None:
             "features have not; set scoring.gradient.gradient to sgd or adam"
         )
     _check_training(config, strategy)
+    rule = config.strategy.prune
+    if not strategy.prunes and rule != Pruning():
+        raise ConfigError(f"strategy.prune: strategy {strategy.name} prunes nothing; take a lite one, or leave it out")
+    if strategy.prunes and strategy.strata is None and rule.shares == "selection":
+        raise ConfigError(
+            f"strategy.prune.shares: strategy {strategy.name} says of no strata what they give; take even"
+        )
     counted = config.strategy.unit == "samples" and config.strategy.lifetime is None
     if strategy.prunes and not counted and config.strategy.pool_budget is None:
         raise ConfigError("strategy.pool_budget is in samples; give it, since the budget of a timestep is not")
