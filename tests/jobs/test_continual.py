@@ -28,8 +28,10 @@ from liit.engine.training.teaching import teach
 def finished_with(folder: Path, settings: dict[str, Any], strategy: str, **training: Any) -> Path:
     own = {"strategy": {"name": strategy, "budget": 12}, "training": settings["training"] | training}
     store = Store(folder)
-    run(Config.model_validate(settings | own), store)
-    store.close()
+    try:
+        run(Config.model_validate(settings | own), store)
+    finally:
+        store.close()
     return folder
 
 
