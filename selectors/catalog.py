@@ -16,10 +16,12 @@ from liit.selectors.density import density
 from liit.selectors.group_budgets import NEEDS
 from liit.selectors.icons import icons
 from liit.selectors.less import less
+from liit.selectors.oasis import oasis
 from liit.selectors.oracles import oracle_skills, oracle_tasks
 from liit.selectors.priority import priority
 from liit.selectors.protocol import Choice, Options, Pool, Strategy, because, choice, settled
 from liit.selectors.ranking import DIRECTIONS, outwards, ranked
+from liit.selectors.rds import rds_plus
 from liit.selectors.semdedup import semdedup
 from liit.selectors.similar import similar
 from liit.selectors.two_level import fine_strata, two_level
@@ -107,6 +109,8 @@ STRATEGIES: dict[str, Strategy] = {
         Strategy("d2", d2, ("el2n",), ("embedding",)),
         Strategy("less", less, vectors=("sketch",), targets=True),
         Strategy("icons", icons, vectors=("sketch",), targets=True),
+        Strategy("rds-plus", rds_plus, vectors=("position-mean",), targets=True),
+        Strategy("oasis", oasis, ("grad_norm",), ("sketch",), newest=True),
         Strategy("similar-gradients", similar("sketch"), vectors=("sketch",), targets=True, newest=True),
         Strategy("similar-states", similar("embedding"), vectors=("embedding",), targets=True, newest=True),
         Strategy("similar-images", similar("projector"), vectors=("projector",), targets=True, newest=True),

@@ -38,6 +38,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("d2", {"k": 10, "forward": 0.5, "reverse": 0.0}),
     ("icons", {"quantile": 0.5}),
     ("random", {"newest": True}),
+    ("oasis", {"batch": 7, "decay": 0.5}),
     ("similar-states", {"skill": "vqa"}),
 ]
 ORDERS: dict[str, Callable[[int], np.ndarray]] = {
@@ -86,7 +87,7 @@ def test_a_permuted_or_repartitioned_pool_gives_the_same_choice(
 @pytest.mark.parametrize("size", [0, 1, 40, 2000])
 def test_a_choice_is_exact_sorted_by_key_and_true(name: str, options: dict[str, Any], size: int, pool_of: Make) -> None:
     pool, strategy = pool_of(size), get(name)
-    among = (pool.arrival_N == 2).sum() if name.startswith("similar") or "newest" in options else size
+    among = (pool.arrival_N == 2).sum() if strategy.newest or "newest" in options else size
     for budget in (0, 1, 33, 1500, 9999):
         made = strategy.choose(pool, budget, 7, 2, options)
         assert strategy.whole or len(made.index_n) == min(budget, among)
