@@ -154,7 +154,7 @@ class Learning:
         rule, averaging = config.training.weighed_by(), config.training.averaging
         assert averaging is not None
         alpha, fisher = averaging.alpha, partial.with_name(f"{partial.name}.fisher")
-        if alpha == "fisher":
+        if isinstance(alpha, str):
             assert rule is not None
             few, names_n = self._few(t, selection, self.names, rule.samples, "importance")
             spec, chosen = replace(plain_spec(config, trained), merge=False), samples(self._releases(t), few["id"])

@@ -93,8 +93,8 @@ def multiway(
         if not budget_K[k]:
             continue
         values, keys = values_of(columns, chosen_K[k], members), pool.keys_N[members]
-        told = {"bins": bins, "trim": trim, "seed": seed, "timestep": timestep}
-        own, stratum, place = picked(values, keys, int(budget_K[k]), inside, **told)
+        chance = {"seed": seed, "timestep": timestep}
+        own, stratum, place = picked(values, keys, int(budget_K[k]), inside, bins=bins, trim=trim, **chance)
         index_n.append(members[own])
         stratum_n.append(stratum)
         rank_n.append(place.astype(np.float64) if even else (place + 1) / len(own))

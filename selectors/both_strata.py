@@ -94,7 +94,8 @@ def clusters(pool: Pool, budget: int, density: float, seed: int, rows_n: Indices
 
 def _nested(pool: Pool, group_N: NDArray[np.int32], budget_G: Counts, density: float, seed: int) -> TwoLevels:
     """Gradient clusters inside of every group, as many as its own budget says."""
-    cell_N, group_K = np.empty(len(pool), np.int32), []
+    cell_N = np.empty(len(pool), np.int32)
+    group_K: list[int] = []
     for group, members in enumerate(members_of(group_N)):
         own_n = clusters(pool, int(budget_G[group]), density, seed, members)
         cell_N[members] = len(group_K) + own_n

@@ -51,14 +51,16 @@ def nearest(
     rows: Directions, keys_N: Keys, targets_MP: NDArray[np.float32], count: int
 ) -> tuple[Indices, NDArray[np.float32]]:
     """(M, count) positions in the pool of what is most like each target, most like first, equals by hash; and their cosines."""
-    at_Mc, cosine_Mc = np.empty((len(targets_MP), 0), np.int64), np.empty((len(targets_MP), 0), np.float32)
+    at_Mc: Indices = np.empty((len(targets_MP), 0), np.int64)
+    cosine_Mc: NDArray[np.float32] = np.empty((len(targets_MP), 0), np.float32)
     for part in rows.parts():
         own_B = rows.order_N[part]
         at_Mc = np.concatenate([at_Mc, np.broadcast_to(own_B, (len(targets_MP), len(own_B)))], axis=1)
         cosine_Mc = np.concatenate([cosine_Mc, targets_MP @ rows.take(part).T], axis=1)
         if at_Mc.shape[1] > count:
             best_Mc = np.argpartition(-cosine_Mc, count - 1, axis=1)[:, :count]
-            at_Mc, cosine_Mc = (np.take_along_axis(each, best_Mc, axis=1) for each in (at_Mc, cosine_Mc))
+            at_Mc = np.take_along_axis(at_Mc, best_Mc, axis=1)
+            cosine_Mc = np.take_along_axis(cosine_Mc, best_Mc, axis=1)
     hashed_Mc = priority(keys_N[at_Mc], "rds")
     order_Mc = np.lexsort((hashed_Mc, -cosine_Mc), axis=1)
     return np.take_along_axis(at_Mc, order_Mc, axis=1), np.take_along_axis(cosine_Mc, order_Mc, axis=1)

@@ -14,11 +14,10 @@ from liit.selectors.inside import picked
 from liit.selectors.protocol import Pool, rehearse
 
 Make = Callable[[int], Pool]
-FORGOTTEN: dict[str, Any] = {"budgets": "forgotten", "weight": None, "floor": 0.5}
 
 
 def shared(pool: Pool, budget: int, **told: Any) -> np.ndarray:
-    parts = {"budgets": "uniform", "weight": None, "floor": 0.5} | told
+    parts: dict[str, Any] = {"budgets": "uniform", "weight": None, "floor": 0.5} | told
     return group_budgets(pool, pool.labels(), budget, pool.first_vector, 2, **parts)
 
 
@@ -59,7 +58,7 @@ def test_where_nothing_was_forgotten_the_new_gets_the_rest_and_what_is_known_liv
     assert np.delete(found, 3).tolist() == np.delete(even, 3).tolist()
     assert found[3] == even[3] + 30
     forgetting = np.where(pool.labels() == 1, 2, 0).astype(np.float32)
-    worse = shared(replace(own, scores=own.scores | {"forgetting": forgetting}), 60, budgets="forgotten")
+    worse = shared(replace(own, scores={**own.scores, "forgetting": forgetting}), 60, budgets="forgotten")
     assert worse[1] > found[1]
     assert worse[3] < found[3]
 
@@ -77,7 +76,7 @@ def test_volume_is_the_number_of_directions_whatever_their_mass() -> None:
 def test_a_stratum_gives_what_its_way_says_and_adds_the_samples_in_that_order(way: str) -> None:
     chance = np.random.default_rng(0)
     values, keys = chance.normal(size=300).astype(np.float32), chance.permutation(900)[:300].astype(np.uint64)
-    told = {"bins": 10, "trim": 0.0, "seed": 1, "timestep": 2}
+    told: dict[str, Any] = {"bins": 10, "trim": 0.0, "seed": 1, "timestep": 2}
     index, stratum, place = picked(values, keys, 60, way, **told)
     assert len(set(index)) == 60
     assert sorted(place) == list(range(60))

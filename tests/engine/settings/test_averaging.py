@@ -36,6 +36,7 @@ def test_what_cannot_go_with_averaging_is_refused(tmp_path: Path, settings: dict
 
 
 def test_importance_is_measured_where_something_goes_by_it() -> None:
-    assert Training(averaging={"alpha": "fisher", "samples": 7}).weighed_by() == Regulariser(kind="ewc", samples=7)
-    assert Training(averaging={}, regulariser={"kind": "lwf"}).weighed_by() is None
+    by_fisher = Training.model_validate({"averaging": {"alpha": "fisher", "samples": 7}})
+    assert by_fisher.weighed_by() == Regulariser(kind="ewc", samples=7)
+    assert Training.model_validate({"averaging": {}, "regulariser": {"kind": "lwf"}}).weighed_by() is None
     assert "averaging" not in Training().taught_by(), "runs of before keep their adapters"
