@@ -41,10 +41,10 @@ def average(trained: Path, previous: Path | None, alpha: float, partial: Path) -
     Returns α; the share of the mean's norm that the cut to rank r took; and the largest such share of a linear.
     Raises ValueError where the two are of different shapes, or hold what is no LoRA.
     """
-    shutil.copytree(trained, partial, dirs_exist_ok=True)
+    others = () if alpha == 1 else (MOMENTS, WEIGHTS)
+    shutil.copytree(trained, partial, ignore=shutil.ignore_patterns(*others), dirs_exist_ok=True)
     if alpha == 1:
         return {"alpha": 1.0, "cut": 0.0, "largest_cut": 0.0}
-    (partial / MOMENTS).unlink(missing_ok=True)
     new, old = load_file(trained / WEIGHTS), None if previous is None else load_file(previous / WEIGHTS)
     found: dict[str, torch.Tensor] = {}
     kept = cut = largest = 0.0
