@@ -140,9 +140,11 @@ def selecting(*told: str) -> Callable[[Path, Path], Callable[[], object]]:
 
 def prune(folder: Path, run: Path) -> Callable[[], object]:
     from liit.engine.choosing.pruning import prune_pool
+    from liit.engine.settings.config import read
 
     limit = LITE if run.name == "lite" else None
-    return lambda: prune_pool(run / "t05", limit, run / "t05/removed.parquet")
+    config = read(None, ["strategy.name=lite-adapt-inf"])
+    return lambda: prune_pool(run / "t05", limit, run / "t05/removed.parquet", 5, config)
 
 
 def planning(folder: Path, run: Path) -> Callable[[], object]:

@@ -17,9 +17,11 @@ import pyarrow as pa
 
 from liit.engine.choosing.pseudo_tasks import name_tasks, names_of
 from liit.engine.data.pool import samples, streamed
+from liit.engine.holding.averaging import average, balanced
 from liit.engine.holding.importance import measure
 from liit.engine.holding.task_features import describe, feature_spec, similarity
-from liit.engine.run.files import read_table
+from liit.engine.run.files import read_table, remove
+from liit.engine.run.progress import log
 from liit.engine.run.store import Clock, Made, path_of, there
 from liit.engine.run.tables import sort_by_key
 from liit.engine.scoring.specification import fresh_lora, plain_spec
@@ -80,14 +82,15 @@ class Learning:
     def weigh(self, t: int, learned: Made, adapter: Made | None) -> None:
         """What timestep t has taught (at t0: its pool) → how much each adapter weight matters for each task of it."""
         config = self._weighed_for(t)
-        if config is None or (rule := config.training.regulariser) is None:
+        if config is None or (rule := config.training.weighed_by()) is None:
             return
         fresh = fresh_lora(config)
         spec, named = replace(plain_spec(config, path_of(adapter)), lora=fresh, merge=False), self.names
 
         def work(partial: Path, clock: Clock) -> None:
             few, names_n = self._few(t, learned, named, rule.samples, "importance")
-            measure(samples(self._releases(t), few["id"]), names_n, spec, config, partial, f"t{t} importance", clock)
+            chosen = samples(self._releases(t), few["id"])
+            measure(chosen, names_n, spec, rule, config, partial, f"t{t} importance", clock)
 
         made = self.stages.store.make(
             f"t{t:02d}/importance",
@@ -102,32 +105,37 @@ class Learning:
         self.importances.append(made)
 
     def _weighed_for(self, t: int) -> Config | None:
-        """The settings of the first timestep after t that holds weights by their importance; None where none does."""
+        """The settings of the first timestep after t that goes by the importance of weights; None where none does."""
         config = self.stages.config
         for later in (config.at(step) for step in range(t + 1, config.stream.last + 1)):
-            if later.training.regulariser and later.training.regulariser.kind != "lwf":
+            if later.training.weighed_by() is not None:
                 return later
         return None
 
     def train(self, t: int, selection: Made, adapter: Made | None) -> Made:
         """selection → the adapter of t, continued from the last one that stands."""
         config, parent = self.stages.config.at(t), self.given if self.stages.strategy(t).from_base else adapter
-        rule, named = config.training.regulariser, self.names
+        rule, named, averaging = config.training.regulariser, self.names, config.training.averaging
         old = tuple(self.importances) if rule and rule.kind != "lwf" else ()
+        if averaging and averaging.alpha == "fisher":
+            old = tuple(self.importances[-1:])  # earlier ones are of weights that averaging has turned since
         tasks = tuple(self.tasks) if config.training.experts or (rule and rule.similarity) else ()
         looks = [made.path for made in tasks]
 
-        def work(partial: Path, clock: Clock) -> None:
+        def work(partial: Path, clock: Clock) -> dict[str, object]:
             chosen = read_table(selection.path, ["id", "key"])
             names_n = names_of(chosen["key"].to_numpy(), t, path_of(named))
             rows = partial_of(streamed, self._releases(t))
             if config.training.experts is not None:
                 expand(chosen, names_n, rows, t, path_of(adapter), config, looks, partial, clock)
-                return
+                return {}
             files = [file for made in old for file in sorted(made.path.glob("*.safetensors"))]
             alike = similarity(looks, partial, t, Counter(names_n.tolist()))[1] if looks else {}
             held = [(str(file), 1 - alike.get(file.stem, 0.0)) for file in files]
-            teach(rows(chosen["id"]), len(chosen), t, path_of(parent), config, partial, clock, held)
+            trained = partial if averaging is None else partial.with_name(f"{partial.name}.trained")
+            weighed = () if averaging else held
+            teach(rows(chosen["id"]), len(chosen), t, path_of(parent), config, trained, clock, weighed)
+            return self._average(t, selection, trained, path_of(parent), files, partial, clock) if averaging else {}
 
         return self.stages.store.make(
             f"t{t:02d}/adapter",
@@ -137,6 +145,28 @@ class Learning:
             beside=("similarity.json",),
             layout=config.training.model_dump(include=MACHINE),
         )
+
+    def _average(
+        self, t: int, selection: Made, trained: Path, parent: Path | None, old: list[Path], partial: Path, clock: Clock
+    ) -> dict[str, object]:
+        """What was trained → what is handed on, and how much of each it has."""
+        config = self.stages.config.at(t)
+        rule, averaging = config.training.weighed_by(), config.training.averaging
+        assert averaging is not None
+        alpha, fisher = averaging.alpha, partial.with_name(f"{partial.name}.fisher")
+        if isinstance(alpha, str):
+            assert rule is not None
+            few, names_n = self._few(t, selection, self.names, rule.samples, "importance")
+            spec, chosen = replace(plain_spec(config, trained), merge=False), samples(self._releases(t), few["id"])
+            measure(chosen, names_n, spec, rule, config, fisher, f"t{t} importance of what was trained", clock)
+            alpha = balanced(trained, parent, old, sorted(fisher.glob("*.safetensors")))
+        made = average(trained, parent, alpha, partial)
+        cut = "the cut to the adapter's rank took %.2f %% of the mean's norm, of a linear's at most %.2f %%"
+        shares = made["alpha"], 100 * made["cut"], 100 * made["largest_cut"]
+        log.info(f"t%d: averaged, %.3f of what was trained; {cut}", t, *shares)
+        remove(trained)
+        remove(fisher)
+        return {"averaging": made}
 
     def _taught_by(self, config: Config) -> dict[str, object]:
         """What an adapter depends on, beside what is trained on."""

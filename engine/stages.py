@@ -11,7 +11,7 @@ from pathlib import Path
 
 from liit.engine.choosing.clustering import cluster_pool
 from liit.engine.choosing.insisted import told
-from liit.engine.choosing.pruning import prune_pool
+from liit.engine.choosing.pruning import prune_pool, pruned_by
 from liit.engine.choosing.refreshing import refresh
 from liit.engine.choosing.selection import select
 from liit.engine.data import stream
@@ -236,13 +236,14 @@ class Stages:
 
     def prune(self, t: int, pool: Made, profile: Made | None, clusters: Made | None, selection: Made | None) -> Made:
         """pool → removed: what leaves for good. Nothing at t0, and nothing by strategies that do not prune. And the summary."""
-        strategy = self.config.at(t).strategy
-        budget = strategy.pool_budget or 4 * strategy.budget
-        limit = budget if self.strategy(t).prunes and clusters is not None else None
+        config, strategy = self.config.at(t), self.strategy(t)
+        prunes = strategy.prunes and (clusters is not None or (strategy.strata is not None and profile is not None))
+        limit = (config.strategy.pool_budget or 4 * config.strategy.budget) if prunes else None
+        told = pruned_by(config, strategy, t) if prunes else {}
         return self.store.make(
             f"t{t:02d}/removed.parquet",
-            lambda partial, clock: prune_pool(self.step(t), limit, partial),
-            settings={"pool_budget": limit},
+            lambda partial, clock: prune_pool(self.step(t), limit, partial, t, config),
+            settings={"pool_budget": limit, **told},
             parents=(pool, *there(profile), *there(clusters), *there(selection)),
             beside=("summary.parquet",),
         )

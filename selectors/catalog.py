@@ -3,23 +3,28 @@
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import entry_points
+from typing import Any
 
 import numpy as np
 
-from liit.selectors.adapt import SCORES, adapt_inf, random_clusters
+from liit.selectors.adapt import SCORES, adapt_inf, random_clusters, strata_of_clusters
+from liit.selectors.both_strata import both_strata, cell_strata
 from liit.selectors.coincide import coincide
 from liit.selectors.coverage import added, ccs
 from liit.selectors.d2 import d2
 from liit.selectors.density import density
+from liit.selectors.group_budgets import NEEDS
 from liit.selectors.icons import icons
 from liit.selectors.less import less
+from liit.selectors.oasis import oasis
 from liit.selectors.oracles import oracle_skills, oracle_tasks
 from liit.selectors.priority import priority
 from liit.selectors.protocol import Choice, Options, Pool, Strategy, because, choice, settled
 from liit.selectors.ranking import DIRECTIONS, outwards, ranked
+from liit.selectors.rds import rds_plus
 from liit.selectors.semdedup import semdedup
 from liit.selectors.similar import similar
-from liit.selectors.two_level import two_level
+from liit.selectors.two_level import fine_strata, two_level
 from liit.selectors.uniform import random_replay, random_sample
 
 
@@ -70,13 +75,20 @@ def _by(score: str, direction: str) -> Callable[[Pool, int, int, int, Options], 
     return choose
 
 
+CLUSTERS: dict[str, Any] = {"clusters": True, "strata": strata_of_clusters, "budgets": NEEDS}
+FINE: dict[str, Any] = {"own_clusters": True, "strata": fine_strata, "budgets": NEEDS}
+CELLS: dict[str, Any] = {"own_clusters": True, "strata": cell_strata, "budgets": NEEDS}
+BOTH = ("instruction-input", "sketch")
 STRATEGIES: dict[str, Strategy] = {
     strategy.name: strategy
     for strategy in (
-        Strategy("adapt-inf", adapt_inf, SCORES, ("sketch",), clusters=True),
-        Strategy("lite-adapt-inf", adapt_inf, SCORES, ("sketch", "embedding"), clusters=True, prunes=True),
+        Strategy("adapt-inf", adapt_inf, SCORES, ("sketch",), **CLUSTERS),
+        Strategy("lite-adapt-inf", adapt_inf, SCORES, ("sketch", "embedding"), **CLUSTERS, prunes=True),
         Strategy("random-clusters-ccs", random_clusters, SCORES),
-        Strategy("two-level", two_level, SCORES, ("sketch",), own_clusters=True),
+        Strategy("two-level", two_level, SCORES, ("sketch",), **FINE),
+        Strategy("lite-two-level", two_level, SCORES, ("sketch", "embedding"), **FINE, prunes=True),
+        Strategy("both-strata", both_strata, SCORES, BOTH, **CELLS),
+        Strategy("lite-both-strata", both_strata, SCORES, (*BOTH, "embedding"), **CELLS, prunes=True),
         Strategy("random", _random),
         Strategy("random-replay", _replay, whole=True),
         Strategy("sequential", _newest, whole=True),
@@ -97,6 +109,8 @@ STRATEGIES: dict[str, Strategy] = {
         Strategy("d2", d2, ("el2n",), ("embedding",)),
         Strategy("less", less, vectors=("sketch",), targets=True),
         Strategy("icons", icons, vectors=("sketch",), targets=True),
+        Strategy("rds-plus", rds_plus, vectors=("position-mean",), targets=True),
+        Strategy("oasis", oasis, ("grad_norm",), ("sketch",), newest=True),
         Strategy("similar-gradients", similar("sketch"), vectors=("sketch",), targets=True, newest=True),
         Strategy("similar-states", similar("embedding"), vectors=("embedding",), targets=True, newest=True),
         Strategy("similar-images", similar("projector"), vectors=("projector",), targets=True, newest=True),

@@ -83,6 +83,15 @@ def _product(rows: Directions, means_PS: NDArray[np.float32], part: slice) -> ND
 
 def _mean(skill: str, vectors_nP: NDArray[Any], width: int) -> NDArray[np.float64]:
     """The mean direction of a skill's target samples."""
+    return unit_targets(skill, vectors_nP, width).mean(axis=0, dtype=np.float64)
+
+
+def unit_targets(skill: str, vectors_nP: NDArray[Any], width: int) -> NDArray[np.float64]:
+    """(n, P) the directions of a skill's target samples; a zero vector stays zero.
+
+    Raises:
+        ValueError: there are none, they have another width, or one is not finite.
+    """
     if vectors_nP.ndim != 2 or not len(vectors_nP) or vectors_nP.shape[1] != width:
         raise ValueError(
             f"targets of skill {skill!r} have shape {vectors_nP.shape}; pass at least one vector of {width} numbers"
@@ -93,4 +102,4 @@ def _mean(skill: str, vectors_nP: NDArray[Any], width: int) -> NDArray[np.float6
         raise ValueError(
             f"target vector {bad} of skill {skill!r} is not finite; leave the sample out or score it again"
         )
-    return (vectors_nP / np.where(norm_n > 0, norm_n, 1.0)[:, None]).mean(axis=0, dtype=np.float64)
+    return vectors_nP / np.where(norm_n > 0, norm_n, 1.0)[:, None]

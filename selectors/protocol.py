@@ -161,6 +161,8 @@ def in_order(made: Choice, keys_n: Keys) -> Indices:
 
 
 Options = Mapping[str, Any]
+Strata = tuple[NDArray[np.int32], NDArray[np.int64]]
+"""(N,) the stratum of each sample, and what each of the strata gives."""
 
 
 def settled(options: Options, **defaults: Any) -> dict[str, Any]:
@@ -201,6 +203,12 @@ class Strategy:
     from_base: bool = False  # trained from the base model instead of the last timestep's adapter
     newest: bool = False  # chooses among the newest release alone, and nothing else is scored
     once: bool = False  # trained a single time, when the last release is there
+    strata: Callable[[Pool, int, int, int, Options], Strata] | None = (
+        None  # those that `choose` balances, if there are any
+    )
+    budgets: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # scores that a kind of the option `budgets` needs
 
     def __post_init__(self) -> None:
         if self.newest and self.prunes:
@@ -215,7 +223,8 @@ class Strategy:
         return t > 0 and (t == last or not self.once)
 
     def scores_for(self, options: Options) -> tuple[str, ...]:
-        """The scores it judges by: its own, or those that the option `scores` names instead; and the one of option `weight`.
+        """The scores it judges by: its own, or those that the option `scores` names instead; and those that it shares its budget
+        by, of the options `weight` and `budgets`.
 
         Raises:
             ValueError: the options are no list of names, no name.
@@ -226,7 +235,8 @@ class Strategy:
         weight = options.get("weight")
         if not isinstance(weight, str | None):
             raise ValueError(f"option weight is {weight!r}; pass the name of a score: weight=el2n")
-        return tuple(dict.fromkeys([*named, *([weight] if weight else [])]))
+        shared = self.budgets.get(str(options.get("budgets")), ())
+        return tuple(dict.fromkeys([*named, *([weight] if weight else []), *shared]))
 
 
 def rehearse(strategy: Strategy, options: Options, skills: Collection[str] = ()) -> None:
@@ -250,6 +260,8 @@ def rehearse(strategy: Strategy, options: Options, skills: Collection[str] = ())
         skills_K=np.empty(0, np.int32),
     )
     chosen(strategy, nothing, 1, 0, 0, options)
+    if strategy.prunes and strategy.strata is not None:
+        strategy.strata(nothing, 1, 0, 0, options)
 
 
 def chosen(strategy: Strategy, pool: Pool, budget: int, seed: int, timestep: int, options: Options) -> Choice:

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liit.selectors.blocks import one_thread
-from liit.selectors.budgets import uniform
+from liit.selectors.budgets import Counts, uniform
 from liit.selectors.directions import Directions, directions
+from liit.selectors.kmeans import distances, means
 from liit.selectors.priority import Indices, Keys
 from liit.selectors.similarity import largest_similarity, most_similar
 
@@ -30,21 +31,25 @@ def prune(
     pool_budget: int,
     *,
     order_N: NDArray[Any],
+    share_K: Counts | None = None,
+    diverse: bool = True,
 ) -> tuple[NDArray[np.bool_], Indices]:
     """Keep exactly min(pool_budget, N) samples: nothing is dropped that fits.
 
-    Exact copies (equal embeddings of one cluster) go first; clusters are then cut to `uniform` budgets.
+    Exact copies (equal embeddings of one cluster) go first; clusters are then cut to `uniform` budgets, or to their shares.
 
     Args:
         order_N: samples with smaller values are kept first, for example minus the distance to the centroid to keep the
             hard ones; ties by key, so that row order does not matter.
+        share_K: what each cluster keeps, copies of its own too where it has not as many others; sums to the budget.
+        diverse: after the first of a cluster whichever is least like those before it; else the next in order.
 
     Returns:
         the mask of kept samples, and for each pruned sample the position of the kept one most similar to it, of its own
         cluster wherever that keeps one (-1 for a kept sample).
 
     Raises:
-        ValueError: the budget is negative, shapes disagree, or an embedding is not finite.
+        ValueError: the budget is negative, shapes disagree, shares are not the budget's, or an embedding is not finite.
     """
     n_samples = len(keys_N)
     if pool_budget < 0 or not len(embeddings_ND) == len(labels_N) == len(order_N) == n_samples:
@@ -55,10 +60,13 @@ def prune(
     kept_N, twin_N = np.ones(n_samples, bool), np.full(n_samples, -1)
     if n_samples <= pool_budget:
         return kept_N, twin_N
+    sizes_K = np.bincount(labels_N)
+    if share_K is not None and (share_K.sum() != pool_budget or (share_K > sizes_K).any()):
+        raise ValueError(f"shares {share_K} are not {pool_budget} samples of clusters of {sizes_K}")
     rows = directions(embeddings_ND, keys_N, np.lexsort((keys_N, order_N)))
     labels_N = np.asarray(labels_N)[rows.order_N]
     first_N = _first_copies(embeddings_ND, labels_N, rows.order_N)
-    kept_N = _kept(rows, labels_N, first_N, pool_budget)
+    kept_N = _kept(rows, labels_N, first_N, pool_budget, share_K, diverse)
     twin_N[rows.order_N] = _twins(rows, labels_N, kept_N)
     mask_N = np.zeros(n_samples, bool)
     mask_N[rows.order_N[kept_N]] = True
@@ -126,20 +134,33 @@ def _first_copies(embeddings_ND: NDArray[Any], labels_N: NDArray[np.integer], or
 
 
 def _kept(
-    rows: Directions, labels_N: NDArray[np.integer], first_N: NDArray[np.bool_], pool_budget: int
+    rows: Directions,
+    labels_N: NDArray[np.integer],
+    first_N: NDArray[np.bool_],
+    pool_budget: int,
+    share_K: Counts | None,
+    diverse: bool,
 ) -> NDArray[np.bool_]:
     kept_N = np.zeros(len(rows), bool)
     room_for_copies = pool_budget - int(first_N.sum())
-    if room_for_copies >= 0:
+    if share_K is None and room_for_copies >= 0:
         kept_N[first_N] = kept_N[np.flatnonzero(~first_N)[:room_for_copies]] = True
         return kept_N
-    budget_K = uniform(np.bincount(labels_N[first_N]), pool_budget)
+    budget_K = uniform(np.bincount(labels_N[first_N]), pool_budget) if share_K is None else share_K
     for k in np.flatnonzero(budget_K):
-        members = np.flatnonzero(first_N & (labels_N == k))
-        if budget_K[k] < len(members):
-            members = members[farthest_first(rows.take(members), int(budget_K[k]))]
-        kept_N[members] = True
+        members, count = np.flatnonzero(first_N & (labels_N == k)), int(budget_K[k])
+        if count < len(members):
+            members = members[farthest_first(rows.take(members), count)] if diverse else members[:count]
+        kept_N[members] = kept_N[np.flatnonzero(~first_N & (labels_N == k))[: count - len(members)]] = True
     return kept_N
+
+
+def remoteness(embeddings_ND: NDArray[Any], labels_N: NDArray[np.int32], keys_N: Keys) -> NDArray[np.float32]:
+    """(N,) how far each sample's direction is from the mean of its cluster's."""
+    rows = directions(embeddings_ND, keys_N, np.argsort(keys_N))
+    sorted_N, far_N = labels_N[rows.order_N], np.empty(len(keys_N), np.float32)
+    far_N[rows.order_N] = distances(rows, sorted_N, means(rows, sorted_N, int(labels_N.max(initial=-1)) + 1))
+    return far_N
 
 
 def _twins(rows: Directions, labels_N: NDArray[np.integer], kept_N: NDArray[np.bool_]) -> Indices:

@@ -12,15 +12,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from liit.selectors.adapt import PARTS, multiway
+from liit.selectors.adapt import PARTS, judged, multiway
 from liit.selectors.budgets import uniform
 from liit.selectors.clustering import cluster
-from liit.selectors.kmeans import members_of
-from liit.selectors.priority import Keys, smallest
-from liit.selectors.protocol import Choice, Options, Pool, choice, settled
+from liit.selectors.group_budgets import SHARES, group_budgets
+from liit.selectors.priority import Keys
+from liit.selectors.protocol import Choice, Options, Pool, Strata
 
 MEMBERS = 8  # samples of a fine cluster, at least, on average
 MOST = 4000  # fine clusters
+OWN = {**SHARES, "inside": "chance", "fine": None, "groups": None}
 
 
 class TwoLevels(NamedTuple):
@@ -29,26 +30,36 @@ class TwoLevels(NamedTuple):
     fine_N: NDArray[np.int32]
     group_F: NDArray[np.int32]
 
+    @property
+    def group_N(self) -> NDArray[np.int32]:
+        """The group of each sample."""
+        return self.group_F[self.fine_N]
+
 
 def two_level(pool: Pool, budget: int, seed: int, timestep: int, options: Options) -> Choice:
     """Two-level balanced strata of the first vector.
 
-    Options: `fine`, k₁ (None: an eighth of the pool, 4000 at most), `groups`, k₂ (None: a twentieth of k₁), `inside`, how a
-    fine cluster's samples are chosen: "chance" or "ccs" by the score that discriminates best in its group; and of "ccs"
-    `scores`, `bins`, `trim` and `min_size`, as `adapt_inf` has them.
+    Options: `fine`, k₁ (None: an eighth of the pool, 4000 at most), `groups`, k₂ (None: a twentieth of k₁); `budgets`, `weight`
+    and `floor` of the groups, as `group_budgets` has them; `inside`, how a fine cluster's samples are chosen, by default by
+    chance; and of what is not by chance `scores`, `bins`, `trim` and `min_size`, as `adapt_inf` has them, judged in a group.
     """
-    parts = settled(options, **PARTS, fine=None, groups=None, inside="chance")
-    inside = parts["inside"]
-    if inside not in ("chance", "ccs"):
-        raise ValueError(f"inside is {inside!r}; choose chance or ccs")
-    if not len(pool):
-        return choice(pool, np.empty(0, np.int64))
-    levels = two_levels(pool.first_vector(), pool.keys_N, parts["fine"], parts["groups"], seed=seed)
-    budget_F = budgets(levels, budget)
-    if inside == "chance":
-        return _by_chance(pool, levels, budget_F, seed, timestep)
+    parts, (levels, budget_F) = judged(options, **OWN), _shared(pool, budget, seed, timestep, options)
     told = {name: parts[name] for name in PARTS}
     return multiway(pool, levels.fine_N, budget_F, False, seed, timestep, **told, group_K=levels.group_F)
+
+
+def fine_strata(pool: Pool, budget: int, seed: int, timestep: int, options: Options) -> Strata:
+    """The fine clusters, and what each gives."""
+    levels, budget_F = _shared(pool, budget, seed, timestep, options)
+    return levels.fine_N, budget_F
+
+
+def _shared(pool: Pool, budget: int, seed: int, timestep: int, options: Options) -> tuple[TwoLevels, NDArray[np.int64]]:
+    parts = judged(options, **OWN)
+    levels = two_levels(pool.first_vector(), pool.keys_N, parts["fine"], parts["groups"], seed=seed)
+    shares = {name: parts[name] for name in SHARES}
+    budget_G = group_budgets(pool, levels.group_N, budget, pool.first_vector, timestep, **shares)
+    return levels, within(levels, budget_G)
 
 
 def two_levels(
@@ -74,18 +85,14 @@ def two_levels(
 
 def budgets(levels: TwoLevels, budget: int) -> NDArray[np.int64]:
     """(F,) what each fine cluster gives: even over groups, and within each over its clusters; min(budget, N) in all."""
+    return within(levels, uniform(np.bincount(levels.group_N), budget))
+
+
+def within(levels: TwoLevels, budget_G: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(F,) what each fine cluster gives where each group gives so much: evenly over its clusters."""
     size_F = np.bincount(levels.fine_N, minlength=len(levels.group_F))
-    size_G = np.bincount(levels.group_F, size_F).astype(np.int64)
     budget_F = np.zeros(len(size_F), np.int64)
-    for group, share in enumerate(uniform(size_G, budget).tolist()):
+    for group, share in enumerate(budget_G.tolist()):
         mine = np.flatnonzero(levels.group_F == group)
         budget_F[mine] = uniform(size_F[mine], share)
     return budget_F
-
-
-def _by_chance(pool: Pool, levels: TwoLevels, budget_F: NDArray[np.int64], seed: int, timestep: int) -> Choice:
-    picked = [
-        members[smallest(pool.keys_N[members], int(count), "two-level", seed, timestep)]
-        for members, count in zip(members_of(levels.fine_N, len(budget_F)), budget_F, strict=True)
-    ]
-    return choice(pool, np.concatenate(picked))

@@ -164,7 +164,7 @@ def told(strategy: sections.Strategy, t: int) -> dict[str, Any]:
     """What the settings of a strategy say of the selection at t, for fingerprints: the ids of files and of another run's
     selection, not where they lie; and nothing of what is not insisted on."""
     paths, insisted = {"run", "always", "never", "quotas"}, insisted_on(strategy)
-    of = strategy.model_dump(exclude={"pool_budget", "opening", *paths})
+    of = strategy.model_dump(exclude={"pool_budget", "prune", "opening", *paths})
     for name, ids in ((ALWAYS, insisted.always), ("never", insisted.never)):
         of |= {name: fingerprint(sorted(ids))} if ids else {}
     of |= {"quotas": strategy.quotas.model_dump()} if strategy.quotas is not None else {}

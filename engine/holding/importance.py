@@ -36,6 +36,7 @@ from liit.engine.scoring.projections import TILE, Gradient
 from liit.engine.scoring.scores import token_nll
 from liit.engine.scoring.scoring import too_large
 from liit.engine.settings.config import Config
+from liit.engine.settings.training import Regulariser
 
 ROWS = pa.schema([("id", pa.string()), ("key", pa.uint64()), ("status", pa.string())])
 LEAST_SAMPLES, MOST_GROUPS = 64, 16
@@ -43,15 +44,21 @@ LEAST_SAMPLES, MOST_GROUPS = 64, 16
 
 
 def measure(
-    chosen: pa.Table, names_n: np.ndarray, spec: ProfilerSpec, config: Config, partial: Path, label: str, clock: Clock
+    chosen: pa.Table,
+    names_n: np.ndarray,
+    spec: ProfilerSpec,
+    rule: Regulariser,
+    config: Config,
+    partial: Path,
+    label: str,
+    clock: Clock,
 ) -> None:
     """Write the importance of every LoRA weight for each task: `<task>.safetensors`, float32, by `lora_gradients`' names.
 
     chosen: SAMPLE rows. names_n: the task of each. spec: the model, and its adapter or, in `lora`, the fresh one that training
     begins with. Raises ValueError that names a sample which cannot be read any more.
     """
-    rule, scoring = config.training.regulariser, config.scoring
-    assert rule is not None
+    scoring = config.scoring
     names_n = names_n.astype(str)
     work, arguments = partial.with_name(f"{partial.name}.work"), {"spec": spec, "kind": rule.kind}
     table, groups = work.with_name(f"{work.name}.samples"), _grouped(names_n)

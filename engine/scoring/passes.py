@@ -59,7 +59,7 @@ class Seen:
     linears: Mapping[float, list[Linear]]
     """Of the layers whose gradients were wanted, by the temperature of the loss."""
     outputs: Mapping[nn.Module, torch.Tensor]
-    """Of the watched modules, (B, S, ...)."""
+    """Of the watched modules, (B, S, ...); of the output head what it is given, the last hidden states."""
 
 
 def look(
@@ -76,6 +76,10 @@ def look(
     def keep(module: nn.Module, inputs: Any, output: Any) -> None:
         outputs[module] = (output[0] if isinstance(output, tuple) else output).detach()
 
+    def given(module: nn.Module, inputs: Any) -> None:
+        outputs[module] = inputs[0].detach()
+
+    head = anatomy.unwrapped(model).get_output_embeddings()
     recorded = sorted({index for indices in wanted.values() for index in indices})
     if PROJECTOR in recorded and not batch.image_BS.any():
         recorded.remove(PROJECTOR)  # it is not asked
@@ -84,9 +88,10 @@ def look(
     )
     with ExitStack() as during, torch.set_grad_enabled(bool(recorded)):
         for module in watched:
-            during.callback(module.register_forward_hook(keep).remove)
+            hook = module.register_forward_pre_hook(given) if module is head else module.register_forward_hook(keep)
+            during.callback(hook.remove)
         during.enter_context(recorder)
-        if len(layers) - 1 not in recorded:
+        if len(layers) - 1 not in recorded and head not in watched:
             during.enter_context(RowsOnly(layers[-1], batch.predicts_BS | batch.response_BS))
         logits = response_logits(model, batch)
         losses = {heat: batch.means(token_nll(logits / heat, batch.targets_M)) for heat in wanted}

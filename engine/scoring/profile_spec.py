@@ -14,12 +14,22 @@ sketch. learnability: nll above a reference model's (RHO-LOSS, Mindermann et al.
 recorded of the sample, 0 at the first visit."""
 MAIN = "sketch"
 """The sketch that grad_norm and sketch_norm are of."""
-FEATURES = ("embedding", "coincide", "image", "instruction", "instruction-input", "prompt-last", "projector")
+FEATURES = (
+    "embedding",
+    "coincide",
+    "image",
+    "instruction",
+    "instruction-input",
+    "prompt-last",
+    "position-mean",
+    "projector",
+)
 """Vectors that are not gradients. embedding: mean hidden state of the response tokens. coincide: what the attention of a few
 layers writes, mean over image tokens, then over all others (Lee et al. 2024). image, instruction: mean hidden state of the
 image's tokens after the first layer, and in the middle one of what is no image, both before the first response.
 instruction-input: mean input embedding of all text that is no response. prompt-last: hidden state of the last token before the
-first response, in the middle layer. projector: mean of what the projector makes of the images."""
+first response, in the middle layer. position-mean: mean last hidden state of all tokens, each
+weighted by its position. projector: mean of what the projector makes of the images."""
 PROJECTOR = -1
 """In place of a decoder layer's index: the projector, which comes before all of them."""
 

@@ -76,7 +76,7 @@ def width(name: str, spec: ProfilerSpec) -> int:
         return spec.sketches[name].size
     text = loading.text_config(spec.model, spec.revision)
     count, hidden = int(text.num_hidden_layers), int(text.hidden_size)
-    if name in ("image", "instruction", "instruction-input", "prompt-last", "projector"):
+    if name in ("image", "instruction", "instruction-input", "prompt-last", "position-mean", "projector"):
         return hidden
     if name == "coincide":
         return 2 * hidden * len({int(depth * count) for depth in spec.coincide_depths})
@@ -228,6 +228,7 @@ def columns_of(spec: ProfilerSpec, schema: pa.Schema) -> dict[str, Any]:
         "coincide": {"kind": "attention output", "tokens": "image, then text", "depths": spec.coincide_depths},
         "instruction-input": {"kind": "input embedding", "tokens": "instruction"},
         "prompt-last": {"kind": "hidden state", "layers": "middle", "tokens": "last of the prompt"},
+        "position-mean": {"kind": "hidden state", "layers": "last", "tokens": "all, by position"},
         "projector": {"kind": "projector output", "tokens": "image"},
         **{
             name: {"kind": "gradient", **asdict(sketch), "layers": _of(sketch)}

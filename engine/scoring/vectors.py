@@ -50,6 +50,8 @@ def makers(spec: ProfilerSpec, model: nn.Module) -> dict[str, Maker]:
         found["instruction-input"] = Wording(model)
     if "prompt-last" in spec.vectors:
         found["prompt-last"] = Last(model)
+    if "position-mean" in spec.vectors:
+        found["position-mean"] = ByPosition(model)
     if "projector" in spec.vectors:
         found["projector"] = Projected(model)
     if "coincide" in spec.vectors:
@@ -139,6 +141,22 @@ class Last:
         return mean_state(seen.outputs[self.watched[0]], last_BS & asked_BS)
 
 
+class ByPosition:
+    """Mean last hidden state of all tokens, images' too, each weighted by its position: a token knows of all before it.
+
+    What SGPT (Muennighoff, arXiv 2202.08904) and RDS+ compare texts by.
+    """
+
+    gradient_layers: Mapping[float, Collection[int]] = MappingProxyType({})
+
+    def __init__(self, model: nn.Module) -> None:
+        self.watched = [anatomy.unwrapped(model).get_output_embeddings()]
+
+    def __call__(self, batch: Batch, seen: Seen) -> torch.Tensor:
+        attended_BS = batch.attention_BS.bool()
+        return mean_state(seen.outputs[self.watched[0]], attended_BS.cumsum(1) * attended_BS)
+
+
 class Projected:
     """Mean of what the projector makes of a sample's images; zero where there are none."""
 
@@ -187,7 +205,7 @@ def _attention_output(layer: nn.Module) -> nn.Module:
 
 
 def mean_state(states: torch.Tensor, mask_BS: torch.Tensor) -> torch.Tensor:
-    """(B, H) float32: mean of the positions of a mask; zero where it has none."""
+    """(B, H) float32: mean of the positions of a mask, or by their weights; zero where it has none."""
     weights = mask_BS.float()[..., None]
     return (states.float() * weights).sum(1) / weights.sum(1).clamp_min(1)
 

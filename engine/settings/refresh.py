@@ -1,6 +1,6 @@
-"""How much of a pool is scored again at a timestep, where not all of it is."""
+"""What a timestep leaves to the next: rows of the profile that are not made again, samples of the pool that stay."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt
 
@@ -21,6 +21,16 @@ class Refresh(Settings):
     """Or where the mean of a vector turned so far: one minus the cosine. 0: always."""
     max_age: PositiveInt = 4
     """Timesteps that a row may be old."""
+
+
+class Pruning(Settings):
+    """How a strategy that prunes cuts the pool to `pool_budget`."""
+
+    shares: Literal["even", "selection"] = "even"
+    """even: its strata shrink to one size, the largest first. selection: each keeps as much as the strategy would choose of it,
+    were it to choose `pool_budget` samples."""
+    keep: Literal["diverse", "hard", "representative"] = "diverse"
+    """Of a stratum: what is least alike, what is far from the centroid, or what is near it. Exact copies go before."""
 
 
 def _switched(value: Any) -> Any:

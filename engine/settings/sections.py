@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, JsonValue, PositiveFloat, PositiveInt, model_validator
 
 from liit.engine.settings.base import OnDisk, Settings
-from liit.engine.settings.refresh import Refreshing
+from liit.engine.settings.refresh import Pruning, Refreshing
 from liit.engine.settings.specs import DATE, SketchSpec, TemplateSpec
 
 
@@ -202,6 +202,7 @@ class Strategy(Settings):
     """Of a lifetime: what a timestep gets of what the one before it got."""
     pool_budget: PositiveInt | None = None
     """D: samples the pool is pruned to at the end of a timestep, by strategies that prune. None: four times T."""
+    prune: Pruning = Pruning()
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of the strategy, e.g. {direction: lowest}."""
     run: OnDisk | None = None

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from liit.engine.settings.config import Config, ConfigError, located, read
+from liit.engine.settings.refresh import Pruning
 from liit.engine.settings.streams import FileStream
 from liit.selectors import catalog
 from liit.selectors.protocol import Strategy, rehearse
@@ -22,6 +23,7 @@ def settle(arguments: list[str], output: str | None) -> Config:
     config = read(located(files[0], DEFAULT.parent) if files else DEFAULT, overrides)
     for each in config.phases():
         _check_strategy(each)
+    _check_averaging(config)
     opening = config.strategy.opening
     if opening is not None and catalog.get(opening.name).once:
         raise ConfigError(f"strategy.opening: {opening.name} trains at the last timestep alone; it opens nothing")
@@ -67,6 +69,13 @@ def _check_strategy(config: Config) -> None:
             "features have not; set scoring.gradient.gradient to sgd or adam"
         )
     _check_training(config, strategy)
+    rule = config.strategy.prune
+    if not strategy.prunes and rule != Pruning():
+        raise ConfigError(f"strategy.prune: strategy {strategy.name} prunes nothing; take a lite one, or leave it out")
+    if strategy.prunes and strategy.strata is None and rule.shares == "selection":
+        raise ConfigError(
+            f"strategy.prune.shares: strategy {strategy.name} says of no strata what they give; take even"
+        )
     counted = config.strategy.unit == "samples" and config.strategy.lifetime is None
     if strategy.prunes and not counted and config.strategy.pool_budget is None:
         raise ConfigError("strategy.pool_budget is in samples; give it, since the budget of a timestep is not")
@@ -85,10 +94,10 @@ def _check_training(config: Config, strategy: Strategy) -> None:
         raise ConfigError(
             "model.adapter is one adapter, which training.experts begins without; leave one of the two out"
         )
-    if strategy.from_base and (training.regulariser or training.experts):
+    if strategy.from_base and (training.regulariser or training.experts or training.averaging):
         raise ConfigError(
             f"strategy {strategy.name} is trained from the base model; "
-            "training.regulariser and training.experts have nothing to hold on to there"
+            "training.regulariser, training.averaging and training.experts have nothing to hold on to there"
         )
     if config.tasks.of == "clusters" and (training.experts or training.regulariser) and not strategy.clusters:
         raise ConfigError(
@@ -100,6 +109,23 @@ def _check_training(config: Config, strategy: Strategy) -> None:
         )
     if training.experts and any(one.parameters == "lora" for one in (scoring.gradient, *scoring.sketches.values())):
         raise ConfigError("experts have LoRA weights of their own; sketch gradients of base parameters")
+
+
+def _check_averaging(config: Config) -> None:
+    """Raises ConfigError for what is told by an adapter's own weights, which averaging turns."""
+    phases = [each.training for each in config.phases()]
+    if not any(each.averaging for each in phases):
+        return
+    if any(each.regulariser and each.regulariser.kind != "lwf" for each in phases):
+        raise ConfigError(
+            "training.averaging turns the weights whose importance training.regulariser ewc and mas have measured before; "
+            "leave one of the two out, or take lwf"
+        )
+    if any(one.gradient == "adam" for one in (config.scoring.gradient, *config.scoring.sketches.values())):
+        raise ConfigError(
+            "scoring.gradient adam goes by moments of the adapter that was trained, and training.averaging hands on another; "
+            "take sgd or sign"
+        )
 
 
 def _check_gate(config: Config) -> None:

@@ -37,6 +37,16 @@ class Regulariser(Settings):
         return self
 
 
+class Averaging(Settings):
+    """The adapter that is handed on lies between the one that a timestep found and the one that it trained (`averaging.py`)."""
+
+    alpha: Annotated[float, Field(ge=0, le=1)] | Literal["fisher"] = 0.5
+    """The share of the trained one: 1 is plain training, 0 keeps what was there. fisher: where what was learned in the timestep
+    before and in this one, both taken as quadratic, lose least."""
+    samples: PositiveInt = 1000
+    """Of fisher: of what a timestep is trained on, that its gradients are taken of."""
+
+
 class Experts(Settings):
     """Model expansion (EProj): adapters side by side, one for each task or for tasks that are alike, chosen per sample."""
 
@@ -129,6 +139,8 @@ class Training(Settings):
     """Extra trainable modules `module:function`; each adds itself to the model before the optimizer is made."""
     regulariser: Regulariser | None = None
     """None: direct fine-tuning."""
+    averaging: Averaging | None = None
+    """None: a timestep hands on what it trained."""
     experts: Experts | None = None
     """None: one adapter, taught timestep after timestep."""
     gate: Annotated[tuple[Gate, ...], BeforeValidator(_listed)] = ()
@@ -137,7 +149,16 @@ class Training(Settings):
 
     def taught_by(self) -> dict[str, Any]:
         """All that an adapter depends on: neither what is judged of it afterwards, nor which machines there were."""
-        return self.model_dump(mode="json", exclude={"gate", *MACHINE})
+        averaged = {} if self.averaging is None else {"averaging": self.averaging.model_dump(mode="json")}
+        return self.model_dump(mode="json", exclude={"gate", "averaging", *MACHINE}) | averaged
+
+    def weighed_by(self) -> Regulariser | None:
+        """How it is measured what each weight matters for, where anything goes by that."""
+        if self.regulariser and self.regulariser.kind != "lwf":
+            return self.regulariser
+        if self.averaging and self.averaging.alpha == "fisher":
+            return Regulariser(kind="ewc", samples=self.averaging.samples)
+        return None
 
     @model_validator(mode="after")
     def _experts_are_left_alone(self) -> "Training":
@@ -149,6 +170,15 @@ class Training(Settings):
         if self.experts and self.experts.of == "projector" and (self.zero_stage == 3 or self.lora.targets):
             raise ValueError(
                 "training.experts.of=projector needs training.zero_stage <= 2 and no training.lora.targets"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _averaging_is_of_one_adapter(self) -> "Training":
+        if self.averaging and (self.experts or self.projector_learning_rate is not None or self.modules):
+            raise ValueError(
+                "training.averaging is of LoRA weights alone, and of one adapter; take it without experts, "
+                "projector_learning_rate and modules"
             )
         return self
 

@@ -23,7 +23,7 @@ from liit.selectors import catalog
 ROOT = Path(__file__).resolve().parents[2]
 SCORES = ("nll", "image_grounding", "el2n", "entropy", "grad_norm", "learnability", "forgetting")
 SIZES = {"base": 90, "words": 120, "pairs": 60}
-WIDTHS = {"sketch": 16, "embedding": 8, "coincide": 12, "projector": 10}
+WIDTHS = {"sketch": 16, "embedding": 8, "coincide": 12, "projector": 10, "instruction-input": 9, "position-mean": 7}
 GRID = (3, 4, 5, 6, 8)
 SKILLS = {"exam-a": "vqa", "exam-b": "vqa", "exam-c": "language"}
 ASKED = {"asked": "vqa", "asked-too": "language", "later@t03": "knowledge"}

@@ -17,22 +17,65 @@ from liit.engine.evaluation.routed_model import RoutedModel
 from liit.engine.lifelong import run
 from liit.engine.models.experts import Experts
 from liit.engine.pages.tracking import training_curves
+from liit.engine.plan import plan
 from liit.engine.run.store import Store
 from liit.engine.settings.config import Config
+from liit.engine.training import ray_train
+from liit.engine.training.job import TrainJob
 from liit.engine.training.teaching import teach
 
 
 def finished_with(folder: Path, settings: dict[str, Any], strategy: str, **training: Any) -> Path:
     own = {"strategy": {"name": strategy, "budget": 12}, "training": settings["training"] | training}
     store = Store(folder)
-    run(Config.model_validate(settings | own), store)
-    store.close()
+    try:
+        run(Config.model_validate(settings | own), store)
+    finally:
+        store.close()
     return folder
 
 
 def unexamined(settings: dict[str, Any]) -> dict[str, Any]:
     """The same stream without evaluation sets."""
     return settings | {"stream": settings["stream"] | {"evaluations": []}}
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_averaging_goes_on_behind_a_finished_training_and_says_its_share_and_its_cut(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[str] = []
+    trainer, average = ray_train._trainer, learning.average
+
+    def counted(job: TrainJob) -> Any:
+        trained.append(job.name[:3])
+        return trainer(job)
+
+    def killed(*_: object) -> dict[str, float]:
+        monkeypatch.setattr(learning, "average", average)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ray_train, "_trainer", counted)
+    monkeypatch.setattr(learning, "average", killed)
+    own, rule = unexamined(settings), {"alpha": "fisher", "samples": 8}
+    with pytest.raises(KeyboardInterrupt):
+        finished_with(tmp_path / "mean", own, "sequential", averaging=rule)
+    folder = finished_with(tmp_path / "mean", own, "sequential", averaging=rule)
+    assert trained == ["t01", "t02"], "what was trained before it was stopped is not trained again"
+    said = [json.loads((folder / f"t0{t}/adapter.made.json").read_text())["averaging"] for t in (1, 2)]
+    assert all(0 < one["alpha"] < 1 for one in said)
+    assert said[0]["cut"] == 0, "B alone is smaller"
+    assert 0 < said[1]["cut"] < 0.9
+    assert not list(folder.glob("*/*partial*"))
+    changed = own | {"strategy": {"name": "sequential", "budget": 12}}
+    changed["training"] = own["training"] | {"averaging": {"alpha": 0.5}}
+    again = Config.model_validate(changed)
+    assert "training.averaging.alpha fisher → 0.5" in plan_of(again, folder)["t01/adapter"]
+
+
+def plan_of(config: Config, folder: Path) -> dict[str, tuple[str, ...]]:
+    """What a run would make anew, and why."""
+    return plan(config.model_copy(update={"output": str(folder)})).superseding
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -34,7 +34,7 @@ def step(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A timestep with a profile, three rows of which failed."""
     made = make_step(tmp_path_factory.mktemp("choosing") / "run" / "t02", failed=3)
     add_tasks(made)
-    add_targets(made, vectors=("sketch", "embedding", "projector"))
+    add_targets(made, vectors=("sketch", "embedding", "projector", "position-mean"))
     return made
 
 

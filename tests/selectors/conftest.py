@@ -6,7 +6,7 @@ import pytest
 from liit.selectors.protocol import Pool
 
 SCORES = ("nll", "image_grounding", "el2n", "entropy", "grad_norm", "learnability", "forgetting")
-VECTORS = ("sketch", "embedding", "coincide", "projector")
+VECTORS = ("sketch", "embedding", "coincide", "projector", "instruction-input", "position-mean")
 
 
 @pytest.fixture(autouse=True)

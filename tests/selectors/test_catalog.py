@@ -19,9 +19,18 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("adapt-inf", {"budgets": "spread", "weight": "el2n"}),
     ("adapt-inf", {"budgets": "mean", "weight": "nll"}),
     ("adapt-inf", {"scores": ["nll"], "bins": 10, "trim": 0.0, "min_size": 20}),
+    ("adapt-inf", {"budgets": "forgotten", "inside": "lowest", "scores": ["el2n"]}),
+    ("adapt-inf", {"budgets": "volume", "inside": "chance"}),
     ("random-clusters-ccs", {"k": 5}),
     ("two-level", {"fine": 40, "groups": 5}),
     ("two-level", {"fine": 40, "groups": 5, "inside": "ccs", "min_size": 20}),
+    ("two-level", {"fine": 40, "groups": 5, "inside": "highest", "budgets": "forgotten", "floor": 0.2}),
+    ("two-level", {"fine": 40, "groups": 5, "inside": "middle", "budgets": "volume"}),
+    *(
+        ("both-strata", {"fine": 30, "groups": 5, "how": how, "per_budget": 0.1})
+        for how in ("nested", "crossed", "halves")
+    ),
+    ("both-strata", {"fine": 30, "groups": 5, "per_budget": 0.1, "budgets": "volume", "inside": "ccs"}),
     ("random-replay", {"fraction": 0.5}),
     ("semdedup", {"k": 3, "largest": 200}),
     ("density", {"k": 8, "minimum": 3, "temperature": 0.01, "neighbours": 2}),
@@ -29,6 +38,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("d2", {"k": 10, "forward": 0.5, "reverse": 0.0}),
     ("icons", {"quantile": 0.5}),
     ("random", {"newest": True}),
+    ("oasis", {"batch": 7, "decay": 0.5}),
     ("similar-states", {"skill": "vqa"}),
 ]
 ORDERS: dict[str, Callable[[int], np.ndarray]] = {
@@ -77,7 +87,7 @@ def test_a_permuted_or_repartitioned_pool_gives_the_same_choice(
 @pytest.mark.parametrize("size", [0, 1, 40, 2000])
 def test_a_choice_is_exact_sorted_by_key_and_true(name: str, options: dict[str, Any], size: int, pool_of: Make) -> None:
     pool, strategy = pool_of(size), get(name)
-    among = (pool.arrival_N == 2).sum() if name.startswith("similar") or "newest" in options else size
+    among = (pool.arrival_N == 2).sum() if strategy.newest or "newest" in options else size
     for budget in (0, 1, 33, 1500, 9999):
         made = strategy.choose(pool, budget, 7, 2, options)
         assert strategy.whole or len(made.index_n) == min(budget, among)
@@ -97,6 +107,8 @@ def test_a_choice_is_exact_sorted_by_key_and_true(name: str, options: dict[str, 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_strategy_reads_nothing_but_what_it_declares(name: str, pool_of: Make) -> None:
     pool, strategy = pool_of(500), get(name)
+    first = {v: pool.vectors[v] for v in strategy.vectors}
+    pool = dataclasses.replace(pool, vectors={**first, **pool.vectors})  # what clusters are of stands first
     bare = dataclasses.replace(
         pool,
         scores={s: pool.scores[s] for s in strategy.scores},
@@ -184,7 +196,9 @@ def test_the_methods_that_ignore_the_budget_say_what_they_take(pool_of: Make) ->
         assert get(name).whole
         assert len(get(name).choose(pool, 5, 0, 2, {}).index_n) == count
     assert [name for name in STRATEGIES if get(name).from_base and get(name).once] == ["multi-task"]
-    assert [name for name in STRATEGIES if get(name).prunes] == ["lite-adapt-inf"]
+    assert [name for name in STRATEGIES if get(name).prunes] == [
+        f"lite-{name}" for name in ("adapt-inf", "two-level", "both-strata")
+    ]
 
 
 def test_what_another_run_selected_is_taken_where_the_pool_has_it(pool_of: Make) -> None:

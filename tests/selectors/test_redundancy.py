@@ -3,7 +3,7 @@ import pytest
 
 from liit.selectors import redundancy
 from liit.selectors.budgets import uniform
-from liit.selectors.redundancy import farthest_first, prune
+from liit.selectors.redundancy import farthest_first, prune, remoteness
 
 
 def unit(size: int, width: int, seed: int) -> np.ndarray:
@@ -119,3 +119,27 @@ def test_a_broken_embedding_is_named() -> None:
 def test_no_samples_are_no_samples() -> None:
     kept, twin = prune(np.empty((0, 4)), np.empty(0, int), np.empty(0, np.uint64), 0, order_N=np.empty(0))
     assert len(kept) == len(twin) == 0
+
+
+@pytest.mark.parametrize("keep", ["diverse", "in order"])
+def test_each_cluster_keeps_its_share_copies_or_not(keep: str) -> None:
+    rows, labels, keys, order = setting(150)
+    rows[labels == 1] = rows[labels == 1][0]  # all of a cluster are copies of one
+    share = np.minimum(np.bincount(labels), [5, 20, 3, *[60] * (labels.max() - 2)])
+    kept, twin = prune(rows, labels, keys, int(share.sum()), order_N=order, share_K=share, diverse=keep == "diverse")
+    assert np.bincount(labels[kept], minlength=len(share)).tolist() == share.tolist()
+    assert (labels[twin[~kept]] == labels[~kept]).all()
+    if keep == "in order":
+        for k in range(len(share)):
+            members = sorted(np.flatnonzero(labels == k), key=lambda i: (order[i], keys[i]))
+            assert set(members[: share[k]]) == set(np.flatnonzero(kept & (labels == k)))
+    with pytest.raises(ValueError, match="are not 9 samples of clusters"):
+        prune(rows, labels, keys, 9, order_N=order, share_K=share)
+
+
+def test_how_far_a_sample_is_from_its_own_is_of_directions() -> None:
+    rows, labels, keys, _ = setting(80)
+    far = remoteness(3 * rows, labels.astype(np.int32), keys)
+    unit_rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    expected = [np.linalg.norm(unit_rows[i] - unit_rows[labels == labels[i]].mean(0)) for i in range(80)]
+    np.testing.assert_allclose(far, expected, atol=1e-5)

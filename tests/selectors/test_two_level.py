@@ -85,7 +85,7 @@ def test_a_fine_cluster_gives_what_its_budget_says(inside: str, pool_of: Make) -
 
 def test_what_cannot_be_is_refused(pool_of: Make) -> None:
     pool = pool_of(40)
-    with pytest.raises(ValueError, match=r"inside is 'best'; choose chance or ccs"):
+    with pytest.raises(ValueError, match=r"inside is 'best'; choose one of: ccs, chance, highest"):
         get("two-level").choose(pool, 5, 0, 1, {"inside": "best"})
     with pytest.raises(ValueError, match=r"fine is 0 and groups 1; pass at least one of each"):
         get("two-level").choose(pool, 5, 0, 1, {"fine": 0})

@@ -174,7 +174,9 @@ def test_groups_add_up_to_one_sum_over_all_whatever_the_actors(
             }
         )
         folder = tmp_path / f"{actors}"
-        importance.measure(chosen, names, spec, config, folder, "weigh", Clock(tmp_path / "clock", {}))
+        rule = config.training.weighed_by()
+        assert rule is not None
+        importance.measure(chosen, names, spec, rule, config, folder, "weigh", Clock(tmp_path / "clock", {}))
         found[actors] = {task: load_file(folder / f"{task}.safetensors") for task in "ab"}
     assert [len(files) for files in written if files] == [8, 8], "six groups of three, and two"
     worker = ImportanceWorker(spec, "ewc")

@@ -163,6 +163,30 @@ def test_the_sketch_norm_estimates_the_gradient_norm(tiny_llava: str, samples: l
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
+def test_by_position_every_token_counts_by_how_many_are_before_it(
+    tiny_llava: str, samples: list[dict[str, Any]], side: str
+) -> None:
+    """Of the last layer, whose MLP must then be given all positions; and scores are what they are without."""
+    rows = profile(tiny_llava, samples, scores=("nll",), vectors=("position-mean",), padding_side=side)
+    alone = profile(tiny_llava, samples, scores=("nll",), vectors=("embedding",), padding_side=side)
+    np.testing.assert_allclose(values(rows, "nll"), values(alone, "nll"), rtol=1e-5)
+    model, processor = loading.load_model(tiny_llava), loading.load_processor(tiny_llava)
+    for sample, row in zip(samples, rows, strict=True):
+        images = [open_image(image) for image in sample["images"]]
+        inputs = collate(
+            [encode(processor, sample["conversation"], images, max_length=400)], pad_id_of(processor), "right"
+        )
+        inputs.pop("response")
+        with torch.no_grad():
+            states = model(**inputs, output_hidden_states=True).hidden_states[-1][0]
+        expected = (torch.arange(1.0, len(states) + 1)[:, None] * states).sum(0)
+        assert row.vectors is not None
+        np.testing.assert_allclose(
+            row.vectors["position-mean"].astype(np.float32), (expected / expected.norm()).numpy(), atol=2e-3
+        )
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
 def test_what_is_asked_is_the_mean_input_embedding_of_its_text_and_the_last_state_before_the_answer(
     tiny_llava: str, samples: list[dict[str, Any]], side: str
 ) -> None:
