@@ -89,7 +89,8 @@ def told_of(path: Path, keys_N: np.ndarray, **columns: type) -> dict[str, np.nda
 
     Raises ValueError where the table lacks one of the samples.
     """
-    found, count = {name: np.zeros(len(keys_N), kind) for name, kind in columns.items()}, 0
+    found: dict[str, np.ndarray] = {name: np.zeros(len(keys_N), kind) for name, kind in columns.items()}
+    count = 0
     with pq.ParquetFile(path) as opened:
         for batch in opened.iter_batches(columns=["key", *columns]):
             at_n = found_at(keys_N, batch["key"].to_numpy())
