@@ -81,7 +81,10 @@ def arrivals(folder: Path, keys_N: np.ndarray) -> np.ndarray:
     path = folder.parent / "pool.parquet"
     if not path.is_file():
         return np.zeros(len(keys_N), np.int32)
-    return told_of(path, keys_N, arrival=np.int32)["arrival"]
+    order_N = slice(None) if (keys_N[1:] > keys_N[:-1]).all() else np.argsort(keys_N)
+    arrival_N = np.empty(len(keys_N), np.int32)
+    arrival_N[order_N] = told_of(path, keys_N[order_N], arrival=np.int32)["arrival"]
+    return arrival_N
 
 
 def told_of(path: Path, keys_N: np.ndarray, **columns: type) -> dict[str, np.ndarray]:
