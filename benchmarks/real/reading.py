@@ -6,7 +6,7 @@ from pathlib import Path
 
 from real.items import Item, chosen, listed, rows
 
-WORDS = 60
+WORDS = 45
 """Of a passage, at most; longer ones are left out, as a sample of the stream is short."""
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
