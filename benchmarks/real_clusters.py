@@ -4,6 +4,7 @@ python benchmarks/real_clusters.py [--folder build/real] [--samples 1200] [--bud
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -95,7 +96,7 @@ def balance(frame: pd.DataFrame, task: np.ndarray, budget: int, seed: int, **tol
     return effective(chosen_K), coverage(np.bincount(of_N, minlength=len(known)), chosen_K)
 
 
-def mean(rows: list[tuple[float, ...]], place: int) -> str:
+def mean(rows: Sequence[tuple[float, ...]], place: int) -> str:
     """Over seeds."""
     return f"{np.mean([row[place] for row in rows]):.3g}"
 

@@ -28,7 +28,7 @@ TEMPLATE = (
 def tokenizer(pieces: list[str]) -> PreTrainedTokenizerFast:
     """Of bytes, and of two-digit numbers as one token each."""
     vocabulary = {piece: index for index, piece in enumerate(pieces)}
-    backend = Tokenizer(BPE(vocab=vocabulary, merges=[tuple(merge.split()) for merge in MERGED]))
+    backend = Tokenizer(BPE(vocab=vocabulary, merges=[(merge[0], merge[2]) for merge in MERGED]))
     backend.pre_tokenizer = ByteLevel(add_prefix_space=False)
     return PreTrainedTokenizerFast(tokenizer_object=backend)
 
