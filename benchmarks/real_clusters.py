@@ -76,7 +76,7 @@ def pool(stream: Path, limit: int) -> list[dict[str, Any]]:
 
 def settings(folder: Path) -> dict[str, Any]:
     """Of a profile with every vector."""
-    scoring = {"tokens_per_batch": 4096, "sketches": SKETCHES, "vectors": (*STATES, *SKETCHES), "embedding": 256}
+    scoring = {"samples_per_batch": 8, "sketches": SKETCHES, "vectors": (*STATES, *SKETCHES), "embedding": 256}
     return {"model": {"path": str(folder / "model"), "dtype": "bfloat16", "max_length": 256}, "scoring": scoring}
 
 
