@@ -9,6 +9,7 @@ import pytest
 import torch
 from real.weights import convert, dense, split_digits
 from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -29,7 +30,7 @@ def tokenizer(pieces: list[str]) -> PreTrainedTokenizerFast:
     """Of bytes, and of two-digit numbers as one token each."""
     vocabulary = {piece: index for index, piece in enumerate(pieces)}
     backend = Tokenizer(BPE(vocab=vocabulary, merges=[(merge[0], merge[2]) for merge in MERGED]))
-    backend.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    backend.pre_tokenizer, backend.decoder = ByteLevel(add_prefix_space=False), ByteLevelDecoder()
     return PreTrainedTokenizerFast(tokenizer_object=backend)
 
 
@@ -41,7 +42,7 @@ def test_digits_are_told_apart_and_nothing_else_changes() -> None:
     assert "42" in before
     split_digits(one)
     assert one.tokenize(text) == list("".join(before))
-    assert one.decode(one.encode(text)) == tokenizer(pieces).decode(tokenizer(pieces).encode(text))
+    assert one.decode(one.encode(text)) == text
     with pytest.raises(ValueError, match="digits are not told apart"):
         split_digits(tokenizer([*SPECIAL, *(letter for letter in LETTERS if letter != "7"), "42", "19"]))
 
