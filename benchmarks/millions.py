@@ -28,6 +28,7 @@ from rich.console import Console
 from synthetic import RELEASES, data_of, write_stream
 from watching import Watch, anonymous, weight
 
+from liit.engine.freeing import ALLOCATOR, free_at_once
 from liit.engine.run.store import Made, Store, Work
 from liit.engine.settings.config import Config, read
 
@@ -127,7 +128,6 @@ def child(config: Config) -> None:
     from liit.engine.fleet import planned
     from liit.engine.fleet.connect import connect
     from liit.engine.main import begin
-    from liit.engine.run.tables import free_at_once
     from liit.engine.scoring import scoring
     from liit.engine.training import teaching
 
@@ -141,7 +141,8 @@ def child(config: Config) -> None:
     ]
     for module, name, stand_in in replaced:
         setattr(module, name, stand_in)
-    free_at_once()  # as a run does, before Ray's threads are there
+    free_at_once()  # as a run does, before Ray's threads are there; of its workers, none does
+    del os.environ[ALLOCATOR]
     connect(config.resources)
     store = Measured(Path(config.output))
     begin(config, store)
@@ -164,7 +165,7 @@ def measured(config: Config) -> dict[str, Any]:
             stand_ins.MARKS: str(marks),
             "PYTHONPATH": f"{here}:{here.parent}",
             "HF_HUB_OFFLINE": "1",
-            "ARROW_DEFAULT_MEMORY_POOL": "system",  # as `import liit` has it, which comes after pyarrow here
+            ALLOCATOR: "system",  # `free_at_once` comes after pyarrow here
         }
         arguments = [sys.executable, "-W", "ignore", __file__, "--child", config.model_dump_json()]
         done = subprocess.run(

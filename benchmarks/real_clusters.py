@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 import typer
+from real.stream import AGAIN
 from rich.console import Console
 from sklearn.metrics import normalized_mutual_info_score
 
@@ -69,7 +70,7 @@ def pool(stream: Path, limit: int) -> list[dict[str, Any]]:
     """The rows of all releases but exact copies, in the order of their ids' hashes."""
     files = sorted(stream.glob("[0-9]-*.json"))
     rows = [row for file in files for row in json.loads(file.read_text(encoding="utf-8"))]
-    rows = [row for row in rows if not row["id"].endswith("-again")]
+    rows = [row for row in rows if not row["id"].endswith(AGAIN)]
     rows.sort(key=lambda row: row["id"].rpartition("-")[2])
     return rows[: limit or None]
 

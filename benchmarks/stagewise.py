@@ -23,13 +23,12 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from liit.engine.fleet.parts import rows_of_a_part
+from liit.engine.freeing import ALLOCATOR, free_at_once
 from liit.engine.run.files import write_table
-from liit.engine.run.tables import POOL, QUARANTINE, REMOVED, SAMPLE, free_at_once, key_of
+from liit.engine.run.tables import POOL, QUARANTINE, REMOVED, SAMPLE, key_of
 from liit.engine.settings.config import Config, read
 
 RELEASES, LITE, SKETCH, EMBEDDING = 6, 100_000, 256, 128
-POOLED = {"ARROW_DEFAULT_MEMORY_POOL": "system"}
-"""As `import liit` has it, which comes after pyarrow here."""
 SCORES = ("nll", "image_grounding", "el2n", "entropy")
 console = Console(width=120)
 
@@ -177,7 +176,7 @@ def child(stage: str, folder: Path, run: Path) -> dict[str, float]:
 
 def measured(stage: str, folder: Path, run: Path) -> dict[str, Any]:
     command = [sys.executable, "-W", "ignore", __file__, "--child", stage, str(folder), str(run)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | POOLED)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {ALLOCATOR: "system"})
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])

@@ -21,7 +21,6 @@ from liit.engine.learning import Learning
 from liit.engine.pages.report import show_report
 from liit.engine.pages.tracking import track
 from liit.engine.run.store import Made, Store
-from liit.engine.run.tables import free_at_once
 from liit.engine.settings.config import Config
 from liit.engine.stages import Stages
 from liit.engine.targeting import Targeting
@@ -30,7 +29,6 @@ from liit.engine.training.given_adapter import given
 
 def run(config: Config, store: Store) -> dict[str, Any]:
     """Teach the model the whole stream; returns what `results.json` says. Raises Reached as `Store.make` does."""
-    free_at_once()
     walked = walk(config, store)
     results = write_results(store, config, walked.releases, walked.evaluations, walked.verdicts)
     show_report(store, config, results)

@@ -39,6 +39,9 @@ def lifelong(
     until: Until = None,
 ) -> None:
     """Teach a model a stream of instruction data sets: score, cluster, select, train, evaluate, prune, release by release."""
+    from liit.engine.freeing import free_at_once
+
+    free_at_once()
     from liit.engine.main import REFUSED, Wanted, main
 
     try:

@@ -4,7 +4,6 @@ As a library: `open_run` reads a run, `life` what became of one sample of it; `p
 do. Each is imported when it is first asked for, so `import liit` costs nothing.
 """
 
-import os
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["__version__", "choose", "life", "open_run", "profile"]
 __version__ = "0.1.0"
-
-os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-"""Arrow's own allocator keeps what is freed. It is chosen when pyarrow is imported; `run.tables.free_at_once` has the rest."""
 
 _root = Path(__file__).resolve().parent.parent
 if (_root / "pyproject.toml").is_file() and (_root / "engine").is_dir():

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liit.selectors.budgets import uniform
-from liit.selectors.group_budgets import SHARES, group_budgets
+from liit.selectors.group_budgets import SHARES, shared
 from liit.selectors.inside import WAYS, picked
 from liit.selectors.kmeans import members_of
 from liit.selectors.multiway import choose_scores, values_of
@@ -28,15 +28,14 @@ def adapt_inf(pool: Pool, budget: int, seed: int, timestep: int, options: Option
     score, `inside`, how a cluster's samples are chosen (`WAYS`); and `budgets`, `weight` and `floor` as `group_budgets` has them.
     """
     parts, (labels_N, budget_K) = judged(options, **SHARES), strata_of_clusters(pool, budget, seed, timestep, options)
-    even = {name: parts.pop(name) for name in SHARES}["budgets"] == "uniform"
-    return multiway(pool, labels_N, budget_K, even, seed, timestep, **parts)
+    told = {name: parts[name] for name in PARTS}
+    return multiway(pool, labels_N, budget_K, parts["budgets"] == "uniform", seed, timestep, **told)
 
 
 def strata_of_clusters(pool: Pool, budget: int, seed: int, timestep: int, options: Options) -> Strata:
     """The clusters of the pool, and what each gives."""
     parts, labels_N = judged(options, **SHARES), pool.labels()
-    shares = {name: parts[name] for name in SHARES}
-    return labels_N, group_budgets(pool, labels_N, budget, pool.first_vector, timestep, **shares)
+    return labels_N, shared(pool, labels_N, budget, pool.first_vector, timestep, parts)
 
 
 def random_clusters(pool: Pool, budget: int, seed: int, timestep: int, options: Options) -> Choice:

@@ -3,7 +3,7 @@
 Shapes: N samples, K groups, P dimensions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -74,6 +74,18 @@ def group_budgets(
     even = int(floor * budget)
     even_K = uniform(sizes_K, even)
     return even_K + proportional(weight_K, sizes_K - even_K, budget - even)
+
+
+def shared(
+    pool: Pool,
+    labels_N: NDArray[np.int32],
+    budget: int,
+    vector: Callable[[], NDArray[Any]],
+    timestep: int,
+    parts: Mapping[str, Any],
+) -> Counts:
+    """`group_budgets` by those of a strategy's options that are `SHARES`."""
+    return group_budgets(pool, labels_N, budget, vector, timestep, **{name: parts[name] for name in SHARES})
 
 
 def lost(pool: Pool, timestep: int) -> NDArray[np.float64]:

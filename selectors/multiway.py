@@ -61,9 +61,11 @@ def choose_scores(
     A cluster smaller than `min_size` is too small to judge: it takes the score that is best over all samples, of those
     that vary within it.
     """
+    chosen_K = np.full(n_clusters, -1)
+    if not columns:
+        return chosen_K
     small_K = np.bincount(labels_N, minlength=n_clusters) < min_size
     overall_S = _entropies(columns, bins, trim) if small_K.any() else np.empty(0)
-    chosen_K = np.full(n_clusters, -1)
     for k, members in enumerate(members_of(labels_N, n_clusters)):
         own_S = _counting([column_N[members] for column_N in columns], bins, trim)
         chosen_K[k] = _best(np.where(own_S > NO_ENTROPY, overall_S, NO_ENTROPY) if small_K[k] else own_S)

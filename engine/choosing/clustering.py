@@ -9,7 +9,7 @@ from liit.engine.fleet.in_key_order import merged, written
 from liit.engine.run.files import write_json
 from liit.engine.run.profiles import read_scores, read_vectors
 from liit.engine.run.progress import log
-from liit.engine.run.tables import CLUSTERS, found_at
+from liit.engine.run.tables import CLUSTERS, among
 from liit.selectors.clustering import Clustering, cluster
 
 
@@ -37,7 +37,6 @@ def cluster_pool(profile: Path, name: str, k_grid: tuple[int, ...], seed: int, p
 
 def _clustered(chunk: pa.Table, keys_N: np.ndarray, found: Clustering) -> pa.Table:
     """Rows of a pool with their clusters; those that have none are left out."""
-    at_n = found_at(keys_N, chunk["key"].to_numpy())
-    chunk, at_n = chunk.filter(pa.array(at_n >= 0)), at_n[at_n >= 0]
+    at_n, chunk = among(chunk, keys_N)
     columns = [chunk["id"], chunk["key"], pa.array(found.labels_N[at_n]), pa.array(found.distance_N[at_n])]
     return pa.table(columns, schema=CLUSTERS)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from liit.engine.choosing.insisted import data_sets
 from liit.engine.fleet.parts import read_chunks
 from liit.engine.run.files import read_table, write_table
-from liit.engine.run.tables import QUARANTINE, SUMMARY, found_at, keys_of, sort_by_key
+from liit.engine.run.tables import QUARANTINE, SUMMARY, among, found_at, keys_of, sort_by_key
 
 Counts = Counter[tuple[str, int | None, str, str | None, bool]]
 """By data set, cluster, outcome, reason, and whether they were pruned."""
@@ -46,7 +46,8 @@ def _of_the_pool(timestep: Path, keys_N: np.ndarray, datasets: pa.ChunkedArray, 
     cluster_N = np.full(len(keys_N), -1, np.int32)
     if (timestep / "clusters.parquet").is_file():
         for chunk in read_chunks([timestep / "clusters.parquet"], ["key", "cluster"]):
-            cluster_N[found_at(keys_N, chunk["key"].to_numpy())] = chunk["cluster"].to_numpy()
+            at_n, mine = among(chunk, keys_N)
+            cluster_N[at_n] = mine["cluster"].to_numpy()
     reasons, reason_N = ["chance"], np.full(len(keys_N), -1, np.int32)
     if (timestep / "selection.parquet").is_file():
         table = read_table(timestep / "selection.parquet", ["key", "scorer"])

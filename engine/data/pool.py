@@ -18,7 +18,7 @@ from liit.engine.fleet.in_key_order import merged, written
 from liit.engine.fleet.parts import read_chunks
 from liit.engine.run.files import read_table, write_table
 from liit.engine.run.progress import log
-from liit.engine.run.tables import POOL, REMOVED, SAMPLE, found_at, keys_of, sort_by_key
+from liit.engine.run.tables import POOL, REMOVED, SAMPLE, among, found_at, keys_of, sort_by_key
 from liit.engine.settings.sections import Pool
 from liit.selectors.duplicates import contamination, duplicates
 from liit.selectors.priority import Keys
@@ -104,10 +104,9 @@ def _filled(
     """`values_N` with what a column says of each sample; keys ascending. Raises KeyError where a sample is in no release."""
     found = 0
     for chunk in read_chunks(releases, ["key", column]):
-        at_n = found_at(keys_N, chunk["key"].to_numpy())
-        mine_n = at_n >= 0
-        values_N[at_n[mine_n]] = read(chunk[column].filter(pa.array(mine_n)))
-        found += int(mine_n.sum())
+        at_n, mine = among(chunk, keys_N)
+        values_N[at_n] = read(mine[column])
+        found += len(mine)
     _refuse_missing(releases, keys_N, found)
     return values_N
 
@@ -146,9 +145,9 @@ def ids_of(tables: Sequence[Path], keys_n: Keys) -> pa.ChunkedArray:
     own, place_n = np.unique(keys_n, return_inverse=True)
     parts, rows = [pa.array([], pa.string())], [np.empty(0, np.int64)]
     for chunk in read_chunks(tables, ["id", "key"]) if len(own) else ():
-        at_n = found_at(own, chunk["key"].to_numpy())
-        parts += chunk["id"].filter(pa.array(at_n >= 0)).chunks
-        rows.append(at_n[at_n >= 0])
+        at_n, mine = among(chunk, own)
+        parts += mine["id"].chunks
+        rows.append(at_n)
     rows_n = np.concatenate(rows)
     _refuse_missing(tables, own, len(rows_n))
     return pa.chunked_array([pa.concat_arrays(parts).take(pa.array(np.argsort(rows_n)[place_n]))], pa.string())
@@ -182,7 +181,7 @@ def tasks(releases: list[Path], ids: pa.ChunkedArray) -> pa.ChunkedArray:
     """
     keys_N, found = np.sort(keys_of(ids)), [SAMPLE.empty_table().select(["key", "task"])]
     for chunk in read_chunks(releases, ["key", "task"]):
-        found.append(chunk.filter(pa.array(found_at(keys_N, chunk["key"].to_numpy()) >= 0)))
+        found.append(among(chunk, keys_N)[1])
     table = sort_by_key(pa.concat_tables(found))
     _refuse_missing(releases, keys_N, len(table), ids)
     return table["task"]
@@ -200,7 +199,7 @@ def streamed(releases: list[Path], ids: pa.ChunkedArray) -> Iterator[pa.Table]:
     """The same rows as the releases have them, a part at a time; the error comes at the end."""
     keys_n, found = np.sort(keys_of(ids)), 0
     for chunk in read_chunks(releases):
-        mine = chunk.filter(pa.array(found_at(keys_n, chunk["key"].to_numpy()) >= 0))
+        _, mine = among(chunk, keys_n)
         found += len(mine)
         yield mine
     _refuse_missing(releases, keys_n, found, ids)

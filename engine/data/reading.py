@@ -4,7 +4,7 @@ The same code for a run and for `liit check`, here or, for sources of some size,
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ def take_all(
         folder, start = work / f"{number:02d}", taken[-1].stop if taken else 0
         folder.mkdir(parents=True, exist_ok=True)
         images, left_out, each = splits(source)
-        if sum(_bytes(file) for file in {split.file for split in each}) <= HERE:
+        if _is_small({split.file for split in each}):
             spool = Spool(folder / "samples.arrow")
             one = take(source, arrival, spool)
             spool.close()
@@ -180,11 +180,17 @@ def _fill(spool: Spool, reader: Reader, arrival: int) -> list[Bad]:
     return bad
 
 
+def _is_small(files: Collection[Place]) -> bool:
+    """Whether they are read here. Parquet has equal values once, so its rows count too."""
+    if sum(map(_bytes, files)) > HERE:
+        return False
+    return ROW * sum(parquet.count(file) for file in files if file.name.endswith(".parquet")) <= HERE
+
+
 def _bytes(file: Place) -> int:
-    """About what its rows are: Parquet has equal values once."""
     if isinstance(file, Path) and file.is_dir():
         return sum(one.stat().st_size for one in file.rglob("*"))
-    return max(size_of(file), ROW * parquet.count(file) if file.name.endswith(".parquet") else 0)
+    return size_of(file)
 
 
 def say(taken: Taken) -> None:

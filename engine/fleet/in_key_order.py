@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from liit.engine.fleet.parts import read_chunks
 from liit.engine.run.files import appearing, read_table
-from liit.engine.run.tables import found_at, is_by_key, sort_by_key
+from liit.engine.run.tables import among, is_by_key, sort_by_key
 from liit.selectors.priority import Keys
 
 ROWS = 1 << 16
@@ -37,7 +37,7 @@ def written(path: Path, rows: Iterable[pa.Table], keys_N: Keys, schema: pa.Schem
     with appearing(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         kept: list[pa.Table] = [schema.empty_table()]
         for chunk in rows:
-            kept.append(chunk.filter(pa.array(found_at(keys_N, chunk["key"].to_numpy()) >= 0)))
+            kept.append(among(chunk, keys_N)[1])
             if sum(map(len, kept)) >= ROWS:
                 writer.write_table(pa.concat_tables(kept))
                 kept = []

@@ -20,7 +20,7 @@ from liit.engine.pages.page import Example
 from liit.engine.run.files import files_of, read_json, read_table
 from liit.engine.run.profiles import column_names, read_vectors_of, sampled_scores
 from liit.engine.run.reading import Run
-from liit.engine.run.tables import found_at
+from liit.engine.run.tables import among
 from liit.selectors.priority import smallest
 
 THUMBNAIL = 96
@@ -157,9 +157,8 @@ def _told(tables: Sequence[Path], keys_n: np.ndarray, *columns: str) -> list[Any
     """(n,) what tables say of these samples, the first of the columns that says something; keys ascending."""
     found = np.full(len(keys_n), None, object)
     for chunk in read_chunks(tables, ["key", *columns]):
-        at_n = found_at(keys_n, chunk["key"].to_numpy())
-        mine = chunk.filter(pa.array(at_n >= 0))
-        found[at_n[at_n >= 0]] = pc.coalesce(*(mine[name] for name in columns)).to_pylist()
+        at_n, mine = among(chunk, keys_n)
+        found[at_n] = pc.coalesce(*(mine[name] for name in columns)).to_pylist()
     return found.tolist()
 
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from liit.engine.run.files import read_table
-from liit.engine.run.tables import found_at, sort_by_key
+from liit.engine.run.tables import among, found_at, sort_by_key
 from liit.selectors.directions import let_go
 from liit.selectors.priority import smallest
 
@@ -96,10 +96,10 @@ def told_of(path: Path, keys_N: np.ndarray, **columns: type) -> dict[str, np.nda
     count = 0
     with pq.ParquetFile(path) as opened:
         for batch in opened.iter_batches(columns=["key", *columns]):
-            at_n = found_at(keys_N, batch["key"].to_numpy())
+            at_n, mine = among(pa.Table.from_batches([batch]), keys_N)
             for name, values in found.items():
-                values[at_n[at_n >= 0]] = batch[name].to_numpy()[at_n >= 0]
-            count += int((at_n >= 0).sum())
+                values[at_n] = mine[name].to_numpy()
+            count += len(mine)
     if count < len(keys_N):
         raise ValueError(f"{len(keys_N) - count} samples are not in {path}; they are not of the same timestep")
     return found

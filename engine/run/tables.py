@@ -10,10 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-LARGE = 1 << 19
-"""Bytes of an array that goes back to the system as soon as it is freed (`free_at_once`)."""
-M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # of malloc.h
-
 # Large types where a table may hold more than 2 GiB: with others, `take` and `sort_by` overflow their offsets.
 TURN = pa.struct([("role", pa.string()), ("text", pa.large_string()), ("context", pa.bool_())])
 # Where an image's bytes stand in the file `path`, which holds many: the so many-th row of Parquet, and the column with the fields
@@ -152,6 +148,12 @@ def found_at(keys_N: npt.NDArray[np.uint64], keys_n: npt.NDArray[np.uint64]) -> 
     return at_n
 
 
+def among(chunk: pa.Table, keys_N: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.int64], pa.Table]:
+    """The rows of a chunk that are of N samples, whose keys ascend, and before them (n,) where each stands among these."""
+    at_n = found_at(keys_N, chunk["key"].to_numpy())
+    return at_n[at_n >= 0], chunk.filter(pa.array(at_n >= 0))
+
+
 def is_by_key(table: pa.Table) -> bool:
     """Whether rows are in the order of their keys."""
     keys_n = table["key"].to_numpy()
@@ -166,15 +168,6 @@ def slices(table: pa.Table, rows: int) -> Iterator[pa.Table]:
 def sort_by_key(table: pa.Table) -> pa.Table:
     """Rows in the order of their keys: the canonical order of a set of rows, whatever files they came from."""
     return table if is_by_key(table) else table.sort_by("key")
-
-
-def free_at_once() -> None:
-    """From now on this process gives large arrays and tables back to the system as soon as they are freed. Allocators keep them
-    for what comes next, and the peaks of several stages would stand beside one another. Tables, too, where `liit` was imported
-    before pyarrow."""
-    with suppress(AttributeError):  # glibc alone has it
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)  # each thread that reads would keep some of its own
 
 
 def give_back(after_s: float) -> None:
