@@ -1,10 +1,12 @@
 """What cannot be run is refused in one clear line, with exit code 2, before Ray starts."""
 
+import json
 import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -94,16 +96,32 @@ def test_the_command_line_exits_with_2_and_starts_no_ray(lifelong: Call, tmp_pat
     assert "Traceback" not in done.stdout + done.stderr
 
 
+def stand_in(told: dict[str, Any], model: str) -> None:
+    """What `make real` writes into `build/real`, in small."""
+    if not Path(told["model"]["path"]).is_relative_to("build"):
+        return
+    Path(told["model"]["path"]).parent.mkdir(parents=True)
+    Path(told["model"]["path"]).symlink_to(model)
+    stream = told["stream"]
+    for source in stream["releases"] + stream["evaluations"] + stream["targets"]:
+        turns = [{"from": "human", "value": "How many?"}, {"from": "gpt", "value": "Three."}]
+        Path(source["path"]).parent.mkdir(parents=True, exist_ok=True)
+        Path(source["path"]).write_text(json.dumps([{"id": source["name"], "conversations": turns}]))
+
+
 @pytest.mark.parametrize("config", sorted(DEFAULT.parent.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_configuration_is_valid_and_says_its_plan(
-    config: Path, capsys: pytest.CaptureFixture[str]
+    config: Path, tiny_llama: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from liit.engine.main import Wanted, main
 
+    told = yaml.safe_load(config.read_text())
+    monkeypatch.chdir(tmp_path)
+    stand_in(told, tiny_llama)
     assert main(Wanted([str(config)], None, dry_run=True)) == 0
     said = capsys.readouterr().out
     steps = set(re.findall(r"\bt\d\b", said))
-    releases = yaml.safe_load(config.read_text())["stream"].get("releases", [])
+    releases = told["stream"].get("releases", [])
     assert len(steps) >= max(5, len(releases))
     assert steps == {f"t{t}" for t in range(len(steps))}
     assert "in all" in said
