@@ -22,6 +22,7 @@ from liit.engine.data.rows import Rows
 from liit.engine.models import adapters, encoding, loading
 from liit.engine.training.plan import Plan, dropout_seed
 from liit.engine.training.samples import TrainingSamples, read_ahead
+from liit.engine.training.side_by_side import layout
 from liit.engine.training.step import Built, Step
 
 SEED = 0
@@ -89,10 +90,11 @@ class Ours:
         self.plan = task.plan(**sizes)
         built = self._deepspeed(task, zero_stage, sizes) if deepspeed else self._plain(task)
         self.model, self.step = built.engine.module, Step(built, [])
+        self.laid = layout(self.model, self.samples)
 
     def run(self) -> list[float]:
         losses = []
-        for number, batches in enumerate(read_ahead(self.samples, self.plan, 0)):
+        for number, batches in enumerate(read_ahead(self.samples, self.plan, 0, self.laid)):
             torch.manual_seed(dropout_seed(SEED, number, 0))
             losses.append(self.step(batches, [RATE]).loss)
         return losses
@@ -122,6 +124,7 @@ class Ours:
 
     def _plain(self, task: Task) -> Built:
         model = task.adapted()
+        adapters.lean(model)
         if task.checkpointing:
             model.get_base_model().gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         return Built(PlainEngine(model.train(), RATE, task.device), [RATE], PlainEngine.finish)

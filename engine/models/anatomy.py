@@ -1,6 +1,6 @@
 """Where the parts of a model are, whatever its family: decoder layers, projector, their linears, the image token."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,13 +22,42 @@ def unwrapped(model: nn.Module) -> Any:
 @contextmanager
 def head_at(model: nn.Module, rows_BS: torch.Tensor) -> Iterator[None]:
     """While entered, the output head is given the positions of a mask (B, S) alone: logits are (1, M, V)."""
-    gather = (
-        unwrapped(model).get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0][rows_BS][None],))
-    )
+    gather = unwrapped(model).get_output_embeddings().register_forward_pre_hook(_gathering(rows_BS))
     try:
         yield
     finally:
         gather.remove()
+
+
+@contextmanager
+def mlp_at(layer: nn.Module, rows_BS: torch.Tensor) -> Iterator[None]:
+    """While entered, the MLP of a decoder layer is given the positions of a mask (B, S) alone, and adds nothing to the others.
+
+    Exact for these positions, since an MLP sees one at a time. A layer without an `mlp`, or one that is computed once more in the
+    backward, runs as it is.
+    """
+    mlp = getattr(layer, "mlp", None)
+    if not isinstance(mlp, nn.Module) or getattr(layer, "gradient_checkpointing", False):
+        yield
+        return
+
+    def scatter(_: nn.Module, inputs: Any, output: Any) -> Any:
+        rows = output[0] if isinstance(output, tuple) else output  # a mixture of experts returns its routing too
+        whole = rows.new_zeros(*rows_BS.shape, rows.shape[-1])
+        whole[rows_BS] = rows.reshape(-1, rows.shape[-1])
+        return (whole, *output[1:]) if isinstance(output, tuple) else whole
+
+    hooks = mlp.register_forward_pre_hook(_gathering(rows_BS)), mlp.register_forward_hook(scatter)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _gathering(rows_BS: torch.Tensor) -> Callable[..., tuple[Any, ...]]:
+    """A hook that leaves the positions of a mask of a module's first input (B, S, ...), as (1, M, ...)."""
+    return lambda _, inputs: (inputs[0][rows_BS][None], *inputs[1:])
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:

@@ -15,7 +15,6 @@ from liit.engine.models import anatomy
 from liit.engine.models.encoding import Encoded, collate, pad_id_of
 from liit.engine.scoring.gradients import Linear, Recorder
 from liit.engine.scoring.profile_spec import PROJECTOR
-from liit.engine.scoring.rows_only import RowsOnly
 from liit.engine.scoring.scores import sample_means, token_nll
 
 
@@ -92,7 +91,7 @@ def look(
             during.callback(hook.remove)
         during.enter_context(recorder)
         if len(layers) - 1 not in recorded and head not in watched:
-            during.enter_context(RowsOnly(layers[-1], batch.predicts_BS | batch.response_BS))
+            during.enter_context(anatomy.mlp_at(layers[-1], batch.predicts_BS | batch.response_BS))
         logits = response_logits(model, batch)
         losses = {heat: batch.means(token_nll(logits / heat, batch.targets_M)) for heat in wanted}
     linears = {}

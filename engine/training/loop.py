@@ -17,6 +17,7 @@ from liit.engine.training import finite, state, zero
 from liit.engine.training.job import TrainJob
 from liit.engine.training.plan import Plan, dropout_seed, rate
 from liit.engine.training.samples import TrainingSamples, read_ahead
+from liit.engine.training.side_by_side import layout
 from liit.engine.training.step import Step, Taken
 
 
@@ -33,9 +34,10 @@ def run(job: TrainJob) -> None:
     plan = Plan(samples.lengths_N, samples.images_N, job.seed, *sizes)
     built = zero.build(job)
     engine, peaks = built.engine, built.peaks
+    laid = layout(engine.module, samples)  # by the weights that it began with: as before, when it is resumed
     history = state.restore_checkpoint(engine)
     step_of = Step(built, zero.named(training.penalties))
-    for batches in read_ahead(samples, plan, history.steps):
+    for batches in read_ahead(samples, plan, history.steps, laid):
         start, step = time.monotonic(), history.steps
         torch.manual_seed(
             dropout_seed(job.seed, step, torch.distributed.get_rank())

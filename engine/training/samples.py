@@ -1,10 +1,11 @@
 """The rows that a timestep trains on, as padded micro-batches; encoded when needed, kept where they are small."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from liit.engine.data.readers.images import open_image
@@ -12,7 +13,10 @@ from liit.engine.data.rows import Rows
 from liit.engine.models import encoding
 from liit.engine.training.plan import MicroBatch, Plan
 
-Batch = dict[str, torch.Tensor]
+Batch = dict[str, Any]
+"""Tensors by the names that a model's forward has for them, `response` (B, S) bool, and the lengths where it is not padded."""
+LENGTHS = "sample_lengths"
+"""Of a batch without padding (`side_by_side.py`): tokens of each sample, a tuple."""
 CACHE_BYTES = 512 << 20
 """Encodings kept for the next epoch, per worker."""
 
@@ -32,6 +36,13 @@ class TrainingSamples:
         batch = encoding.collate([self._encoded(row) for row in part.rows], encoding.pad_id_of(self._processor))
         batch["response"] &= torch.tensor(part.weights, dtype=torch.bool)[:, None]  # (B, S)
         return batch
+
+    def examples(self) -> Batch | None:
+        """The shortest and the longest sample without images and with, padded; None where there is no pair of them."""
+        rows: set[int] = set()
+        for mine in map(np.flatnonzero, (self.images_N, ~self.images_N)):
+            rows |= {int(mine[at(self.lengths_N[mine])]) for at in (np.argmin, np.argmax) if len(mine)}
+        return self.batch(MicroBatch(tuple(sorted(rows)), (1,) * len(rows))) if len(rows) > 1 else None
 
     def id_of(self, row: int) -> str:
         return str(self._rows[row]["id"])
@@ -53,12 +64,14 @@ class TrainingSamples:
         return encoded
 
 
-def read_ahead(samples: TrainingSamples, plan: Plan, first: int) -> Iterator[list[Batch]]:
+def read_ahead(
+    samples: TrainingSamples, plan: Plan, first: int, laid: Callable[[Batch], Batch]
+) -> Iterator[list[Batch]]:
     """This rank's micro-batches of every step from `first` on; the next step's are made while one is trained on."""
     rank, workers = torch.distributed.get_rank(), torch.distributed.get_world_size()
 
     def make(step: int) -> list[Batch]:
-        return [samples.batch(part) for part in plan.share(step, rank, workers)]
+        return [laid(samples.batch(part)) for part in plan.share(step, rank, workers)]
 
     with ThreadPoolExecutor(max_workers=1) as ahead:
         coming = ahead.submit(make, first) if first < plan.steps else None

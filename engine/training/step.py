@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from liit.engine.holding.anchoring import Anchor
 from liit.engine.holding.distilling import Teacher, divergence
 from liit.engine.models import anatomy
-from liit.engine.training.samples import Batch
+from liit.engine.training.samples import LENGTHS, Batch
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Step:
             last = number == len(batches)
             engine.set_gradient_accumulation_boundary(last)
             with self.built.anchor.watched() if last and self.built.anchor else nullcontext():
-                nll, apart = self._nll_and_divergence(_placed(batch, engine))
+                nll, apart = self._nll_and_divergence(placed(batch, engine.module))
                 mine = nll.detach().double().cpu()
                 total += mine
                 odd += [] if mine.isfinite() else [number - 1]
@@ -102,12 +102,14 @@ def _untouched(model: Any) -> torch.Tensor:
 
 
 def response_logits(forward: Any, model: Any, batch: Batch) -> torch.Tensor:
-    """(M, V) logits of the positions that predict response tokens, each given all tokens before it. The head sees no other.
+    """(M, V) logits of the positions that predict response tokens, each given all tokens before it. The head sees no other, the
+    last layer's MLP neither.
 
     forward: the model, or the engine around it.
     """
     inputs = {name: value for name, value in batch.items() if name != "response"}
-    with anatomy.head_at(model, F.pad(_wanted(batch), (0, 1))):
+    rows_BS = F.pad(_wanted(batch), (0, 1))
+    with anatomy.head_at(model, rows_BS), anatomy.mlp_at(anatomy.decoder_layers(model)[-1], rows_BS):
         logits: torch.Tensor = forward(**inputs, use_cache=False).logits[0]
     return logits
 
@@ -122,12 +124,14 @@ def _wanted(batch: Batch) -> torch.Tensor:
     return batch["response"][:, 1:]
 
 
-def _placed(batch: Batch, engine: Any) -> Batch:
-    dtype = next(engine.module.parameters()).dtype
-    return {
-        name: value.to(engine.device, dtype if value.is_floating_point() else None, non_blocking=True)
-        for name, value in batch.items()
+def placed(batch: Batch, model: Any) -> Batch:
+    """The batch on the model's device, and its numbers in the model's dtype."""
+    first = next(model.parameters())
+    dtypes = {
+        name: first.dtype if value.is_floating_point() else None for name, value in batch.items() if name != LENGTHS
     }
+    moved = {name: batch[name].to(first.device, dtype, non_blocking=True) for name, dtype in dtypes.items()}
+    return batch | moved
 
 
 def _total(value: torch.Tensor, device: torch.device) -> float:

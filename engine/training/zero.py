@@ -37,7 +37,7 @@ def build(job: TrainJob) -> Built:
     anchor = Anchor(model, combined(job.importances), rule.strength) if rule and rule.kind != "lwf" else None
     teacher = Teacher(model, job.parent) if rule and rule.kind == "lwf" else None
     groups, rates = _groups(job, model)
-    optimizer = torch.optim.AdamW(groups, weight_decay=job.training.weight_decay)
+    optimizer = torch.optim.AdamW(groups, weight_decay=job.training.weight_decay, fused=True)
     trainable = sum(parameter.numel() for group in groups for parameter in group["params"])
     engine, *_ = deepspeed.initialize(
         model=model, optimizer=optimizer, config=_settings(job, trainable), dist_init_required=False
@@ -109,6 +109,8 @@ def _model(job: TrainJob) -> PeftModel:
         register(model)
     if job.parent is not None and training.modules:
         _load_modules(model, Path(job.parent) / MODULES_FILE)
+    if training.zero_stage < 3:  # there a weight is whole within its own module's forward alone
+        adapters.lean(model)
     if training.gradient_checkpointing:
         anatomy.unwrapped(model).gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model
