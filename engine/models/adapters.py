@@ -81,8 +81,23 @@ def _lean_forward(self: LoraLinear, x: torch.Tensor, *args: Any, **options: Any)
     rows = self.base_layer(x)
     if not x.dtype == into.weight.dtype == rows.dtype:
         return type(self).forward(self, x)
-    low = into(self.lora_dropout[active](x)) * self.scaling[active]
+    dropped, kept = _dropped(x, self.lora_dropout[active])
+    low = into(dropped) * (self.scaling[active] / kept)
     return rows.flatten(0, -2).addmm_(low.flatten(0, -2), out.weight.T).view_as(rows)
+
+
+def _dropped(x: torch.Tensor, dropout: nn.Module) -> tuple[torch.Tensor, float]:
+    """x with some numbers zero, and the share that is kept, which the others are still to be divided by.
+
+    On a CPU of 16 random bits a number: torch draws 64, four times as slow. Shares are rounded to 1/65536.
+    """
+    rate = dropout.p if isinstance(dropout, nn.Dropout) and dropout.training else 0.0
+    if x.device.type != "cpu" or not rate:
+        return dropout(x), 1.0
+    zeros = round(rate * 2**16)
+    bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+    dropped = (bits[: x.numel()] < zeros - 2**15).view(x.shape)
+    return x.masked_fill(dropped, 0.0), 1 - zeros / 2**16
 
 
 def lora_modules(model: nn.Module) -> dict[str, nn.Module]:

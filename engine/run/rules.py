@@ -9,7 +9,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-RULES = 4
+RULES = 5
 CHANGES: dict[int, str] = {
     2: "where a response begins and ends is decided by tokens, answers are judged by the field's own normalisations, "
     "published data is read in more shapes, pictures are turned upright, gradients are added in float32, rows that are not "
@@ -18,6 +18,7 @@ CHANGES: dict[int, str] = {
     3: "batches are planned within the parts of a release, no longer over the whole pool",
     4: "a model answers with its adapter merged into its weights, equal prompts are answered once, and batches of questions are "
     "filled by tokens and by their own set's longest answer",
+    5: "samples are trained on side by side, without padding, so dropout falls on other numbers, and sums are rounded otherwise",
 }
 """What changed with each number, for the person whose earlier results are of another."""
 PACKAGES = ("torch", "transformers", "peft", "deepspeed", "ray")

@@ -19,7 +19,7 @@ from liit.engine.training.samples import LENGTHS, Batch, TrainingSamples
 from liit.engine.training.step import placed, response_logits
 
 ATTENTION = "liit_side_by_side"
-CLOSE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 3e-2}
+CLOSE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 3e-2}
 """How far the logits of both ways may be apart, over their norm: what rounding does, where another sample's words do far more."""
 
 
