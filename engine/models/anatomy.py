@@ -56,7 +56,7 @@ def mlp_at(layer: nn.Module, rows_BS: torch.Tensor) -> Iterator[None]:
 
 
 def _gathering(rows_BS: torch.Tensor) -> Callable[..., tuple[Any, ...]]:
-    """A hook that leaves the positions of a mask of a module's inputs (B, S, ...), as (1, M, ...); in some a residual comes along."""
+    """A hook that leaves the positions of a mask of a module's inputs (B, S, ...), as (1, M, ...); some take a residual."""
     return lambda _, inputs: tuple(one[rows_BS][None] if one.shape[:2] == rows_BS.shape else one for one in inputs)
 
 

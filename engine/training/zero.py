@@ -6,6 +6,7 @@ from typing import Any
 
 import deepspeed
 import torch
+from deepspeed.accelerator import get_accelerator
 from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler
 from peft import PeftModel
 from safetensors.torch import load_file
@@ -80,6 +81,8 @@ def _check(job: TrainJob) -> None:
         )
     if stage == 0 and dtype != "float32":
         raise ValueError(f"model.dtype={dtype} needs training.zero_stage >= 1: stage 0 keeps no float32 master weights")
+    if dtype == "float16" and not get_accelerator().is_fp16_supported():
+        raise ValueError("model.dtype=float16: this machine cannot train in it; use bfloat16 or float32")
 
 
 def _model(job: TrainJob) -> PeftModel:

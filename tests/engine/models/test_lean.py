@@ -48,6 +48,15 @@ def test_it_is_pefts_for_each_adapter_and_for_none(shape: tuple[int, ...], speak
     torch.testing.assert_close(found[1], found[0])
 
 
+def test_who_waits_for_a_weight_to_be_used_is_called() -> None:
+    model, seen = made(lean=True), []
+    linear = model.base_model.model.linear
+    for part in (linear.lora_A["default"], linear.lora_B["default"]):
+        part.register_forward_hook(lambda module, inputs, output: seen.append(module))
+    torch.testing.assert_close(model(inputs(3)), made(lean=False)(inputs(3)))
+    assert len(seen) == 2
+
+
 def test_what_is_not_plain_is_left_to_peft() -> None:
     torch.manual_seed(0)
     rule = LoraConfig(r=4, lora_alpha=6, lora_dropout=0.0, target_modules=["linear"], use_dora=True)

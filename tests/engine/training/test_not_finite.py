@@ -19,7 +19,7 @@ from liit.engine.training.job import TrainJob
 from liit.engine.training.plan import Plan
 from liit.engine.training.ray_train import train
 from liit.engine.training.teaching import teach
-from tests.engine.training.test_training import EXTRAS, history, job_of, private_copy, pytestmark  # noqa: F401
+from tests.engine.training.test_training import EXTRAS, history, job_of, needs_float16, private_copy, pytestmark  # noqa: F401
 from tests.engine.training.training_extras import MARK
 
 INF, NAN = float("inf"), float("nan")
@@ -102,6 +102,7 @@ def test_a_gradient_that_is_no_number_stops_the_training_in_place_of_a_step_that
     assert set(json.loads(job.stopped.read_text())["samples"]) == {rows[row]["id"] for row in plan.batch(2)}
 
 
+@needs_float16
 def test_in_float16_a_gradient_may_overflow_until_it_is_not_scaled_any_more(tiny_llama: str, tmp_path: Path) -> None:
     sizes = {"batch_size": 1, "micro_batch_size": 1, "epochs": 2, "checkpoint_every": 50}
     job = job_of(tmp_path, tiny_llama, penalties=(f"{EXTRAS}:steep_from_third",), **sizes)
