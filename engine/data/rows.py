@@ -1,6 +1,6 @@
 """Samples in a file of their own, of which each is read alone: memory holds what is looked at, no other's pictures."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from liit.engine.data.image_bytes import forget_decoded, with_bytes
+from liit.engine.data.image_bytes import by_place, forget_decoded, with_bytes
 from liit.engine.run.files import appearing
 from liit.engine.run.tables import SAMPLE, slices
 
@@ -17,6 +17,10 @@ PICTURED = pa.field("pictured", pa.bool_())
 """Whether a sample has an image, known without reading one."""
 ROWS_AT_A_TIME = 64
 """Their pictures may be read into memory."""
+ROWS_TOGETHER, BYTES_TOGETHER = 1 << 16, 64 << 20
+"""Rows, or bytes of what their tables hold of them, that are brought into the order of their pictures' places."""
+DECODED = 16
+"""Times `ROWS_AT_A_TIME` after which the row groups that were decoded are let go: the next pictures stand in others."""
 BYTES_PER_BATCH = 256 << 10
 """Of samples that are read together; a larger one is alone."""
 
@@ -31,11 +35,27 @@ def write_rows(path: Path, chunks: Iterable[pa.Table]) -> None:
 
 def _write(path: Path, chunks: Iterable[pa.Table]) -> None:
     with appearing(path) as temporary, pa.ipc.new_file(str(temporary), SAMPLE.append(PICTURED)) as writer:
-        for chunk in (with_bytes(part) for whole in chunks for part in slices(whole, ROWS_AT_A_TIME)):
-            if len(chunk):
+        for whole in _together(chunks):
+            for number, part in enumerate(slices(by_place(whole), ROWS_AT_A_TIME), 1):
+                chunk = with_bytes(part)
                 pictured = pc.greater(pc.fill_null(pc.list_value_length(chunk["images"]), 0), 0)
                 fits = max(1, BYTES_PER_BATCH * len(chunk) // max(chunk.nbytes, 1))
                 writer.write_table(chunk.append_column(PICTURED, pictured), max_chunksize=fits)
+                if number % DECODED == 0:
+                    forget_decoded()
+
+
+def _together(chunks: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in fewer tables: of so many rows or bytes, or a little more."""
+    waiting, rows, size = list[pa.Table](), 0, 0
+    for chunk in chunks:
+        waiting.append(chunk)
+        rows, size = rows + len(chunk), size + chunk.nbytes
+        if rows >= ROWS_TOGETHER or size >= BYTES_TOGETHER:
+            yield pa.concat_tables(waiting)
+            waiting, rows, size = [], 0, 0
+    if waiting:
+        yield pa.concat_tables(waiting)
 
 
 class Rows:

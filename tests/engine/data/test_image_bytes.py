@@ -201,6 +201,31 @@ def test_what_is_trained_on_holds_the_pictures_of_parquet_and_refers_to_those_of
             assert bytes_of(image) == bytes_of(by_id[rows[n]["id"]]["images"][0])
 
 
+def test_each_row_group_is_decoded_once_for_all_that_is_trained_on(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the order of the rows, of two files and of samples without a picture, and however little is kept."""
+    tables = [spooled(in_parquet(folder, column=column), tmp_path) for column in ("struct", "list")]
+    none = tables[0].slice(0, 1).to_pylist()[0] | {"id": "none", "key": 5, "images": []}
+    rows = pa.concat_tables([*tables, pa.Table.from_pylist([none], schema=SAMPLE)])
+    rows = rows.set_column(0, "id", pa.array([f"{n}" for n in range(len(rows))]))
+    shuffled = rows.take(pa.array([n * 7 % len(rows) for n in range(len(rows))]))
+    decoded, whole = list[int](), pq.ParquetFile.read_row_group
+
+    def read_row_group(file: pq.ParquetFile, group: int, **told: Any) -> pa.Table:
+        decoded.append(group)
+        return whole(file, group, **told)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", read_row_group)
+    monkeypatch.setattr(image_bytes, "KEPT", 1)
+    write_rows(tmp_path / "rows.arrow", (shuffled.slice(n, 1) for n in range(len(rows))))
+    assert len(decoded) == 2 * -(-COUNT // 5)
+    found, written = {one["id"]: one for one in rows.to_pylist()}, Rows(tmp_path / "rows.arrow")
+    assert len(written) == len(rows)
+    for one in (written[n] for n in range(len(rows))):
+        assert [image["bytes"] for image in one["images"]] == [bytes_of(image) for image in found[one["id"]]["images"]]
+
+
 def test_exports_write_them_as_files(folder: Path, tmp_path: Path) -> None:
     (one, *_) = spooled(in_parquet(folder), tmp_path).to_pylist()
     images = Images(tmp_path / "images", copy=False)
