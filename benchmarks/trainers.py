@@ -7,19 +7,23 @@ encoded before. Packing alone changes which samples make a step.
 import os
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
+from peft.tuners.lora import Linear as LoraLinear
 from plain_engine import PlainEngine
 from torch import nn
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from liit.engine.data.readers.images import open_image
 from liit.engine.data.rows import Rows
-from liit.engine.models import adapters, encoding, loading
+from liit.engine.models import adapters, anatomy, encoding, loading
+from liit.engine.models.anatomy import unwrapped
 from liit.engine.training.plan import Plan, dropout_seed
 from liit.engine.training.samples import TrainingSamples, read_ahead
 from liit.engine.training.side_by_side import layout
@@ -128,6 +132,29 @@ class Ours:
         if task.checkpointing:
             model.get_base_model().gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         return Built(PlainEngine(model.train(), RATE, task.device), [RATE], PlainEngine.finish)
+
+
+class Without(Ours):
+    """LiIT's loop with one of its measures left out."""
+
+    MEASURES = ("side by side", "lean LoRA", "few rows")
+
+    def __init__(self, measure: str, task: Task, deepspeed: bool, **sizes: int) -> None:
+        super().__init__(task, deepspeed, **sizes)
+        self.measure = measure
+        if measure == "side by side":
+            self.laid = dict
+            unwrapped(self.model).get_decoder().config._attn_implementation = "sdpa"
+        elif measure == "lean LoRA":
+            for module in self.model.modules():
+                if isinstance(module, LoraLinear):
+                    vars(module).pop("forward", None)
+
+    def run(self) -> list[float]:
+        if self.measure != "few rows":
+            return super().run()
+        with patch.object(anatomy, "mlp_at", lambda *_: nullcontext()):
+            return super().run()
 
 
 class Listed(torch.utils.data.Dataset[encoding.Encoded]):

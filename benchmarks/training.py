@@ -1,6 +1,7 @@
 """How fast a LoRA is trained: LiIT's loop beside `transformers.Trainer` with PEFT and TRL's `SFTTrainer`, in one run.
 
     python benchmarks/training.py [--threads 2] [--json FILE]        # a tiny LLaVA and its language model alone, float32
+    python benchmarks/training.py --apart                            # what each measure brings
     python benchmarks/training.py --large --json FILE                # LLaVA-1.5-7B's shape in bfloat16; without Ray and pydantic
 
 The same samples, LoRA, global batch and precision. A first round without dropout warms up and compares losses: the same samples
@@ -31,7 +32,7 @@ from gpu import matrix_rate, text_lengths
 from rich.console import Console
 from rich.table import Table
 from tiny_llava import LLAVA_7B, Shape, mixed_lengths, samples, save_language_model, save_model, spoken
-from trainers import Ours, Task, Theirs, TheirSft, drop
+from trainers import Ours, Task, Theirs, TheirSft, Without, drop
 
 from liit.engine.data.rows import write_rows
 from liit.engine.run.tables import SAMPLE
@@ -58,6 +59,11 @@ def makers(of: Task, options: argparse.Namespace, text: bool) -> Makers:
     """Everyone, each made when it is called."""
     sizes = {"micro_batch_size": options.batch, "micro_batch_tokens": options.tokens}
     found: Makers = {"LiIT": partial(Ours, of, options.deepspeed, **sizes)}
+    if options.apart:
+        left_out = {f"LiIT without {of_it}": of_it for of_it in Without.MEASURES}
+        return found | {
+            name: partial(Without, of_it, of, options.deepspeed, **sizes) for name, of_it in left_out.items()
+        }
     for micro in options.micro:
         found[f"Trainer, {micro}"] = partial(Theirs, of, micro)
         if importlib.util.find_spec("trl"):
@@ -133,7 +139,7 @@ def figures(
 
 
 def ratio(report: dict[str, dict[str, float]]) -> float:
-    """LiIT to the better peer."""
+    """LiIT to the better peer, or to itself with a measure left out."""
     rates = {name: of["samples_per_second"] for name, of in report.items()}
     return rates.pop("LiIT") / max(rates.values())
 
@@ -160,6 +166,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=2048, help="tokens per forward of LiIT, and of a packed row")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--models", nargs="+", default=["llava", "text"], choices=["llava", "text"])
+    parser.add_argument("--apart", action="store_true", help="no peers: LiIT beside itself with one measure left out")
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args()
