@@ -16,7 +16,7 @@ from liit.engine.fleet.placing import decided
 from liit.engine.lasting.continuing import continued, told_before, withdrawn_by
 from liit.engine.lasting.until import named, reached
 from liit.engine.plan import advice, console, plan, say
-from liit.engine.preflight import check_files, check_model, check_tracking
+from liit.engine.preflight import check_files, check_model, check_quantised, check_tracking
 from liit.engine.run.files import appearing, remove
 from liit.engine.run.planning import Plan, timestep_of
 from liit.engine.run.progress import log, start_logging
@@ -64,6 +64,7 @@ def main(wanted: Wanted) -> int:
         check_model(config)
         check_files(config)
         check_tracking(config)
+        check_quantised(config)
         store = Store(config.output, until)
     except (ConfigError, StoreError, ValueError, OSError) as error:
         log.error("error: %s", error)

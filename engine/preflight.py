@@ -66,14 +66,19 @@ def check_files(config: Config) -> None:
 def check_tracking(config: Config) -> None:
     """Raises ConfigError where a tracker is asked for that is not installed, or that would ask for a key while it runs."""
     for extra in ("mlflow", "wandb"):
-        if getattr(config.tracking, extra) is None:
-            continue
-        found = importlib.util.find_spec(extra)
-        if (
-            found is None or found.origin is None
-        ):  # a folder of that name, which W&B leaves where it is run, is no package
-            raise ConfigError(
-                f"tracking.{extra} needs the package {extra}: pip install 'liit[{extra}]', or leave the key out"
-            )
+        if getattr(config.tracking, extra) is not None:
+            _check_installed(extra, f"tracking.{extra}", extra)
     if config.tracking.wandb is not None and not signed_in():
         raise ConfigError("tracking.wandb needs a login: `wandb login`, WANDB_API_KEY, or WANDB_MODE=offline")
+
+
+def check_quantised(config: Config) -> None:
+    """Raises ConfigError where weights are to be quantised by a package that is not installed."""
+    if config.training.quantised:
+        _check_installed("bitsandbytes", "training.quantised", "quantised")
+
+
+def _check_installed(package: str, key: str, extra: str) -> None:
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:  # a folder of that name, which W&B leaves where it is run, is no package
+        raise ConfigError(f"{key} needs the package {package}: pip install 'liit[{extra}]', or leave the key out")

@@ -21,7 +21,7 @@ from liit.engine.health.at_hand import look_for_models, missing_data, paths_of_d
 from liit.engine.health.diagnosis import HERE, Finding, Seen
 from liit.engine.health.footprint import footprint
 from liit.engine.main import FAILED, REFUSED
-from liit.engine.preflight import check_tracking, models_of
+from liit.engine.preflight import check_quantised, check_tracking, models_of
 from liit.engine.run.progress import log, start_logging
 from liit.engine.settings.config import Config, ConfigError
 from liit.engine.settings.settling import settle
@@ -100,6 +100,7 @@ def examine(config: Config, current: Path, timeout_s: float) -> Iterator[Finding
     yield from diagnosis.authentication(address is not None, seen)
     try:
         check_tracking(config)
+        check_quantised(config)
     except ConfigError as error:
         yield Finding("tracking", False, str(error))
 

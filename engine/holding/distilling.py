@@ -12,6 +12,7 @@ from peft import PeftModel
 from torch.nn import functional as F
 
 from liit.engine.models.adapters import speaking_as
+from liit.engine.models.anatomy import without_dropout
 
 TEACHER = "teacher"
 
@@ -27,12 +28,8 @@ class Teacher:
     @contextmanager
     def speaking(self, model: torch.nn.Module) -> Iterator[None]:
         """The model is the teacher: no dropout, no gradients, the adapter of before."""
-        model.eval()
-        try:
-            with speaking_as(model, self.name), torch.no_grad():
-                yield
-        finally:
-            model.train()
+        with without_dropout(model), speaking_as(model, self.name), torch.no_grad():
+            yield
 
 
 def divergence(teacher_MV: torch.Tensor, student_MV: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
 from torch import nn
@@ -106,7 +107,7 @@ def lora_modules(model: nn.Module) -> dict[str, nn.Module]:
         f"layers.{index}.{name}.{part}": getattr(module, part)["default"]
         for index, layer in enumerate(decoder_layers(model))
         for name, module in linears(layer)
-        if isinstance(module, LoraLinear)
+        if isinstance(module, LoraLayer)
         for part in ("lora_A", "lora_B")
     }
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.lora import LoraLayer
 from torch import nn
 
 
@@ -60,6 +60,19 @@ def _gathering(rows_BS: torch.Tensor) -> Callable[..., tuple[Any, ...]]:
     return lambda _, inputs: tuple(one[rows_BS][None] if one.shape[:2] == rows_BS.shape else one for one in inputs)
 
 
+@contextmanager
+def without_dropout(model: nn.Module) -> Iterator[None]:
+    """While entered, nothing is left to chance; then the model is in training, or not, as it was. Linears stay in training: those
+    of bitsandbytes, once out of it, repack their weights on a CPU for good."""
+    before = model.training
+    for module in model.eval().modules():
+        module.training = isinstance(module, nn.Linear)
+    try:
+        yield
+    finally:
+        model.train(before)
+
+
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
     """The transformer blocks of the language model, in order. Raises ModelError where there are none made of linears."""
     base = unwrapped(model)
@@ -83,7 +96,7 @@ def linears(layer: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """The linears of a decoder layer, a LoRA-wrapped one once, by names that do not depend on the wrapping."""
     for name, module in layer.named_modules():
         plain = isinstance(module, nn.Linear) and ".base_layer" not in name and "lora_" not in name
-        if plain or isinstance(module, LoraLinear):
+        if plain or isinstance(module, LoraLayer):
             yield name, module
 
 

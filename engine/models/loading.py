@@ -18,11 +18,12 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoTokenizer,
+    BitsAndBytesConfig,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
 from liit.engine.models import processors
-from liit.engine.models.anatomy import ModelError
+from liit.engine.models.anatomy import ModelError, decoder_name
 from liit.engine.settings.specs import TemplateSpec
 
 DIGITS = Path(__file__).parents[1] / "data" / "digits"
@@ -76,17 +77,20 @@ def load_model(
     attention: str = "sdpa",
     adapter: str | None = None,
     trainable: bool = False,
+    quantised: int | None = None,
 ) -> nn.Module:
     """The model in eval mode, with the adapter of a timestep on it where one is given.
 
     dtype: a name of torch's, or `auto`: what the weights are stored in. trainable: the adapter's parameters require gradients;
-    every other parameter never does. Raises ModelError for what cannot be loaded: an encoder-decoder, weights that are
-    missing, an attention that the model does not have.
+    every other parameter never does. quantised: bits of the decoder's linears, 4 (NF4, twice quantised). Raises ModelError for
+    what cannot be loaded: an encoder-decoder, weights that are missing, an attention that the model does not have.
     """
     folder = locate(path)
     auto = AutoModelForImageTextToText if _takes_images(folder, revision) else AutoModelForCausalLM
     kind = dtype if dtype == "auto" else getattr(torch, dtype)
     options = {"revision": revision, "dtype": kind, "attn_implementation": attention}
+    if quantised:
+        options["quantization_config"] = _quantisation(outline(path, revision), kind)
     try:
         model = auto.from_pretrained(folder, use_safetensors=True, **options)
     except (OSError, ValueError, ImportError) as error:
@@ -97,6 +101,21 @@ def load_model(
     if adapter is not None:
         model = PeftModel.from_pretrained(model, adapter, is_trainable=trainable)
     return model.eval()
+
+
+def _quantisation(model: nn.Module, dtype: Any) -> BitsAndBytesConfig:
+    """Of the linears of the decoder; the vision tower, the projector and the output head stay as they are."""
+    inside = f"{decoder_name(model)}."
+    others = [
+        name for name, part in model.named_modules() if isinstance(part, nn.Linear) and not name.startswith(inside)
+    ]
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=others,
+    )
 
 
 def outline(path: str, revision: str | None = None) -> nn.Module:

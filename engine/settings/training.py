@@ -130,6 +130,9 @@ class Training(Settings):
     gradient_clip: float = Field(1.0, ge=0)
     zero_stage: Literal[0, 1, 2, 3] = 2
     gradient_checkpointing: bool = False
+    quantised: Literal[4] | None = None
+    """Bits of the language model's frozen weights while an adapter is trained on them: NF4 with double quantisation (QLoRA,
+    Dettmers et al., arXiv 2305.14314), by bitsandbytes. Scores and answers are of the weights as they are."""
     workers: PositiveInt = 1
     checkpoint_every: PositiveInt = 50
     """Optimizer steps between two checkpoints that a killed run continues from."""
@@ -149,8 +152,10 @@ class Training(Settings):
 
     def taught_by(self) -> dict[str, Any]:
         """All that an adapter depends on: neither what is judged of it afterwards, nor which machines there were."""
-        averaged = {} if self.averaging is None else {"averaging": self.averaging.model_dump(mode="json")}
-        return self.model_dump(mode="json", exclude={"gate", "averaging", *MACHINE}) | averaged
+        later = {
+            name for name in ("averaging", "quantised") if getattr(self, name) is None
+        }  # that adapters of before know nothing of
+        return self.model_dump(mode="json", exclude={"gate", *later, *MACHINE})
 
     def weighed_by(self) -> Regulariser | None:
         """How it is measured what each weight matters for, where anything goes by that."""
@@ -159,6 +164,12 @@ class Training(Settings):
         if self.averaging and self.averaging.alpha == "fisher":
             return Regulariser(kind="ewc", samples=self.averaging.samples)
         return None
+
+    @model_validator(mode="after")
+    def _quantised_weights_are_not_shared_out(self) -> "Training":
+        if self.quantised and self.zero_stage == 3:
+            raise ValueError("training.quantised needs training.zero_stage <= 2: every worker holds all frozen weights")
+        return self
 
     @model_validator(mode="after")
     def _experts_are_left_alone(self) -> "Training":

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from liit.engine.models.anatomy import unwrapped
+from liit.engine.models.anatomy import unwrapped, without_dropout
 from liit.engine.training.samples import LENGTHS, Batch, TrainingSamples
 from liit.engine.training.step import placed, response_logits
 
@@ -71,22 +71,20 @@ def layout(model: nn.Module, samples: TrainingSamples) -> Callable[[Batch], Batc
 def attend_side_by_side(model: nn.Module, example: Batch) -> bool:
     """Let the model attend to samples side by side from now on, where the logits of `example`, a padded batch of samples of every
     kind, are the same either way; otherwise it stays as it is."""
-    config, training = unwrapped(model).get_decoder().config, model.training
+    config = unwrapped(model).get_decoder().config
     before = config._attn_implementation
-    model.eval()  # no dropout
-    with torch.no_grad():
+    with torch.no_grad(), without_dropout(model):
         expected_MV = response_logits(model, model, placed(example, model)).float()
         config._attn_implementation = before if before.startswith("flash") else ATTENTION
         try:
             found_MV = response_logits(model, model, placed(side_by_side(example), model)).float()
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
             found_MV = expected_MV * torch.inf  # it takes other inputs, or looks at them in a way of its own
-    model.train(training)
     apart = torch.linalg.vector_norm(found_MV - expected_MV) / torch.linalg.vector_norm(expected_MV)
-    same = bool(apart <= CLOSE[next(model.parameters()).dtype])
-    if not same:
-        config._attn_implementation = before
-    return same
+    if apart <= CLOSE[next(model.parameters()).dtype]:
+        return True
+    config._attn_implementation = before
+    return False
 
 
 def _near(length: int, window: int | None, device: torch.device) -> torch.Tensor | None:

@@ -94,6 +94,7 @@ def _model(job: TrainJob) -> PeftModel:
         attention=job.model.attention,
         adapter=job.parent,
         trainable=True,
+        quantised=training.quantised,
     )
     if job.parent is None:
         projector = training.projector_learning_rate is not None

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from liit.engine.main import REFUSED
-from liit.engine.preflight import check_tracking
+from liit.engine.preflight import check_quantised, check_tracking
 from liit.engine.settings.config import Config, ConfigError
 from liit.engine.settings.settling import DEFAULT
 
@@ -125,6 +125,16 @@ def test_every_shipped_configuration_is_valid_and_says_its_plan(
     assert len(steps) >= max(5, len(releases))
     assert steps == {f"t{t}" for t in range(len(steps))}
     assert "in all" in said
+
+
+def test_quantised_weights_need_their_package_and_whole_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Config.model_validate({"training": {"quantised": 4}})
+    check_quantised(config)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(ConfigError, match=r"training.quantised needs the package bitsandbytes: pip install 'liit\[quantised\]'"):
+        check_quantised(config)
+    with pytest.raises(ValueError, match=r"training.quantised needs training.zero_stage <= 2"):
+        Config.model_validate({"training": {"quantised": 4, "zero_stage": 3}})
 
 
 @pytest.mark.parametrize("extra", ["mlflow", "wandb"])

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 import ray.train
 import torch
+from bitsandbytes import functional
 from peft import PeftModel
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -278,6 +279,29 @@ def test_penalties_and_modules_are_trained_and_continued_by_the_next_timestep(ti
     train(second, lambda step, steps, loss: None)
     assert_same_training(second)
     assert history(second)["losses"][0] < history(first)["losses"][0]
+
+
+def test_on_quantised_weights_it_is_the_naive_loop_on_what_they_stand_for(
+    tiny_llava: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QLoRA: the decoder's linears are NF4, all else is as it was; EWC finds its weights too."""
+    job = anchored_job(tmp_path, tiny_llava, "quantised", quantised=4)
+    train(job, lambda step, steps, loss: None)
+    whole = loading.load_model
+
+    def rounded(path: str, **told: Any) -> nn.Module:
+        model = whole(path, **told)
+        for name, module in model.named_modules():
+            if isinstance(module, nn.Linear) and ".language_model.layers." in name and "lora_" not in name:
+                packed, state = functional.quantize_4bit(module.weight.data, quant_type="nf4", compress_statistics=True)
+                module.weight.data = functional.dequantize_4bit(packed, state)
+        return model
+
+    before = history(job)["losses"][0]
+    monkeypatch.setattr(loading, "load_model", rounded)
+    assert_same_training(job)
+    monkeypatch.undo()
+    assert abs(naive(job)[0][0] - before) > 1e-3, "weights were rounded"
 
 
 def test_ray_train_starts_no_process_that_has_nothing_to_do(tiny_llama: str, tmp_path: Path) -> None:
