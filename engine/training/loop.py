@@ -17,7 +17,7 @@ from liit.engine.training import finite, state, zero
 from liit.engine.training.job import TrainJob
 from liit.engine.training.plan import Plan, dropout_seed, rate
 from liit.engine.training.samples import TrainingSamples, read_ahead
-from liit.engine.training.side_by_side import layout
+from liit.engine.training.side_by_side import layout, side_by_side
 from liit.engine.training.step import Step, Taken
 
 
@@ -61,6 +61,7 @@ def run(job: TrainJob) -> None:
         "samples": len(samples.lengths_N),
         "response_tokens": sum(history.tokens[: plan.steps_per_epoch]),
         "workers": training.workers,
+        "side_by_side": laid is side_by_side,
     }
     state.export(job, engine, history, about)
 

@@ -199,6 +199,7 @@ def assert_same_training(job: TrainJob, tolerance: float = 1e-4) -> None:
     """Loss curve, adapter (as PeftModel loads it) and second moments equal those of the naive loop."""
     losses, expected = naive(job)
     np.testing.assert_allclose(history(job)["losses"], losses, rtol=1e-5)
+    assert history(job)["side_by_side"]
     loaded = PeftModel.from_pretrained(loading.load_model(job.model.path), job.output)
     found = dict(loaded.named_parameters())
     trained = {name: weight for name, weight in expected.named_parameters() if weight.requires_grad}
