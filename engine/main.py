@@ -57,14 +57,14 @@ def main(wanted: Wanted) -> int:
             reached(until, found, config.stream.last)
         if wanted.dry_run:
             return 0
-        if found.blocking and not _may_be_made_anew(found, wanted):
-            for line in advice(found, config):
-                log.error("%s", line)
-            return REFUSED
         check_model(config)
         check_files(config)
         check_tracking(config)
         check_quantised(config)
+        if found.blocking and not _may_be_made_anew(found, wanted):
+            for line in advice(found, config):
+                log.error("%s", line)
+            return REFUSED
         store = Store(config.output, until)
     except (ConfigError, StoreError, ValueError, OSError) as error:
         log.error("error: %s", error)

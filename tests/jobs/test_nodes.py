@@ -25,7 +25,7 @@ def spread(long_settings: dict[str, Any], tmp_path_factory: pytest.TempPathFacto
     """A configuration of an actor on each node of two CPUs, and two training workers that no one node holds."""
     told = long_settings | {
         "training": long_settings["training"] | {"workers": 2, "micro_batch_size": 2},
-        "resources": {"actors": "auto", "cpus_per_actor": 1.5, "cpus_per_worker": 2, "num_cpus": 4},
+        "resources": {"actors": "auto", "cpus_per_actor": 1.5, "cpus_per_worker": 2, "num_cpus": 4, "warm": False},
     }
     path = tmp_path_factory.mktemp("spread") / "spread.yaml"
     path.write_text(yaml.safe_dump(told))

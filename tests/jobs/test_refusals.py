@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -89,6 +90,17 @@ def test_a_model_folder_without_a_processor_is_refused(
     assert f"model {bare}: its processor cannot be loaded" in capsys.readouterr().out
 
 
+def test_a_model_whose_weights_are_gone_is_named_before_anything_is_said_to_have_changed(
+    tiny_llava: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from liit.engine.main import Wanted, main
+
+    bare = tmp_path / "bare"
+    shutil.copytree(tiny_llava, bare, ignore=shutil.ignore_patterns("model.safetensors"))
+    assert main(Wanted([f"model.path={bare}"], str(tmp_path / "run"), dry_run=False)) == REFUSED
+    assert f"error: model {bare}: model.safetensors is not there" in capsys.readouterr().out
+
+
 def test_the_command_line_exits_with_2_and_starts_no_ray(lifelong: Call, tmp_path: Path) -> None:
     done = lifelong("strategy.name=best", "--output", tmp_path / "run", RAY_ADDRESS="127.0.0.1:1")
     assert done.returncode == REFUSED
@@ -129,9 +141,10 @@ def test_every_shipped_configuration_is_valid_and_says_its_plan(
 
 def test_quantised_weights_need_their_package_and_whole_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     config = Config.model_validate({"training": {"quantised": 4}})
-    check_quantised(config)
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    with pytest.raises(ConfigError, match=r"training.quantised needs the package bitsandbytes: pip install 'liit\[quantised\]'"):
+    with pytest.raises(
+        ConfigError, match=r"training.quantised needs the package bitsandbytes: pip install 'liit\[quantised\]'"
+    ):
         check_quantised(config)
     with pytest.raises(ValueError, match=r"training.quantised needs training.zero_stage <= 2"):
         Config.model_validate({"training": {"quantised": 4, "zero_stage": 3}})

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pytest
 import ray.train
 import torch
-from bitsandbytes import functional
 from peft import PeftModel
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -286,6 +285,7 @@ def test_on_quantised_weights_it_is_the_naive_loop_on_what_they_stand_for(
     tiny_llava: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """QLoRA: the decoder's linears are NF4, all else is as it was; EWC finds its weights too."""
+    functional = pytest.importorskip("bitsandbytes.functional")
     job = anchored_job(tmp_path, tiny_llava, "quantised", quantised=4)
     train(job, lambda step, steps, loss: None)
     whole = loading.load_model
