@@ -47,7 +47,8 @@ def die_in_fifth_forward(model: nn.Module) -> None:
     """The same for the fifth micro-batch, by a hook: under ZeRO-3 there are no penalties."""
 
     def hook(module: nn.Module, _: Any) -> None:
-        die_in_fifth_step(module)
+        if torch.is_grad_enabled():  # whether samples may stand side by side is tried without gradients
+            die_in_fifth_step(module)
 
     model.register_forward_pre_hook(hook)
 
