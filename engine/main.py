@@ -16,7 +16,7 @@ from liit.engine.fleet.placing import decided
 from liit.engine.lasting.continuing import continued, told_before, withdrawn_by
 from liit.engine.lasting.until import named, reached
 from liit.engine.plan import advice, console, plan, say
-from liit.engine.preflight import check_files, check_model, check_quantised, check_tracking
+from liit.engine.preflight import check_files, check_model, check_quantised, check_tracking, check_weights
 from liit.engine.run.files import appearing, remove
 from liit.engine.run.planning import Plan, timestep_of
 from liit.engine.run.progress import log, start_logging
@@ -57,14 +57,15 @@ def main(wanted: Wanted) -> int:
             reached(until, found, config.stream.last)
         if wanted.dry_run:
             return 0
-        check_model(config)
-        check_files(config)
-        check_tracking(config)
-        check_quantised(config)
+        check_weights(config)
         if found.blocking and not _may_be_made_anew(found, wanted):
             for line in advice(found, config):
                 log.error("%s", line)
             return REFUSED
+        check_model(config)
+        check_files(config)
+        check_tracking(config)
+        check_quantised(config)
         store = Store(config.output, until)
     except (ConfigError, StoreError, ValueError, OSError) as error:
         log.error("error: %s", error)

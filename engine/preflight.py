@@ -15,19 +15,25 @@ if TYPE_CHECKING:
     from liit.engine.scoring.profile_spec import ProfilerSpec
 
 
+def check_weights(config: Config) -> None:
+    """Raises ConfigError where the folder of a model lacks weights: its results would be said to have changed."""
+    from liit.engine.models.loading import locate
+    from liit.engine.models.weights import missing_weights
+
+    for path, revision in models_of(config):
+        if Path(locate(path)).is_dir() and (missing := missing_weights(path, revision)):
+            raise ConfigError(f"model {path}: {', '.join(missing[:3])} is not there")
+
+
 def check_model(config: Config) -> None:
     """Raises ValueError, one line, when a model or its processor, or a score that is wanted, is not there, or an adapter does not
     fit."""
-    from liit.engine.models.loading import load_processor, locate
+    from liit.engine.models.loading import load_processor
     from liit.engine.models.processors import asks_for, template_of
-    from liit.engine.models.weights import missing_weights
     from liit.engine.scoring import custom
     from liit.engine.training.given_adapter import check_given
 
     spec = _spec(config)
-    for path, revision in models_of(config):
-        if Path(locate(path)).is_dir() and (missing := missing_weights(path, revision)):
-            raise ConfigError(f"model {path}: {', '.join(missing[:3])} is not there")
     processor = load_processor(spec.model, spec.revision, spec.template)
     for name in config.model.template_kwargs:
         if not asks_for(template_of(processor), name):

@@ -57,7 +57,12 @@ def mlp_at(layer: nn.Module, rows_BS: torch.Tensor) -> Iterator[None]:
 
 def _gathering(rows_BS: torch.Tensor) -> Callable[..., tuple[Any, ...]]:
     """A hook that leaves the positions of a mask of a module's inputs (B, S, ...), as (1, M, ...); some take a residual."""
-    return lambda _, inputs: tuple(one[rows_BS][None] if one.shape[:2] == rows_BS.shape else one for one in inputs)
+
+    def gather(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        whole = [isinstance(one, torch.Tensor) and one.shape[:2] == rows_BS.shape for one in inputs]
+        return tuple(one[rows_BS][None] if mine else one for one, mine in zip(inputs, whole, strict=True))
+
+    return gather
 
 
 @contextmanager

@@ -151,11 +151,10 @@ class Training(Settings):
     on from the last that stands. Empty: every adapter stands."""
 
     def taught_by(self) -> dict[str, Any]:
-        """All that an adapter depends on: neither what is judged of it afterwards, nor which machines there were."""
-        later = {
-            name for name in ("averaging", "quantised") if getattr(self, name) is None
-        }  # that adapters of before know nothing of
-        return self.model_dump(mode="json", exclude={"gate", *later, *MACHINE})
+        """All that an adapter depends on: neither what is judged of it afterwards, nor which machines there were. What came later
+        and is not asked for is left out, as adapters of before have it."""
+        none = {name for name in ("averaging", "quantised") if getattr(self, name) is None}
+        return self.model_dump(mode="json", exclude={"gate", *none, *MACHINE})
 
     def weighed_by(self) -> Regulariser | None:
         """How it is measured what each weight matters for, where anything goes by that."""

@@ -83,6 +83,12 @@ def test_its_samples_are_exported(form: str, tmp_path: Path) -> None:
 
 def test_a_run_on_it_stops_and_says_which_rules_have_changed(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(BEFORE, tmp_path / "run"))
+    told = (folder / "config.yaml").read_text().replace("/data/", f"{tmp_path}/")
+    (folder / "config.yaml").write_text(told)
+    stream = yaml.safe_load(told)["stream"]
+    for source in stream["releases"] + stream["evaluations"]:
+        Path(source["path"]).parent.mkdir(exist_ok=True)
+        Path(source["path"]).write_text("[]")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     done = CliRunner().invoke(app, ["run", str(folder / "config.yaml"), "--output", str(folder)])
     assert done.exit_code == 2, done.output

@@ -118,10 +118,10 @@ def test_rules_are_one_or_several_and_no_input_of_a_training() -> None:
     assert fingerprint(alone.taught_by()) == fingerprint(Training().taught_by())
     assert fingerprint(Training(epochs=2).taught_by()) != fingerprint(Training().taught_by())
     own = set(Training().model_dump()) - {"gate", *MACHINE}
-    assert set(Training().taught_by()) == own - {"averaging"}, (
-        "where nothing is averaged, it is as before that there was"
+    assert set(Training().taught_by()) == own - {"averaging", "quantised"}, (
+        "where neither is asked for, it is as before that there was"
     )
-    assert set(Training.model_validate({"averaging": {}}).taught_by()) == own
+    assert set(Training.model_validate({"averaging": {}, "quantised": 4}).taught_by()) == own
     with pytest.raises(ValidationError, match="greater than or equal to 0"):
         Gate(drop=-1)
 
