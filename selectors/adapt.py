@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liit.selectors.budgets import uniform
-from liit.selectors.group_budgets import SHARES, shared
+from liit.selectors.group_budgets import SHARES, group_budgets, shares
 from liit.selectors.inside import WAYS, picked
 from liit.selectors.kmeans import members_of
 from liit.selectors.multiway import choose_scores, values_of
@@ -35,7 +35,7 @@ def adapt_inf(pool: Pool, budget: int, seed: int, timestep: int, options: Option
 def strata_of_clusters(pool: Pool, budget: int, seed: int, timestep: int, options: Options) -> Strata:
     """The clusters of the pool, and what each gives."""
     parts, labels_N = judged(options, **SHARES), pool.labels()
-    return labels_N, shared(pool, labels_N, budget, pool.first_vector, timestep, parts)
+    return labels_N, group_budgets(pool, labels_N, budget, pool.first_vector, timestep, **shares(parts))
 
 
 def random_clusters(pool: Pool, budget: int, seed: int, timestep: int, options: Options) -> Choice:

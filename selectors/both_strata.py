@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from liit.selectors.adapt import PARTS, judged, multiway
 from liit.selectors.budgets import Counts, uniform
 from liit.selectors.clustering import cluster
-from liit.selectors.group_budgets import SHARES, shared
+from liit.selectors.group_budgets import SHARES, group_budgets, shares
 from liit.selectors.kmeans import members_of
 from liit.selectors.parts import joined, part
 from liit.selectors.priority import Indices
@@ -69,7 +69,9 @@ def _told(options: Options) -> dict[str, Any]:
 def _groups(pool: Pool, budget: int, seed: int, timestep: int, parts: dict[str, Any]) -> tuple[TwoLevels, Counts]:
     """Groups of the first vector, and what each gives."""
     levels = two_levels(pool.first_vector(), pool.keys_N, parts["fine"], parts["groups"], seed=seed)
-    return levels, shared(pool, levels.group_N, budget, lambda: pool.vector(GRADIENTS), timestep, parts)
+    return levels, group_budgets(
+        pool, levels.group_N, budget, lambda: pool.vector(GRADIENTS), timestep, **shares(parts)
+    )
 
 
 def _shared(pool: Pool, budget: int, seed: int, timestep: int, parts: dict[str, Any]) -> tuple[TwoLevels, Counts]:

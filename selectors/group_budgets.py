@@ -76,16 +76,9 @@ def group_budgets(
     return even_K + proportional(weight_K, sizes_K - even_K, budget - even)
 
 
-def shared(
-    pool: Pool,
-    labels_N: NDArray[np.int32],
-    budget: int,
-    vector: Callable[[], NDArray[Any]],
-    timestep: int,
-    parts: Mapping[str, Any],
-) -> Counts:
-    """`group_budgets` by those of a strategy's options that are `SHARES`."""
-    return group_budgets(pool, labels_N, budget, vector, timestep, **{name: parts[name] for name in SHARES})
+def shares(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a strategy's options that `group_budgets` goes by."""
+    return {name: parts[name] for name in SHARES}
 
 
 def lost(pool: Pool, timestep: int) -> NDArray[np.float64]:

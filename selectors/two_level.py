@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from liit.selectors.adapt import PARTS, judged, multiway
 from liit.selectors.budgets import uniform
 from liit.selectors.clustering import cluster
-from liit.selectors.group_budgets import SHARES, shared
+from liit.selectors.group_budgets import SHARES, group_budgets, shares
 from liit.selectors.priority import Keys
 from liit.selectors.protocol import Choice, Options, Pool, Strata
 
@@ -57,7 +57,7 @@ def fine_strata(pool: Pool, budget: int, seed: int, timestep: int, options: Opti
 def _shared(pool: Pool, budget: int, seed: int, timestep: int, options: Options) -> tuple[TwoLevels, NDArray[np.int64]]:
     parts = judged(options, **OWN)
     levels = two_levels(pool.first_vector(), pool.keys_N, parts["fine"], parts["groups"], seed=seed)
-    budget_G = shared(pool, levels.group_N, budget, pool.first_vector, timestep, parts)
+    budget_G = group_budgets(pool, levels.group_N, budget, pool.first_vector, timestep, **shares(parts))
     return levels, within(levels, budget_G)
 
 

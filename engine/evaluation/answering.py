@@ -16,7 +16,7 @@ from liit.engine.fleet.fitting import fitting
 from liit.engine.fleet.running import TaskError
 from liit.engine.models import loading
 from liit.engine.models.adapters import speaking_as, with_adapters
-from liit.engine.models.encoding import Encoded, collate, encode_prompt, pad_id_of, tokenizer_of
+from liit.engine.models.encoding import Encoded, collate, encode_prompt, pad_id_of, placed, tokenizer_of
 from liit.engine.models.experts import Experts, adapter_of, is_experts
 from liit.engine.models.responses import stop_ids
 from liit.engine.run.progress import log
@@ -139,8 +139,7 @@ def write_answers(model: Any, processor: Any, prompts: Sequence[Encoded], limits
     """
     inputs = collate(prompts, pad_id_of(processor), side="left")
     del inputs["response"]
-    first = next(model.parameters())
-    inputs = {k: v.to(first.device, first.dtype if v.is_floating_point() else None) for k, v in inputs.items()}
+    inputs = placed(inputs, model)
     pad, decode = pad_id_of(processor), tokenizer_of(processor).decode
     ends = end_ids(model, processor)
     out = model.generate(

@@ -17,7 +17,7 @@ from liit.engine.holding.task_features import first_question, spoken
 from liit.engine.models import anatomy, loading
 from liit.engine.models.adapters import speaking_as, with_adapters
 from liit.engine.models.encoders import ImageEncoder, TextEncoder
-from liit.engine.models.encoding import collate, encode_prompt, pad_id_of
+from liit.engine.models.encoding import collate, encode_prompt, pad_id_of, placed
 from liit.engine.models.experts import QUERIES, Experts, adapter_of
 from liit.engine.scoring.vectors import mean_state, unit
 from liit.engine.settings.specs import TemplateSpec
@@ -80,8 +80,7 @@ class RoutedModel:
         ]
         inputs = collate(prompts, pad_id_of(self.processor))
         del inputs["response"]
-        first = next(self.model.parameters())
-        inputs = {k: v.to(first.device, first.dtype if v.is_floating_point() else None) for k, v in inputs.items()}
+        inputs = placed(inputs, self.model)
         layers = anatomy.decoder_layers(self.model)
         seen: dict[str, torch.Tensor] = {}
         hooks = [

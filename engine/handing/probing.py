@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from liit.engine.models.encoding import Encoded, collate, encode_prompt, pad_id_of
+from liit.engine.models.encoding import Encoded, collate, encode_prompt, pad_id_of, placed
 from liit.engine.models.rendering import PLACEHOLDER
 
 QUESTION = "What is this, and how many?"
@@ -25,9 +25,7 @@ def logits(model: Any, processor: Any, prompt: Encoded) -> torch.Tensor:
     """(V,) float32: the model's scores for the first token of its answer."""
     inputs = collate([prompt], pad_id_of(processor))
     del inputs["response"]
-    first = next(model.parameters())
-    inputs = {k: v.to(first.device, first.dtype if v.is_floating_point() else None) for k, v in inputs.items()}
-    out: torch.Tensor = model(**inputs, use_cache=False).logits
+    out: torch.Tensor = model(**placed(inputs, model), use_cache=False).logits
     return out[0, -1].float().cpu()
 
 

@@ -6,7 +6,7 @@ and transformers only. Legend: B samples, S positions.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,6 +113,17 @@ def collate(encoded: Sequence[Encoded], pad_id: int, side: str = "right", length
                 parts.setdefault(name, []).append(value)
     extras = types | {name: _joined(values) for name, values in parts.items()}
     return {"input_ids": input_ids, "attention_mask": attention, "response": response, **extras}
+
+
+def placed(batch: Mapping[str, Any], model: Any) -> dict[str, Any]:
+    """A batch on the model's device, its numbers in the model's dtype; what is no tensor stays."""
+    first = next(model.parameters())
+    return {
+        name: value.to(first.device, first.dtype if value.is_floating_point() else None, non_blocking=True)
+        if isinstance(value, torch.Tensor)
+        else value
+        for name, value in batch.items()
+    }
 
 
 def pad_id_of(processor: Any) -> int:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from liit.engine.models import anatomy
-from liit.engine.models.encoding import Encoded, collate, pad_id_of
+from liit.engine.models.encoding import Encoded, collate, pad_id_of, placed
 from liit.engine.scoring.gradients import Linear, Recorder
 from liit.engine.scoring.profile_spec import PROJECTOR
 from liit.engine.scoring.scores import sample_means, token_nll
@@ -22,12 +22,7 @@ class Batch:
     """Samples padded together on the model's device, and where their responses are."""
 
     def __init__(self, encoded: Sequence[Encoded], processor: Any, side: str, model: nn.Module) -> None:
-        first = next(model.parameters())
-        inputs = collate(encoded, pad_id_of(processor), side)
-        self.inputs = {
-            name: value.to(first.device, first.dtype if value.is_floating_point() else None)
-            for name, value in inputs.items()
-        }
+        self.inputs = placed(collate(encoded, pad_id_of(processor), side), model)
         self.response_BS: torch.Tensor = self.inputs.pop("response")
         self.image_BS: torch.Tensor = self.inputs["input_ids"] == anatomy.image_token(model)
         self.predicts_BS = torch.zeros_like(self.response_BS)

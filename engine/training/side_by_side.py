@@ -15,8 +15,9 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from liit.engine.models.anatomy import unwrapped, without_dropout
+from liit.engine.models.encoding import placed
 from liit.engine.training.samples import LENGTHS, Batch, TrainingSamples
-from liit.engine.training.step import placed, response_logits
+from liit.engine.training.step import response_logits
 
 ATTENTION = "liit_side_by_side"
 CLOSE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 3e-2}

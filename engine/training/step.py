@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from liit.engine.holding.anchoring import Anchor
 from liit.engine.holding.distilling import Teacher, divergence
 from liit.engine.models import anatomy
-from liit.engine.training.samples import LENGTHS, Batch
+from liit.engine.models.encoding import placed
+from liit.engine.training.samples import Batch
 
 
 @dataclass(frozen=True)
@@ -122,16 +123,6 @@ def nll_of(logits_MV: torch.Tensor, batch: Batch) -> torch.Tensor:
 def _wanted(batch: Batch) -> torch.Tensor:
     """(B, S - 1) bool: which next tokens are response tokens. The first token of a text is nobody's next."""
     return batch["response"][:, 1:]
-
-
-def placed(batch: Batch, model: Any) -> Batch:
-    """The batch on the model's device, and its numbers in the model's dtype."""
-    first = next(model.parameters())
-    dtypes = {
-        name: first.dtype if value.is_floating_point() else None for name, value in batch.items() if name != LENGTHS
-    }
-    moved = {name: batch[name].to(first.device, dtype, non_blocking=True) for name, dtype in dtypes.items()}
-    return batch | moved
 
 
 def _total(value: torch.Tensor, device: torch.device) -> float:

@@ -85,10 +85,13 @@ def test_in_float32_every_answer_is_the_run_s(handed: dict[str, dict[str, Any]],
     assert handed[kind]["run"] != handed[kind]["base"], "the adapter is to change something"
 
 
-@pytest.mark.parametrize("form", ["adapter", "merged"])
-def test_in_bfloat16_nearly_every_answer_is_the_run_s(handed: dict[str, dict[str, Any]], form: str) -> None:
+@pytest.mark.parametrize(("form", "share"), [("adapter", 0.97), ("merged", 0.98)])
+def test_in_bfloat16_nearly_every_answer_is_the_run_s(
+    handed: dict[str, dict[str, Any]], form: str, share: float
+) -> None:
+    """The run answers with merged weights; with an adapter apart 205 of 210 are the same on an AMD EPYC, before rules 5 too."""
     pairs = list(zip(handed["bfloat16"][form], handed["bfloat16"]["run"], strict=True))
-    assert sum(one == other for one, other in pairs) >= 0.95 * len(pairs)  # 0.976 on one processor, 0.98 on others
+    assert sum(one == other for one, other in pairs) >= share * len(pairs)
     folder = handed["bfloat16"][f"{form} folder"]
     if form == "merged":
         assert load_model(str(folder), dtype="auto").dtype == torch.bfloat16

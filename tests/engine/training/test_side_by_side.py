@@ -25,7 +25,7 @@ from liit.engine.models import encoding, loading
 from liit.engine.run.tables import SAMPLE, key_of
 from liit.engine.training.samples import LENGTHS, Batch, TrainingSamples
 from liit.engine.training.side_by_side import ATTENTION, attend_side_by_side, layout, side_by_side
-from liit.engine.training.step import nll_of, placed, response_logits
+from liit.engine.training.step import nll_of, response_logits
 
 SIZES = {
     "vocab_size": 64,
@@ -127,7 +127,7 @@ def test_pictures_are_seen_by_their_own_sample(tiny_llava: str, tmp_path: Path) 
     example = samples.examples()
     assert example is not None
     assert len(example["input_ids"]) == 4, "the shortest and the longest of either kind"
-    expected = response_logits(model, model, placed(example, model))
+    expected = response_logits(model, model, encoding.placed(example, model))
     assert layout(model, samples) is side_by_side
-    found = response_logits(model, model, placed(side_by_side(example), model))
+    found = response_logits(model, model, encoding.placed(side_by_side(example), model))
     torch.testing.assert_close(found, expected)
